@@ -1,0 +1,108 @@
+"""Whole registers: composed from pieces, relative to TOP, shaped by TILECFG."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from xsaveschema import XsaveArea, load_model
+from xsaveschema.errors import NoPlaceError, ValueRangeError
+
+COMPACTED = 1 << 63
+
+
+def test_zmm_is_composed_of_three_components() -> None:
+    area = XsaveArea.new(load_model("skylake-server"))
+    value = int.from_bytes(bytes(range(64)), "little")
+    area.registers["zmm5"] = value
+    assert area.registers["zmm5"] == value
+    assert area.registers["ymm5"] == value & (1 << 256) - 1
+    assert area.registers["xmm5"] == value & (1 << 128) - 1
+    data = bytes(area)
+    # Intel's standard offsets: XMM 160, AVX 576, ZMM_Hi256 1152.
+    assert data[160 + 80 : 160 + 96] == bytes(range(16))
+    assert data[576 + 80 : 576 + 96] == bytes(range(16, 32))
+    assert data[1152 + 160 : 1152 + 192] == bytes(range(32, 64))
+    assert area.xstate_bv == 2 | 4 | 64
+
+
+def test_narrow_writes_leave_the_upper_parts_alone() -> None:
+    area = XsaveArea.new(load_model("skylake-server"))
+    for zmm, ymm, xmm in (("zmm5", "ymm5", "xmm5"), ("zmm20", "ymm20", "xmm20")):
+        area.registers[zmm] = (1 << 512) - 1
+        area.registers[xmm] = 0
+        assert area.registers[zmm] == (1 << 512) - (1 << 128)
+        area.registers[ymm] = 1
+        assert area.registers[zmm] == (1 << 512) - (1 << 256) + 1
+
+
+def test_partly_initial_registers_read_their_initial_parts() -> None:
+    data = bytearray(b"\xff" * 2696)
+    data[512:576] = struct.pack("<QQ48x", 4, 0)
+    area = XsaveArea.parse(data, load_model("skylake-server"))
+    assert area.registers["zmm0"] == ((1 << 128) - 1) << 128
+    assert area.registers.in_use("zmm0")
+    assert not area.registers.in_use("zmm16")
+
+
+def test_mm_registers_are_physical_and_st_slots_are_not_rotated() -> None:
+    # Seen on a Zen 4: FNINIT, FLDPI, FLD1 gives TOP 6, slot 0 = 1.0, slot 1 = pi, FTW 0xC0.
+    one = 0x3FFF << 64 | 1 << 63
+    pi = 0x4000C90FDAA22168C235
+    data = bytearray(832)
+    data[0:5] = struct.pack("<HHB", 0x37F, 6 << 11, 0xC0)
+    data[32:42] = one.to_bytes(10, "little")
+    data[48:58] = pi.to_bytes(10, "little")
+    data[512] = 1
+    area = XsaveArea.parse(data, load_model("haswell"))
+    assert area.registers["st0"] == one
+    assert area.registers["st1"] == pi
+    assert area.registers["mm6"] == one & (1 << 64) - 1
+    assert area.registers["mm7"] == pi & (1 << 64) - 1
+    assert area.registers["mm0"] == 0
+    area.registers["mm7"] = 5
+    assert data[48:56] == (5).to_bytes(8, "little")
+    assert data[56:58] == b"\x00\x40"
+
+
+def test_tiles_are_shaped_by_tilecfg() -> None:
+    area = XsaveArea.new(load_model("sapphire-rapids"), "compacted")
+    area.registers["tmm2"] = bytes(range(256)) * 4
+    assert area.registers["tmm2"] == bytes(range(256)) * 4  # TILECFG initial: the raw 16 x 64
+    area["tilecfg"]["palette"] = 1
+    area["tilecfg"]["rows"][2] = 3
+    area["tilecfg"]["colsb"][2] = 5
+    assert area.registers["tmm2"] == bytes(
+        [0, 1, 2, 3, 4, 64, 65, 66, 67, 68, 128, 129, 130, 131, 132]
+    )
+    area.registers["tmm2"] = bytes(range(15))
+    assert area.registers["tmm2"] == bytes(range(15))
+    with pytest.raises(ValueRangeError, match="15 bytes"):
+        area.registers["tmm2"] = bytes(16)
+    area["tilecfg"]["rows"][2] = 17  # no processor has such a tile
+    assert len(area.registers["tmm2"]) == 1024
+
+
+def test_registers_without_a_place() -> None:
+    model = load_model("skylake-server")
+    area = XsaveArea.new(model, "compacted", xcomp_bv=3 | 1 << 5)
+    assert "k7" in area.registers
+    assert "ymm0" not in area.registers
+    with pytest.raises(NoPlaceError, match="avx not in the compacted layout's mask 0x23"):
+        area.registers["ymm0"]
+    with pytest.raises(NoPlaceError):
+        area.registers["ymm0"] = 1
+
+
+def test_every_register_reads_back_what_was_written() -> None:
+    for name in ("sapphire-rapids", "diamond-rapids", "skylake"):
+        area = XsaveArea.new(load_model(name), "compacted")
+        for index, register in enumerate(area.registers):
+            before = area.registers[register]
+            if isinstance(before, bytes):
+                value: int | bytes = bytes([index & 0xFF]) * len(before)
+            else:
+                value = (1 << 8 * area.registers.size(register)) - 1 - index
+            area.registers[register] = value
+            assert area.registers[register] == value, register

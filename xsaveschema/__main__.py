@@ -1,0 +1,6 @@
+"""``python -m xsaveschema``: the command line."""
+
+from xsaveschema.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,289 @@
+"""XsaveArea: one buffer seen as XSAVE state, with meaning.
+
+The view copies nothing and knows what the bytes mean: a component whose XSTATE_BV bit is clear is
+in its initial state, whatever bytes stand there (SDM 13.4.2; XSAVEC and XSAVES leave stale ones).
+``raw`` shows memory as it stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
+from struct import Struct
+from typing import Any, Final
+
+from xsaveschema.errors import Fault, HeaderError, XsaveError
+from xsaveschema.fields import Fields
+from xsaveschema.header import MASKS, Buffer, buffer_layout, lenient_layout, view_of
+from xsaveschema.layout import Layout, Slot
+from xsaveschema.model import (
+    COMPACTED,
+    HEADER_OFFSET,
+    MXCSR_INITIAL,
+    MXCSR_OFFSET,
+    SSE,
+    CpuModel,
+    Format,
+)
+from xsaveschema.registers import Registers
+
+_XMM_OFFSET: Final = 160
+_CODES: Final = {1: "B", 2: "H", 4: "I", 8: "Q"}
+
+
+class XsaveArea:
+    """One XSAVE area: a buffer, the model that wrote it, and the layout its header tells.
+
+    Made by :meth:`parse` from existing bytes or by :meth:`new` from nothing. ``area["pkru"]`` are
+    a component's fields, ``area.registers["zmm17"]`` whole registers, ``area.raw["avx"]`` memory;
+    ``bytes(area)`` is the buffer. A writable buffer is edited in place; a read-only one is copied
+    at the first write.
+    """
+
+    __slots__ = ("_view", "faults", "layout", "model", "xcomp_bv", "xstate_bv")
+
+    model: CpuModel
+    layout: Layout
+    xstate_bv: int
+    xcomp_bv: int
+    faults: tuple[Fault, ...]
+    _view: memoryview
+
+    @classmethod
+    def parse(cls, data: Buffer, model: CpuModel | None = None, strict: bool = True) -> XsaveArea:
+        """View a buffer as an area that ``model`` wrote; without a model, identify it first.
+
+        Lengths and masks are checked before anything is read. Raises TooShortError, HeaderError
+        (both only where ``strict``; a lenient area carries them in ``faults``), and
+        IdentificationError where no model, or several with different layouts, would fit.
+        """
+        view = view_of(data)
+        xstate_bv, xcomp_bv = MASKS.unpack_from(view, HEADER_OFFSET)
+        if model is None:
+            from xsaveschema.catalog.identify import identify
+
+            model = identify(view).model
+        area = cls.__new__(cls)
+        area._view = view
+        area.model = model
+        area.xstate_bv = xstate_bv
+        area.xcomp_bv = xcomp_bv
+        if strict:
+            area.layout = buffer_layout(model, xstate_bv, xcomp_bv, len(view))
+            area.faults = ()
+        else:
+            area.layout, area.faults = lenient_layout(model, xstate_bv, xcomp_bv, len(view))
+        return area
+
+    @classmethod
+    def new(
+        cls,
+        model: CpuModel,
+        format: Format = "standard",
+        *,
+        xcr0: int | None = None,
+        xcomp_bv: int | None = None,
+    ) -> XsaveArea:
+        """An area with every component in its initial state.
+
+        The standard format takes ``xcr0``, the compacted one ``xcomp_bv`` (bit masks; default: the
+        model's). MaskError where the model does not allow the mask.
+        """
+        from xsaveschema.convert import to_compacted, to_standard
+
+        blank = bytearray(HEADER_OFFSET + 64)
+        blank[28:32] = model.mxcsr_mask.to_bytes(4, "little")
+        blank[MXCSR_OFFSET : MXCSR_OFFSET + 4] = MXCSR_INITIAL.to_bytes(4, "little")
+        if format == "compacted":
+            if xcr0 is not None:
+                raise XsaveError("the compacted format takes xcomp_bv=, not xcr0=")
+            return cls.parse(to_compacted(blank, model, xcomp_bv=xcomp_bv).data, model)
+        if format != "standard":
+            raise XsaveError(f"{format!r} is no format: standard or compacted")
+        if xcomp_bv is not None:
+            raise XsaveError("the standard format takes xcr0=, not xcomp_bv=")
+        area = to_standard(blank, model, xcr0=xcr0).data
+        return cls.parse(area, model if xcr0 is None else model.limited(xcr0=xcr0))
+
+    @property
+    def format(self) -> Format:
+        """ "standard" or "compacted", by XCOMP_BV bit 63."""
+        return "compacted" if self.xcomp_bv & COMPACTED else "standard"
+
+    @property
+    def registers(self) -> Registers:
+        """Whole registers by name (``zmm17``, ``mm3``, ``mxcsr``), to read and to write."""
+        return Registers(self)
+
+    @property
+    def raw(self) -> Raw:
+        """What stands in memory at each component's place, in use or not."""
+        return Raw(self)
+
+    def in_use(self, key: str | int) -> bool:
+        """Whether a component is in use: its XSTATE_BV bit is set and it has a place."""
+        bit = self.model.component(key).bit
+        return bool(self.xstate_bv & self.layout.mask & bit)
+
+    def __getitem__(self, key: str | int) -> Fields:
+        """The fields of a component. NoPlaceError where the layout does not hold it."""
+        slot = self.layout[key]
+        return Fields(self, slot, slot.component.fields, 0, "")
+
+    def __iter__(self) -> Iterator[str]:
+        return (slot.name for slot in self.layout)
+
+    def __len__(self) -> int:
+        return len(self._view)
+
+    def __bytes__(self) -> bytes:
+        return bytes(self._view)
+
+    def __repr__(self) -> str:
+        names = ", ".join(self.model.names_of(self.xstate_bv & self.layout.mask)) or "nothing"
+        return (
+            f"<XsaveArea {self.model.name} {self.format}, {len(self._view)} bytes; in use: {names}>"
+        )
+
+    @property
+    def buffer(self) -> memoryview:
+        """The area's bytes, not copied."""
+        return self._view
+
+    def values(self) -> dict[str, int | bytes]:
+        """Every stored field, flat, in memory order: ``{"header.xstate_bv": 7, "x87.fcw": …}``.
+
+        Fields of up to 64 bits are integers, wider and raw ones the stored bytes (little-endian);
+        initial components give initial values.
+        """
+        unpack, names, template = _value_plan(self.layout, self.xstate_bv & self.layout.mask)
+        if template is None:
+            return dict(zip(names, unpack(self._view), strict=False))
+        found = template.copy()
+        found.update(zip(names, unpack(self._view), strict=False))
+        return found
+
+    def initialise(self, key: str | int) -> None:
+        """Put a component into its initial state: its XSTATE_BV bit is cleared.
+
+        Its bytes become initial too (zero in the compacted format), MXCSR included for sse.
+        """
+        slot = self.layout[key]
+        view = self._writable()
+        image = slot.component.initial
+        blank = self.format == "compacted"
+        for start, end in slot.ranges:
+            at = start - slot.origin
+            view[start:end] = bytes(end - start) if blank else image[at : at + end - start]
+        if slot.component.bit == SSE:
+            mxcsr = 0 if blank else MXCSR_INITIAL
+            view[MXCSR_OFFSET : MXCSR_OFFSET + 4] = mxcsr.to_bytes(4, "little")
+        self._set_xstate_bv(self.xstate_bv & ~slot.component.bit)
+
+    # What Fields and Registers stand on.
+
+    def read(self, slot: Slot, offset: int, size: int) -> bytes | memoryview:
+        """``size`` bytes of meaning at ``offset`` of a component (as its fields count it)."""
+        component = slot.component
+        if self.xstate_bv & component.bit or (
+            # MXCSR and its mask mean something in every standard area (SDM 13.8.1).
+            component.bit == SSE and offset < _XMM_OFFSET and not self.xcomp_bv & COMPACTED
+        ):
+            start = slot.origin + offset
+            return self._view[start : start + size]
+        return component.initial[offset : offset + size]
+
+    def write(self, slot: Slot, offset: int, data: bytes) -> None:
+        """Write bytes of a component; the first write to an initial one fills it first."""
+        view = self._writable()
+        if not self.xstate_bv & slot.component.bit:
+            self._wake(slot, view)
+        start = slot.origin + offset
+        view[start : start + len(data)] = data
+
+    def _wake(self, slot: Slot, view: memoryview) -> None:
+        image = slot.component.initial
+        for start, end in slot.ranges:
+            at = start - slot.origin
+            view[start:end] = image[at : at + end - start]
+        if slot.component.bit == SSE and self.format == "compacted":
+            view[MXCSR_OFFSET : MXCSR_OFFSET + 8] = image[MXCSR_OFFSET : MXCSR_OFFSET + 8]
+        self._set_xstate_bv(self.xstate_bv | slot.component.bit)
+
+    def _set_xstate_bv(self, xstate_bv: int) -> None:
+        self.xstate_bv = xstate_bv
+        self._view[HEADER_OFFSET : HEADER_OFFSET + 8] = xstate_bv.to_bytes(8, "little")
+
+    def _writable(self) -> memoryview:
+        if self.faults:
+            raise HeaderError(self.faults)
+        if self._view.readonly:
+            self._view = memoryview(bytearray(self._view))
+        return self._view
+
+
+class Raw(Mapping[str, bytes]):
+    """Memory by component name, and ``"legacy"`` and ``"header"`` for the parts that all share."""
+
+    __slots__ = ("_area",)
+
+    def __init__(self, area: XsaveArea):
+        self._area = area
+
+    def __getitem__(self, key: str | int) -> bytes:
+        view = self._area.buffer
+        if key == "legacy":
+            return bytes(view[:HEADER_OFFSET])
+        if key == "header":
+            return bytes(view[HEADER_OFFSET : HEADER_OFFSET + 64])
+        slot = self._area.layout[key]
+        return bytes(view[slot.offset : slot.end])
+
+    def __iter__(self) -> Iterator[str]:
+        yield "legacy"
+        yield "header"
+        for slot in self._area.layout:
+            yield slot.name
+
+    def __len__(self) -> int:
+        return 2 + len(self._area.layout)
+
+
+_Unpack = Callable[[memoryview], tuple[Any, ...]]
+
+
+@lru_cache(maxsize=4096)
+def _value_plan(
+    layout: Layout, live: int
+) -> tuple[_Unpack, tuple[str, ...], dict[str, int | bytes] | None]:
+    """How to read every field: one unpack for what stands in memory, a template for the rest."""
+    stored: list[tuple[int, str, str]] = [
+        (HEADER_OFFSET, "header.xstate_bv", "Q"),
+        (HEADER_OFFSET + 8, "header.xcomp_bv", "Q"),
+    ]
+    template: list[tuple[int, str, int | bytes]] = [(at, name, 0) for at, name, _ in stored]
+    for slot in layout:
+        component = slot.component
+        for leaf in component.leaves:
+            at = slot.origin + leaf.offset
+            name = f"{component.name}.{leaf.path}"
+            code = f"{leaf.size}s" if leaf.raw else _CODES.get(leaf.size, f"{leaf.size}s")
+            wide = code.endswith("s")
+            initial = leaf.initial.to_bytes(leaf.size, "little") if wide else leaf.initial
+            template.append((at, name, initial))
+            kept = component.bit == SSE and at < _XMM_OFFSET and layout.format == "standard"
+            if live & component.bit or kept:
+                stored.append((at, name, code))
+    stored.sort()
+    codes, end = ["<"], 0
+    for at, _, code in stored:
+        codes.append(f"{at - end}x{code}")
+        end = at + Struct("<" + code).size
+    names = tuple(name for _, name, _ in stored)
+    whole = len(stored) == len(template)
+    ordered = None if whole else {name: value for _, name, value in sorted(template, key=_place)}
+    return Struct("".join(codes)).unpack_from, names, ordered
+
+
+def _place(item: tuple[int, str, int | bytes]) -> int:
+    return item[0]

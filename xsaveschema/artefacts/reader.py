@@ -1,0 +1,71 @@
+"""What a reader of an artefact is: it recognises a file by its content and yields its areas."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from xsaveschema.area import XsaveArea
+from xsaveschema.catalog import Catalog
+from xsaveschema.errors import XsaveError
+from xsaveschema.model import CpuModel
+
+
+class ArtefactError(XsaveError):
+    """A file that is not what it says, or is cut off. ``offset`` is the byte where it shows."""
+
+    def __init__(self, message: str, offset: int | None = None):
+        super().__init__(message if offset is None else f"at byte {offset:#x}: {message}")
+        self.offset = offset
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One area in an artefact.
+
+    ``label`` says whose it is ("thread 1234", "vCPU 0"), ``layout_source`` how its layout is
+    known, ``offset`` where its bytes stand in the file (None where the artefact holds no area but
+    fields, from which one was assembled). ``notes`` are for the person who reads the result.
+    """
+
+    label: str
+    area: XsaveArea
+    layout_source: str
+    offset: int | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the user said: the model that wrote the areas (None: find out), and how strict to be."""
+
+    model: CpuModel | None = None
+    strict: bool = True
+    catalog: Catalog | None = None
+
+
+class Reader(Protocol):
+    """Reads one kind of artefact. ``name`` is short (``elf-core``), ``title`` for people."""
+
+    name: str
+    title: str
+
+    def recognises(self, data: memoryview) -> bool:
+        """Whether the content is of this kind, by its first bytes; cheap, and never raises."""
+
+    def read(self, data: memoryview, options: Options) -> Iterator[Found]:
+        """The areas, in the file's order. ``data`` may be a mapping of a file of any size.
+
+        ArtefactError where the file is cut off or contradicts itself; other XsaveErrors from
+        the areas. Memory stays constant in the number of areas.
+        """
+
+
+class Writer(Protocol):
+    """What a reader offers besides where an edited area can be written back."""
+
+    def replace(
+        self, data: memoryview, found: Found, area: XsaveArea
+    ) -> Iterable[tuple[int, bytes]]:
+        """The (offset, bytes) to write into a copy of the file to hold ``area`` instead."""

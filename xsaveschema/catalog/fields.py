@@ -1,0 +1,202 @@
+"""A component document becomes fields: offsets laid out, bit ranges read, rules checked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from msgspec import UNSET
+
+from xsaveschema.catalog.documents import ComponentDoc, FieldDoc
+from xsaveschema.catalog.source import Document, Place
+from xsaveschema.model import EXTENDED_OFFSET, LEGACY_SIZE, BitRange, Field
+
+SIZES: Final = {
+    "u8": 1,
+    "u16": 2,
+    "u32": 4,
+    "u64": 8,
+    "u80": 10,
+    "u128": 16,
+    "u256": 32,
+    "u512": 64,
+}
+"""Bytes of each number type."""
+MAX_END: Final = 1 << 20
+"""Bytes; where the fields of a component must end."""
+MAX_ELEMENTS: Final = 1 << 14
+"""Field elements of a component, repeats counted: TILEDATA has 8, LBR 101."""
+
+
+def build_fields(document: Document, doc: ComponentDoc) -> tuple[Field, ...]:
+    """The fields of a component; faults go into ``document``."""
+    fields = _level(document, [] if doc.fields is UNSET else doc.fields, ("fields",))
+    if document.faults:
+        return fields
+    if _elements(fields) > MAX_ELEMENTS:
+        message = f"has {_elements(fields)} elements; {MAX_ELEMENTS} is the most"
+        document.fault("field-place", ("fields",), message, "give raw memory the type bytes")
+    for index, field in enumerate(fields):
+        if field.end > MAX_END:
+            message = f"{_range(field)} ends beyond {MAX_END:#x}"
+            document.fault("field-place", ("fields", index), message)
+        elif doc.number < 2 and field.end > LEGACY_SIZE:
+            message = f"{_range(field)} lies outside the legacy region, [0..{LEGACY_SIZE:#x})"
+            hint = (
+                f"{doc.component} has its place there; the extended region is at {EXTENDED_OFFSET}"
+            )
+            document.fault("field-place", ("fields", index), message, hint)
+    return fields
+
+
+def _elements(fields: Sequence[Field]) -> int:
+    return sum((f.count or 1) * (_elements(f.fields) if f.fields else 1) for f in fields)
+
+
+def _level(document: Document, docs: list[FieldDoc], place: Place) -> tuple[Field, ...]:
+    fields: list[Field] = []
+    placed: list[Field] = []  # those whose offset is known
+    names: dict[str, Place] = {}
+    expected, end = 0, 0
+    known = True  # whether the field before has an end to follow
+    for index, doc in document.numbered(place, docs):
+        here = (*place, index)
+        known = (known and index == expected) or doc.at is not UNSET
+        expected = index + 1
+        field = _field(document, doc, here, end)
+        if field is None:
+            known = False
+            continue
+        if doc.name in names:
+            message = f"{doc.name} stands twice, first at line {document.line(names[doc.name])}"
+            document.fault("field-name", (*here, "name"), message)
+        names.setdefault(doc.name, (*here, "name"))
+        if known:
+            at = (*here, "at") if doc.at is not UNSET else (*here, "name")
+            _check_overlap(document, field, placed, at)
+            placed.append(field)
+        fields.append(field)
+        end = field.end
+    return tuple(fields)
+
+
+def _check_overlap(document: Document, field: Field, placed: list[Field], place: Place) -> None:
+    for other in placed:
+        if field.offset < other.end and other.offset < field.end and not _interleaved(field, other):
+            message = f"{_range(field)} and {_range(other)} overlap"
+            document.fault("field-overlap", place, message)
+            return  # the first is enough to mend
+
+
+def _interleaved(a: Field, b: Field) -> bool:
+    """Whether one lies between the elements of the other, without sharing a byte."""
+    if a.count is None:
+        a, b = b, a
+    if a.count is None or (b.count is not None and a.stride != b.stride):
+        return False
+    phase = (b.offset - a.offset) % a.stride
+    return a.size <= phase <= a.stride - b.size
+
+
+def _range(field: Field) -> str:
+    return f"{field.name} [{field.offset:#x}..{field.end:#x})"
+
+
+def _field(document: Document, doc: FieldDoc, here: Place, follows: int) -> Field | None:
+    group = doc.fields is not UNSET
+    if group == (doc.type is not UNSET):
+        both = "has both type: and fields:" if group else "has neither type: nor fields:"
+        document.fault("field-kind", here, f"{doc.name} {both}", "give one of the two")
+        return None
+    before = len(document.faults)
+    inner = () if doc.fields is UNSET else _level(document, doc.fields, (*here, "fields"))
+    sound = len(document.faults) == before and not any(
+        gap[: len(here)] == here and "bits" not in gap for gap in document.gaps
+    )
+    size = _size(document, doc, here, inner, sound=sound)
+    if size is None:
+        return None
+    stride = size if doc.stride is UNSET else doc.stride
+    if doc.stride is not UNSET and (doc.count is UNSET or stride < size):
+        why = "stands without count:" if doc.count is UNSET else f"is less than the size, {size}"
+        document.fault("field-stride", (*here, "stride"), f"stride {why}")
+        stride = max(stride, size)
+    return Field(
+        name=doc.name,
+        type="group" if doc.type is UNSET else doc.type,
+        offset=follows if doc.at is UNSET else doc.at,
+        size=size,
+        count=None if doc.count is UNSET else doc.count,
+        stride=stride,
+        initial=_initial(document, doc, here, size),
+        title="" if doc.title is UNSET else doc.title,
+        bits=_bits(document, doc, here, size),
+        fields=inner,
+    )
+
+
+def _size(
+    document: Document, doc: FieldDoc, here: Place, inner: tuple[Field, ...], *, sound: bool
+) -> int | None:
+    """The bytes of one element; None where they are not to be known."""
+    if doc.type == "bytes":
+        if doc.size is UNSET:
+            document.fault("field-size", here, f"{doc.name} is bytes without size:", "add size: N")
+            return None
+        return doc.size
+    if doc.type is UNSET:
+        if not sound:
+            return None
+        least = max((field.end for field in inner), default=0)
+        if doc.size is not UNSET and doc.size < least:
+            message = f"size {doc.size} is too small for the group's fields, which end at {least}"
+            document.fault("field-size", (*here, "size"), message)
+            return least
+        return least if doc.size is UNSET else doc.size
+    size = SIZES[doc.type]
+    if doc.size is not UNSET:
+        message = f"a {doc.type} has {size} bytes"
+        document.fault("field-size", (*here, "size"), message, "leave size: out")
+    return size
+
+
+def _initial(document: Document, doc: FieldDoc, here: Place, size: int) -> int:
+    if doc.initial is UNSET:
+        return 0
+    if doc.type is UNSET or doc.type == "bytes":
+        document.fault("field-initial", (*here, "initial"), "only a number has an initial value")
+        return 0
+    if doc.initial >> (8 * size):
+        message = f"{doc.initial:#x} does not fit a {doc.type}"
+        document.fault("field-initial", (*here, "initial"), message)
+        return 0
+    return doc.initial
+
+
+def _bits(document: Document, doc: FieldDoc, here: Place, size: int) -> tuple[BitRange, ...]:
+    if doc.bits is UNSET:
+        return ()
+    if doc.type is UNSET or doc.type == "bytes":
+        document.fault("field-bits", (*here, "bits"), "only a number has bits", key=True)
+        return ()
+    ranges: list[BitRange] = []
+    taken = 0
+    for name, spec in doc.bits.items():
+        place = (*here, "bits", name)
+        high, low = (spec, spec) if isinstance(spec, int) else map(int, spec.split(":"))
+        if high < low:
+            document.fault(
+                "field-bits", place, f"{high}:{low} is empty", f'write high:low, "{low}:{high}"'
+            )
+            continue
+        if high >= 8 * size:
+            message = f"bit {high} lies outside a {doc.type} of {8 * size} bits"
+            document.fault("field-bits", place, message)
+            continue
+        found = BitRange(name, low, high - low + 1)
+        if found.mask & taken:
+            other = next(other.name for other in ranges if found.mask & other.mask)
+            document.fault("field-bits", place, f"{name} and {other} share bits")
+        taken |= found.mask
+        ranges.append(found)
+    return tuple(ranges)

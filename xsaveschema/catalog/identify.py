@@ -1,0 +1,275 @@
+"""Which CPU model wrote this? From an area, from CPUID leaf 0xD, or from a table of offsets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from struct import Struct
+from typing import Final, NamedTuple
+
+from xsaveschema.catalog.catalog import Catalog, default_catalog
+from xsaveschema.catalog.leaf import leaf_masks, model_from_leaf
+from xsaveschema.errors import IdentificationError, MaskError, XsaveError, hex_mask
+from xsaveschema.header import MASKS, Buffer, buffer_layout, view_of
+from xsaveschema.layout import Layout, standard, takes_xcr0
+from xsaveschema.model import COMPACTED, HEADER_OFFSET, XCR0_OFFSET, CpuModel, bits_of
+
+_U64: Final = Struct("<Q")
+_SOFTWARE: Final = Struct("<IIQ")
+FP_XSTATE_MAGIC1: Final = 0x46505853
+"""What Linux puts at byte 464 of the area in a signal frame (struct _fpx_sw_bytes)."""
+
+Registers4 = tuple[int, int, int, int]
+
+
+class Candidate(NamedTuple):
+    """A model that fits, by name, and by what it was found."""
+
+    model: str
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """The models that fit, best first. ``model`` is the best one, limited to the masks shown.
+
+    ``shown`` says what the models were held against. Where no model of the catalogue has a leaf
+    0xD's layout, ``candidates`` is empty and ``model`` is built from the leaf.
+    """
+
+    candidates: tuple[Candidate, ...]
+    models: tuple[CpuModel, ...]
+    layouts: tuple[Layout, ...]
+    shown: str
+    build: Callable[[], CpuModel] | None = None
+
+    @property
+    def model(self) -> CpuModel:
+        """The best candidate. IdentificationError where there is none, or their layouts differ."""
+        if not self.models:
+            if self.build is not None:
+                return self.build()
+            raise IdentificationError(
+                f"no model of the catalogue has an area like this: {self.shown}; name one (--model)"
+            )
+        places = {_places(layout) for layout in self.layouts}
+        if len(places) > 1:
+            alike: dict[object, list[str]] = {}
+            for candidate, layout in zip(self.candidates, self.layouts, strict=True):
+                alike.setdefault(_places(layout), []).append(candidate.model)
+            groups = "; ".join(", ".join(names) for names in alike.values())
+            raise IdentificationError(
+                f"several models fit, with different layouts ({self.shown}): {groups}; "
+                "name the one that wrote the area (--model)",
+                [candidate.model for candidate in self.candidates],
+            )
+        return self.models[0]
+
+
+def identify(
+    data: Buffer | None = None,
+    *,
+    leaf_0xd: Mapping[int, Registers4] | None = None,
+    signature: int | None = None,
+    vendor: str | None = None,
+    layout: Iterable[tuple[int, int, int]] | None = None,
+    catalog: Catalog | None = None,
+) -> Match:
+    """Find the models that fit an area's bytes, a CPU's leaf 0xD, or a table of components.
+
+    Give one of ``data`` (an area of either format), ``leaf_0xd`` ({sub-leaf: (EAX, EBX, ECX,
+    EDX)}; with ``signature``, CPUID leaf 1 EAX, and ``vendor``) and ``layout`` (component, size,
+    offset as in Linux's NT_X86_XSAVE_LAYOUT). The candidates come best first, limited to the masks
+    that they were shown; the list may be empty.
+    """
+    given = [source for source in (data, leaf_0xd, layout) if source is not None]
+    if len(given) != 1:
+        raise XsaveError("identify takes one of data, leaf_0xd= and layout=")
+    models = (catalog or default_catalog()).models()
+    if data is not None:
+        return _by_area(data, models)
+    if leaf_0xd is not None:
+        match = _by_leaf(leaf_0xd, signature, vendor, models)
+        if match.candidates:
+            return match
+        return replace(match, build=partial(_built, leaf_0xd, signature, vendor, catalog))
+    assert layout is not None  # noqa: S101 - the last of the three
+    return _by_layout(list(layout), models)
+
+
+def xcr0_shown(view: memoryview, legal: Callable[[int], bool]) -> int | None:
+    """The XCR0 that software left in an area: Linux puts it at byte 464, or behind a magic word.
+
+    None where nothing legal stands there: the bytes belong to software and may hold anything.
+    """
+    magic, _, features = _SOFTWARE.unpack_from(view, XCR0_OFFSET)
+    xcr0 = features if magic == FP_XSTATE_MAGIC1 else _U64.unpack_from(view, XCR0_OFFSET)[0]
+    return xcr0 if xcr0 > 1 and legal(xcr0) else None
+
+
+def limited_to_shown(model: CpuModel, data: Buffer) -> CpuModel:
+    """The model limited to the XCR0 that software left in a standard area, where there is one."""
+    view = view_of(data)
+    if MASKS.unpack_from(view, HEADER_OFFSET)[1] & COMPACTED:
+        return model
+    xcr0 = xcr0_shown(view, lambda mask: takes_xcr0(model, mask))
+    return model if xcr0 is None else model.limited(xcr0=xcr0)
+
+
+class _Fit(NamedTuple):
+    """A candidate with what orders the candidates: smaller is better."""
+
+    rank: tuple[int, ...]
+    by: str
+    model: CpuModel
+    layout: Layout
+
+
+def _match(fits: list[_Fit], shown: str) -> Match:
+    fits.sort(key=lambda fit: (*fit.rank, not fit.model.confirmed, fit.model.name))
+    return Match(
+        tuple(Candidate(fit.model.name, fit.by) for fit in fits),
+        tuple(fit.model for fit in fits),
+        tuple(fit.layout for fit in fits),
+        shown,
+    )
+
+
+def _by_area(data: Buffer, models: list[CpuModel]) -> Match:
+    view = view_of(data)
+    length = len(view)
+    xstate_bv, xcomp_bv = MASKS.unpack_from(view, HEADER_OFFSET)
+    shown = f"{length} bytes, XSTATE_BV {hex_mask(xstate_bv)}, XCOMP_BV {hex_mask(xcomp_bv)}"
+    fits = []
+    xcr0 = None
+    if not xcomp_bv & COMPACTED:
+        xcr0 = xcr0_shown(view, lambda mask: any(takes_xcr0(model, mask) for model in models))
+    if xcr0 is not None:
+        shown += f", XCR0 {hex_mask(xcr0)} at byte 464"
+        models = [model for model in models if takes_xcr0(model, xcr0)]
+    for model in models:
+        seen = model if xcr0 is None else model.limited(xcr0=xcr0)
+        try:
+            layout = buffer_layout(seen, xstate_bv, xcomp_bv, length)
+        except XsaveError:
+            continue
+        if xcomp_bv & COMPACTED:
+            enabled = model.xcr0 | model.xss
+            whole = xcomp_bv & ~COMPACTED == enabled
+            by = "XCOMP_BV and size" if layout.size == length else "XCOMP_BV"
+            beyond = xcomp_bv & ~COMPACTED & ~enabled
+            rank = (layout.size != length, beyond != 0, not whole, _spare(enabled, xcomp_bv))
+        else:
+            full = standard(seen, seen.xcr0).size
+            if full > length:
+                continue  # a complete area of this model would be longer
+            by = "size" if xcr0 is None else "XCR0 mask at byte 464 and size"
+            by = by if full == length else by.removesuffix(" and size").replace("size", "XSTATE_BV")
+            rank = (
+                full != length,
+                (xcr0 or seen.xcr0) != model.xcr0,
+                _spare(model.xcr0, xcr0 or xstate_bv),
+            )
+        fits.append(_Fit(rank, by, seen, layout))
+    if fits:
+        # Where some models explain the whole length, the others are no candidates.
+        best = min(fit.rank[0] for fit in fits)
+        fits = [fit for fit in fits if fit.rank[0] == best]
+    return _match(fits, shown)
+
+
+def _spare(enabled: int, used: int) -> int:
+    """How many components a model has enabled that the area says nothing of."""
+    return (enabled & ~used).bit_count()
+
+
+def _by_leaf(
+    leaf: Mapping[int, Registers4],
+    signature: int | None,
+    vendor: str | None,
+    models: list[CpuModel],
+) -> Match:
+    from xsaveschema.cpuid.record import signature_parts
+
+    xcr0, xss = leaf_masks(leaf)
+    parts = None if signature is None or vendor is None else (vendor, *signature_parts(signature))
+    rows = {}
+    unknown = 0
+    for number in bits_of((xcr0 | xss) & ~3):
+        size, offset, flags, _ = leaf.get(number, (0, 0, 0, 0))
+        if size:
+            rows[number] = (size, offset, flags & 7)
+        else:
+            unknown |= 1 << number
+    fits = []
+    for model in models:
+        named = parts is not None and any(sig.matches(*parts) for sig in model.signatures)
+        if any(_row(model, number) != row for number, row in rows.items()):
+            continue
+        try:
+            seen = model.limited(xcr0=xcr0, xss=xss)
+        except MaskError:
+            continue
+        same_vendor = vendor is None or vendor == model.vendor
+        by = "signature and layout" if named else "layout"
+        if unknown:
+            by += f" ({', '.join(model.names_of(unknown))} not in the dump)"
+        rank = (
+            not named,
+            not same_vendor,
+            (xcr0, xss) != (model.xcr0, model.xss),
+            _spare(model.xcr0 | model.xss, xcr0 | xss),
+        )
+        fits.append(_Fit(rank, by, seen, seen.standard_layout()))
+    shown = f"XCR0 {hex_mask(xcr0)}, IA32_XSS {hex_mask(xss)}"
+    return _match(fits, shown)
+
+
+def _built(
+    leaf: Mapping[int, Registers4],
+    signature: int | None,
+    vendor: str | None,
+    catalog: Catalog | None,
+) -> CpuModel:
+    from xsaveschema.cpuid.record import signature_parts
+
+    return model_from_leaf(
+        leaf,
+        name="cpuid",
+        vendor=vendor or "",
+        signature=None if signature is None else signature_parts(signature),
+        catalog=catalog,
+    )
+
+
+def _row(model: CpuModel, number: int) -> tuple[int, int, int] | None:
+    """A component as leaf 0xD enumerates it: size, offset, ECX flags."""
+    component = model.by_number.get(number)
+    if component is None:
+        return None
+    flags = component.supervisor | component.align64 << 1 | component.xfd << 2
+    return component.size, component.offset or 0, flags
+
+
+def _by_layout(rows: list[tuple[int, int, int]], models: list[CpuModel]) -> Match:
+    """From (component, size, offset) rows of the extended components of an enabled XCR0."""
+    mask = 3
+    for number, _, _ in rows:
+        if not 0 <= number <= 62:
+            raise XsaveError(f"identify: there is no state component {number}")
+        mask |= 1 << number
+    fits = []
+    for model in models:
+        if not takes_xcr0(model, mask):
+            continue
+        layout = standard(model, mask)
+        if all((layout[n].size, layout[n].offset) == (size, at) for n, size, at in rows if n > 1):
+            seen = model.limited(xcr0=mask)
+            rank = (mask != model.xcr0, _spare(model.xcr0, mask))
+            fits.append(_Fit(rank, "layout", seen, layout))
+    return _match(fits, f"components {', '.join(str(number) for number, _, _ in rows)}")
+
+
+def _places(layout: Layout) -> tuple[tuple[int, int, int], ...]:
+    return tuple((slot.number, slot.offset, slot.size) for slot in layout)

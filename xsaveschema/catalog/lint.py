@@ -1,0 +1,47 @@
+"""Every fault in schema files, in one run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from xsaveschema.catalog.files import schema_files, shipped_directory, user_files
+from xsaveschema.catalog.library import Library
+from xsaveschema.catalog.source import printable
+from xsaveschema.errors import SchemaFault
+
+
+def lint(paths: Iterable[str | os.PathLike[str]] = ()) -> list[SchemaFault]:
+    """Every fault in the files and folders given; without any, in the files of the package.
+
+    The faults are those that loading reports, in order of file and place. The files are judged
+    together, on top of the shipped ones (and those of ``XSAVESCHEMA_PATH``): they may extend and
+    replace those, but not each other. XsaveError where a path does not exist.
+    """
+    if isinstance(paths, str | os.PathLike):
+        paths = [paths]
+    given = [Path(path) for path in paths]
+    library = Library(deep=True)
+    library.add_shipped()
+    targets: dict[str, Path] = {}
+    found = []
+    for path in given or [shipped_directory()]:
+        files = schema_files(path)
+        if not files:
+            message = "has no schema files (*.yaml)"
+            found.append(SchemaFault(printable(str(path)), 0, 0, "file", "", message))
+        for file in files:
+            targets.setdefault(os.path.realpath(file), file)
+    indexed = {file: library.shipped(file) for file in targets.values()}
+    for file, shipped in indexed.items():
+        if shipped and given:
+            library.shown[shipped] = str(file)
+    if given:
+        for files in user_files():
+            library.add(file for file in files if os.path.realpath(file) not in targets)
+    library.add(targets.values())
+    judged = [shipped or file for file, shipped in indexed.items()]
+    found += library.faults(judged)
+    found += library.signature_faults(sorted(judged), against=sorted(library.models.values()))
+    return sorted(set(found))

@@ -1,0 +1,435 @@
+"""One YAML file, strictly read: plain data, and the place of every value in the text.
+
+PyYAML's events are read here directly (from the C parser where it is built in): ``yaml.compose``
+recurses in C, so that a file of brackets overflows the stack, and it resolves scalars, where YAML
+1.1 turns ``017``, ``1_000``, ``12:30:45`` and ``no`` into numbers and booleans that nobody meant.
+Those, duplicate keys, anchors, aliases and tags are faults, never coerced.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, NamedTuple, NoReturn, TypeVar
+
+import yaml
+
+from xsaveschema.errors import SchemaFault
+
+MAX_SIZE: Final = 256 * 1024
+"""Bytes; a schema file of a real CPU has two to five thousand."""
+MAX_DEPTH: Final = 32
+"""Levels; the language needs nine."""
+MAX_VALUES: Final = 5_000
+"""Keys and values in a file; the longest file of a real component has two hundred."""
+
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_BREAK: Final = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
+_UNPRINTABLE: Final = re.compile(
+    "[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
+)
+_CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_DECIMAL: Final = re.compile(r"-?(?:0|[1-9][0-9]*)\Z")
+_HEXADECIMAL: Final = re.compile(r"0x[0-9A-Fa-f]+\Z")
+_RANGE: Final = re.compile(r"[0-9]+:[0-9]+\Z")
+_PLAIN: Final = re.compile(r"[A-Za-z0-9_?-]{1,64}\Z")
+_NULLS: Final = frozenset({"", "~", "null", "Null", "NULL"})
+_BOOLEANS: Final = {"true": True, "false": False}
+_TAG: Final = "tag:yaml.org,2002:"
+_LINE_SHOWN: Final = 160
+
+_SYNTAX_HINTS: Final = (
+    ("cannot start any token", 'put text that starts with this character in quotes: "@home"'),
+    ("mapping values are not allowed", 'put text that contains ": " in quotes'),
+    ("could not find expected ':'", "a key needs a colon and a blank behind it"),
+    ("expected ',' or", "close the list with ] and the mapping with }"),
+    ("did not find expected", "see whether the line is indented like its neighbours"),
+)
+
+Place = tuple[str | int, ...]
+"""Where a value stands in a document: keys and indexes from the root."""
+
+T = TypeVar("T")
+
+
+class Mark(NamedTuple):
+    """A place in the text: line and column from 1, and the width in characters."""
+
+    line: int
+    column: int
+    width: int
+
+
+@dataclass(slots=True)
+class Document:
+    """A file's data with the place of every key and value; ``faults`` found so far.
+
+    ``spoiled`` are the places whose value a fault of reading has lost: no other rule finds fault
+    with them. ``gaps`` are the parts that had to be left out of the typed document, ``kept`` the
+    indexes of what is left of a list (see :mod:`xsaveschema.catalog.conform`).
+    """
+
+    file: str
+    data: Any = None
+    marks: dict[Place, Mark] = field(default_factory=dict)
+    keys: dict[Place, Mark] = field(default_factory=dict)
+    lines: Sequence[str] = ()
+    faults: list[SchemaFault] = field(default_factory=list)
+    spoiled: set[Place] = field(default_factory=set)
+    gaps: set[Place] = field(default_factory=set)
+    kept: dict[Place, list[int]] = field(default_factory=dict)
+
+    def fault(
+        self, rule: str, path: Place, message: str, hint: str = "", *, key: bool = False
+    ) -> None:
+        """Record a fault at the value (or the key) of ``path``, or its nearest parent."""
+        self.faults.append(self.found(rule, path, message, hint, key=key))
+
+    def found(
+        self, rule: str, path: Place, message: str, hint: str = "", *, key: bool = False
+    ) -> SchemaFault:
+        """The same without recording it."""
+        at, mark = self._nearest(path, key=key)
+        return self.at(mark, rule, dotted(at), message, hint)
+
+    def at(self, mark: Mark, rule: str, path: str, message: str, hint: str = "") -> SchemaFault:
+        """A fault at a mark. A line too long to show is cut, or left out where the mark is cut."""
+        text = self.lines[mark.line - 1].rstrip() if 0 < mark.line <= len(self.lines) else ""
+        text = _CONTROL.sub("?", text.replace("\t", " "))  # one column a character, for the caret
+        if len(text) > _LINE_SHOWN:
+            text = text[:_LINE_SHOWN] + "…" if mark.column <= _LINE_SHOWN else ""
+        width = min(mark.width, max(1, len(text) - mark.column + 1))
+        return SchemaFault(
+            self.file, mark.line, mark.column, rule, path, message, hint, text, width
+        )
+
+    def where(self, path: Place) -> str:
+        """``file:line:col`` of a value, to name the other side of a clash."""
+        mark = self._nearest(path, key=True)[1]
+        return f"{self.file}:{mark.line}:{mark.column}" if mark.line else self.file
+
+    def line(self, path: Place) -> int:
+        """The line of a value, counted from 1; 0 where the document has no place for it."""
+        return self._nearest(path, key=True)[1].line
+
+    def numbered(self, path: Place, items: Sequence[T]) -> Iterator[tuple[int, T]]:
+        """The items of a typed list with their indexes in the file, where some were left out."""
+        return zip(self.kept.get(path, range(len(items))), items, strict=True)
+
+    def _nearest(self, path: Place, *, key: bool) -> tuple[Place, Mark]:
+        at = path
+        while True:
+            mark = (self.keys.get(at) if key else None) or self.marks.get(at)
+            if mark is not None:
+                return at, mark
+            if not at:
+                return at, Mark(0, 0, 0)
+            at = at[:-1]
+
+
+def dotted(path: Place) -> str:
+    """Write a place as people read it: ``components.avx.size``."""
+    text = ""
+    for part in path:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        else:
+            text += ("." if text else "") + (part if _PLAIN.match(part) else quoted(part))
+    return text
+
+
+def quoted(value: object) -> str:
+    """A value as Python writes it, cut to a length that a message bears."""
+    text = repr(value)
+    return text if len(text) <= 60 else text[:56] + "…" + text[0]
+
+
+def printable(text: str) -> str:
+    """Text without characters that a terminal or an encoder takes amiss, as in file names."""
+    return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
+def read(path: Path, shown: str | None = None) -> Document:
+    """Read a schema file. Its faults are in the result's ``faults``; data may be partial."""
+    shown = printable(shown or str(path))
+    try:
+        with path.open("rb") as stream:
+            raw = stream.read(MAX_SIZE + 1)
+    except OSError as error:
+        document = Document(shown)
+        document.fault("file", (), f"cannot be read: {error.strerror or error}")
+        return document
+    return parse(raw, shown)
+
+
+def parse(raw: bytes, file: str) -> Document:
+    """Parse the bytes of a schema file; see :func:`read`."""
+    document = Document(file)
+    text = _decode(document, raw)
+    if text is None:
+        return document
+    loader = _LOADER(text)
+    try:
+        document.data = _Reader(document, loader).root()
+    except _StopReading:
+        pass
+    except yaml.MarkedYAMLError as error:
+        _syntax(document, error)
+    # The scanner in Python lets these through for "\UFFFFFFFF" and the like.
+    except (yaml.YAMLError, ValueError, OverflowError) as error:
+        document.fault("yaml", (), printable(str(error)))
+    finally:
+        loader.dispose()
+    return document
+
+
+def _decode(document: Document, raw: bytes) -> str | None:
+    if len(raw) > MAX_SIZE:
+        document.fault("file", (), f"is larger than {MAX_SIZE} bytes")
+        return None
+    if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        document.fault("file", (), "is UTF-16, not UTF-8", "save it as UTF-8")
+        return None
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        document.lines = _BREAK.split(raw.decode("utf-8", "replace"))
+        lines = _BREAK.split(raw[: error.start].decode("utf-8", "replace"))
+        mark = Mark(len(lines), len(lines[-1]) + 1, 1)
+        document.faults.append(document.at(mark, "file", "", "is not UTF-8", "save it as UTF-8"))
+        return None
+    document.lines = _BREAK.split(text)
+    if _UNPRINTABLE.search(text):
+        for number, line in enumerate(document.lines, 1):
+            if match := _UNPRINTABLE.search(line):
+                mark = Mark(number, match.start() + 1, 1)
+                message = f"U+{ord(match[0]):04X} is no character of text"
+                hint = "" if match[0] != "\0" else "save the file as UTF-8 text"
+                document.faults.append(document.at(mark, "yaml-character", "", message, hint))
+            if len(document.faults) == 10:  # more would say no more: this is no text
+                break
+        return None
+    return text
+
+
+def _syntax(document: Document, error: yaml.MarkedYAMLError) -> None:
+    problem = error.problem or error.context or "is not YAML"
+    place = error.problem_mark or error.context_mark
+    mark = Mark(place.line + 1, place.column + 1, 1) if place else Mark(0, 0, 0)
+    hint = next((hint for part, hint in _SYNTAX_HINTS if part in problem), "")
+    if 0 < mark.line <= len(document.lines):
+        line = document.lines[mark.line - 1]
+        if "\t" in line[: mark.column] and not line[: mark.column].strip():
+            hint = "indent with blanks, not with tabs"
+    context = error.context_mark
+    if error.problem and error.context and context and context.line + 1 < mark.line:
+        problem += f", {error.context} from line {context.line + 1}"
+    document.faults.append(document.at(mark, "yaml", "", printable(problem), hint))
+
+
+class _StopReading(Exception):  # noqa: N818 - no error: the fault is recorded
+    """There is a fault after which nothing sensible can be read."""
+
+
+class _Reader:
+    """Turns the parser's events into plain data and remembers where each stood."""
+
+    def __init__(self, document: Document, loader: Any):
+        self.document = document
+        self.loader = loader
+        self.values = 0
+
+    def root(self) -> Any:
+        self.next()  # the start of the stream
+        event = self.next()
+        if isinstance(event, yaml.StreamEndEvent):
+            self.stop("yaml-empty", None, "is empty", "a model file starts with model: NAME")
+        event = self.next()
+        data = self.value(event, ())
+        if data is None and not self.document.faults:
+            self.stop("yaml-empty", None, "is empty", "a model file starts with model: NAME")
+        self.next()  # the end of the document
+        event = self.next()
+        if not isinstance(event, yaml.StreamEndEvent):
+            message = "a second document starts here"
+            self.stop("yaml-documents", event, message, "one file holds one model or component")
+        return data
+
+    def next(self) -> Any:
+        return self.loader.get_event()
+
+    def stop(self, rule: str, event: Any, message: str, hint: str = "") -> NoReturn:
+        mark = Mark(0, 0, 0) if event is None else _mark(event)
+        self.document.faults.append(self.document.at(mark, rule, "", message, hint))
+        raise _StopReading
+
+    def count(self, event: Any) -> None:
+        self.values += 1
+        if self.values > MAX_VALUES:
+            self.stop("file", event, f"has more than {MAX_VALUES} keys and values")
+
+    def value(self, event: Any, path: Place) -> Any:
+        document = self.document
+        document.marks[path] = _mark(event)
+        self.count(event)
+        if isinstance(event, yaml.AliasEvent):
+            self.spoil("yaml-alias", path, f"an alias, *{event.anchor}", _ALIAS_HINT)
+            return None
+        if event.anchor is not None:
+            document.fault("yaml-alias", path, f"an anchor, &{event.anchor}", _ALIAS_HINT)
+        if isinstance(event, yaml.ScalarEvent):
+            return self.scalar(event, path)
+        if event.tag is not None:
+            document.fault("yaml-tag", path, f"a tag, {_tag(event.tag)}", "leave it out")
+        if len(path) >= MAX_DEPTH:
+            self.stop("yaml-depth", event, f"is nested more than {MAX_DEPTH} levels deep")
+        result: Any
+        if isinstance(event, yaml.SequenceStartEvent):
+            result = []
+            while not isinstance(inner := self.next(), yaml.SequenceEndEvent):
+                result.append(self.value(inner, (*path, len(result))))
+        else:
+            result = {}
+            while not isinstance(inner := self.next(), yaml.MappingEndEvent):
+                self.entry(inner, path, result)
+        if event.flow_style:
+            start, end = event.start_mark, inner.end_mark
+            if start.line == end.line:
+                width = end.column - start.column
+                document.marks[path] = Mark(start.line + 1, start.column + 1, width)
+        return result
+
+    def entry(self, event: Any, path: Place, result: dict[str, Any]) -> None:
+        """One key with its value, into ``result``."""
+        document = self.document
+        mark = _mark(event)
+        if not isinstance(event, yaml.ScalarEvent):
+            self.lost_key(event, (*path, "?"), "a key must be a plain name")
+            return
+        self.count(event)
+        name: str = event.value
+        place = (*path, name)
+        kind = "str" if event.style or event.tag is not None else self.resolve(name)
+        if kind == "merge":
+            self.lost_key(event, place, "a merge key", _ALIAS_HINT)
+            return
+        if name in result:
+            first = document.keys[place]
+            message = f"the key stands twice, first at line {first.line}"
+            fault = document.at(mark, "duplicate-key", dotted(place), message, "remove one")
+            document.faults.append(fault)
+            document.gaps.add(place)
+            self.skip(self.next())
+            return
+        document.keys[place] = mark
+        if event.anchor is not None or event.tag is not None:
+            document.fault("yaml-key", place, "a key with an anchor or a tag", "", key=True)
+        if kind != "str":
+            what = f"YAML 1.1 takes the key {_cut(name)} for {_TAKEN.get(kind, kind)}"
+            document.fault("yaml-key", place, what, f'put it in quotes: "{_cut(name)}"', key=True)
+            document.spoiled.add(place)
+        elif _UNPRINTABLE.search(name) or "\n" in name:
+            document.fault("yaml-character", place, "control characters in a key", key=True)
+            document.spoiled.add(place)
+        result[name] = self.value(self.next(), place)
+
+    def lost_key(self, event: Any, place: Place, message: str, hint: str = "") -> None:
+        self.document.keys[place] = _mark(event)
+        self.document.fault("yaml-key", place, message, hint, key=True)
+        self.document.gaps.add(place)
+        self.skip(event)
+        self.skip(self.next())
+
+    def skip(self, event: Any) -> None:
+        """Read over a value."""
+        depth = 0
+        while True:
+            self.count(event)
+            depth += isinstance(event, yaml.CollectionStartEvent)
+            depth -= isinstance(event, yaml.CollectionEndEvent)
+            if not depth:
+                return
+            if depth > MAX_DEPTH:
+                self.stop("yaml-depth", event, f"is nested more than {MAX_DEPTH} levels deep")
+            event = self.next()
+
+    def scalar(self, event: Any, path: Place) -> Any:
+        text: str = event.value
+        if event.tag is not None:
+            self.spoil("yaml-tag", path, f"a tag, {_tag(event.tag)}", "leave it out")
+            return None
+        if event.style:  # a plain scalar's is None or "", by loader
+            if match := _UNPRINTABLE.search(text):
+                message = f"U+{ord(match[0]):04X} is no character of text"
+                self.spoil("yaml-character", path, message)
+                return None
+            return text
+        if _DECIMAL.match(text):
+            return self.integer(text, 10, path)
+        if _HEXADECIMAL.match(text):
+            return self.integer(text, 16, path)
+        if text in _BOOLEANS:
+            return _BOOLEANS[text]
+        if text in _NULLS:
+            return None
+        kind = self.resolve(text)
+        if kind != "str":
+            shown = text if len(text) <= 60 else text[:56] + "…"
+            self.spoil(
+                "yaml-scalar", path, f"{shown} is a YAML 1.1 {kind}", _scalar_hint(kind, text)
+            )
+            return None
+        return text
+
+    def resolve(self, text: str) -> str:
+        """What YAML 1.1 takes a plain scalar for: str, int, float, bool, null, timestamp, …"""
+        tag: str = self.loader.resolve(yaml.ScalarNode, text, (True, False))
+        return tag.removeprefix(_TAG)
+
+    def integer(self, text: str, base: int, path: Place) -> int | None:
+        if len(text) > 160:  # longer than any 512-bit value, and quadratic to convert
+            self.spoil("range", path, "is a number of more than 512 bits")
+            return None
+        return int(text, base)
+
+    def spoil(self, rule: str, path: Place, message: str, hint: str = "") -> None:
+        self.document.fault(rule, path, message, hint)
+        self.document.spoiled.add(path)
+
+
+_ALIAS_HINT: Final = "write the value out; models inherit by extends:"
+
+
+_TAKEN: Final = {
+    "bool": "true or false",
+    "float": "a floating-point number",
+    "int": "an integer",
+    "null": "nothing",
+    "timestamp": "a date",
+}
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= 60 else text[:56] + "…"
+
+
+def _tag(tag: str) -> str:
+    return "!!" + tag.removeprefix(_TAG) if tag.startswith(_TAG) else printable(_cut(tag))
+
+
+def _scalar_hint(kind: str, text: str) -> str:
+    if kind == "int" and _RANGE.match(text):
+        return f'quote a bit range: "{text}"'
+    if kind == "bool":
+        return f'write true or false; quote text: "{text}"'
+    if kind in {"int", "float"}:
+        return f'write integers as 123 or 0x7B; quote text: "{text}"'
+    return f'quote text: "{text}"'
+
+
+def _mark(event: Any) -> Mark:
+    start, end = event.start_mark, event.end_mark
+    width = end.column - start.column if end.line == start.line else 1
+    return Mark(start.line + 1, start.column + 1, max(1, width))

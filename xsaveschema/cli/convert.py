@@ -1,0 +1,174 @@
+"""``xsaveschema convert``: an area in the other format, or in the same one put in order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+
+from xsaveschema.area import XsaveArea
+from xsaveschema.catalog import Catalog
+from xsaveschema.catalog.identify import identify
+from xsaveschema.cli.areas import as_shown, places
+from xsaveschema.cli.files import about, read_area, refuse_terminal, write_area
+from xsaveschema.cli.options import (
+    catalog_of,
+    drop_option,
+    listed,
+    mask_option,
+    model_option,
+    named_model,
+    note,
+    output_option,
+    schemas_option,
+    usage,
+)
+from xsaveschema.convert import Conversion, to_compacted, to_standard
+from xsaveschema.errors import IdentificationError, UnknownComponentError, hex_mask
+from xsaveschema.layout import Layout
+from xsaveschema.model import CpuModel, Format
+
+
+@click.command("convert")
+@click.argument("source", metavar="FILE")
+@click.option(
+    "--to",
+    "format",
+    type=click.Choice(["standard", "compacted"]),
+    required=True,
+    help="The format.",
+)
+@model_option("The CPU whose layout the result has; without it, the area is identified.")
+@click.option(
+    "--source",
+    "source_name",
+    metavar="MODEL",
+    help="The CPU that wrote the area, where it is another one.",
+)
+@mask_option("--xcr0", "The components of a standard result; default: the model's XCR0.")
+@mask_option(
+    "--xcomp-bv",
+    "The components that have a place in a compacted result, bit 63 optional; "
+    "default: the model's XCR0 and IA32_XSS.",
+)
+@drop_option
+@output_option
+@schemas_option
+@click.pass_context
+def command(
+    ctx: click.Context,
+    source: str,
+    format: Format,
+    model_name: str | None,
+    source_name: str | None,
+    xcr0: int | None,
+    xcomp_bv: int | None,
+    drop: tuple[str, ...],
+    output: str,
+    schemas: tuple[str, ...],
+) -> None:
+    """Convert an area to the standard or the compacted format.
+
+    FILE is a path, - for standard input, or sample:NAME, in either format. State in use is never
+    lost silently: what has no place in the result is an error, unless --drop permits it.
+    """
+    if format == "standard" and xcomp_bv is not None:
+        raise click.UsageError(
+            "--xcomp-bv goes with --to compacted; the standard format has --xcr0"
+        )
+    if format == "compacted" and xcr0 is not None:
+        raise click.UsageError(
+            "--xcr0 goes with --to standard; the compacted format has --xcomp-bv"
+        )
+    refuse_terminal(output)
+    data = read_area(source)
+    catalog = catalog_of(ctx, schemas)
+    mask = xcr0 if format == "standard" else xcomp_bv
+    with about(source), wrong_drop():
+        writer, model = _models(data, catalog, model_name, source_name, format, mask)
+        if mask is not None:
+            with usage():
+                _target(model, format, mask)
+        if format == "standard":
+            result = to_standard(data, model, source=writer, xcr0=mask, drop=permitted(drop))
+        else:
+            result = to_compacted(data, model, source=writer, xcomp_bv=mask, drop=permitted(drop))
+    write_area(output, result.data)
+    summary(output, result)
+
+
+def _models(
+    data: bytes,
+    catalog: Catalog,
+    model_name: str | None,
+    source_name: str | None,
+    format: Format,
+    mask: int | None,
+) -> tuple[CpuModel, CpuModel]:
+    """The model that wrote the area, and the one whose layout the result has."""
+    if model_name is None and source_name is None:
+        model = _identified(data, catalog, format, mask)
+        return model, model
+    writer = limited(named_model(catalog, source_name or model_name or ""), data)
+    if model_name is None or model_name == source_name or source_name is None:
+        return writer, writer
+    return writer, limited(named_model(catalog, model_name), data)
+
+
+def limited(model: CpuModel, data: bytes) -> CpuModel:
+    """A named model, limited to the XCR0 that software left in the area; a note says so."""
+    seen, how = as_shown(model, data)
+    if seen is not model:
+        note(how)
+    return seen
+
+
+def _identified(data: bytes, catalog: Catalog, format: Format, mask: int | None) -> CpuModel:
+    """The model that the area's bytes tell, as long as all that fit lay the result out alike."""
+    match = identify(data, catalog=catalog)
+    model = match.model
+    groups: dict[object, list[str]] = {}
+    for candidate in match.models:
+        with usage():
+            layout = _target(candidate, format, mask)
+        groups.setdefault(places(layout.slots), []).append(candidate.name)
+    if len(groups) > 1:
+        listed_groups = "; ".join(", ".join(names) for names in groups.values())
+        raise IdentificationError(
+            f"several models fit, and their {format} formats differ: {listed_groups}; "
+            "name the one whose layout you want (--model)",
+            [candidate.model for candidate in match.candidates],
+        )
+    return model
+
+
+def _target(model: CpuModel, format: Format, mask: int | None) -> Layout:
+    return model.standard_layout(mask) if format == "standard" else model.compacted_layout(mask)
+
+
+def permitted(drop: tuple[str, ...]) -> list[str | int]:
+    """What ``--drop`` names: components by name or number."""
+    return [int(name) if name.isdecimal() else name for name in listed(drop)]
+
+
+@contextmanager
+def wrong_drop() -> Iterator[None]:
+    """A component that nobody knows is wrong usage: only ``--drop`` names any."""
+    try:
+        yield
+    except UnknownComponentError as error:
+        raise click.UsageError(str(error)) from None
+
+
+def summary(output: str, result: Conversion) -> None:
+    """Say on standard error what was written, in one line."""
+    area = XsaveArea.parse(result.data, result.layout.model)
+    names = " ".join(area.model.names_of(area.xstate_bv)) or "nothing"
+    dropped = f"; dropped: {' '.join(result.dropped)}" if result.dropped else ""
+    click.echo(
+        f"{'standard output' if output == '-' else click.format_filename(output)}: "
+        f"{area.model.name}, {area.format} format, {len(area)} bytes, "
+        f"XSTATE_BV {hex_mask(area.xstate_bv)} ({names}){dropped}",
+        err=True,
+    )

@@ -1,0 +1,140 @@
+"""``xsaveschema decode``: the header, the components and the registers of an area."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from xsaveschema.area import XsaveArea
+from xsaveschema.cli.areas import Found, find
+from xsaveschema.cli.files import SAMPLE, about, read_area, sample_list
+from xsaveschema.cli.options import (
+    catalog_of,
+    json_option,
+    listed,
+    model_option,
+    schemas_option,
+)
+from xsaveschema.cli.output import number, print_json
+from xsaveschema.model import CpuModel
+
+
+@click.command("decode")
+@click.argument("source", metavar="FILE")
+@model_option(
+    "The CPU that wrote the area; without it, the area is identified. It is limited to the XCR0 "
+    "that software left at byte 464, where one stands there."
+)
+@click.option(
+    "--registers",
+    metavar="NAME",
+    multiple=True,
+    help="Show just these registers, separated by commas; zmm means all of zmm0, zmm1, …; "
+    "may be repeated.",
+)
+@click.option("--all", "show_all", is_flag=True, help="Show initial state too, and ymm, xmm, mm.")
+@click.option(
+    "--lenient", is_flag=True, help="Show an area with an illegal header too, with its faults."
+)
+@json_option
+@schemas_option
+@click.pass_context
+def command(
+    ctx: click.Context,
+    source: str,
+    model_name: str | None,
+    registers: tuple[str, ...],
+    show_all: bool,
+    lenient: bool,
+    as_json: bool,
+    schemas: tuple[str, ...],
+) -> None:
+    """Show the header, components and registers of an area.
+
+    FILE is a path, - for standard input, or sample:NAME; sample: lists the samples that come with
+    the package. Components in their initial state have initial values, whatever bytes stand there.
+    The text shows the registers of components in use, the widest name of each; --json has all.
+    """
+    if source == SAMPLE:
+        click.echo(sample_list())
+        return
+    data = read_area(source)
+    catalog = catalog_of(ctx, schemas)
+    with about(source):
+        found = find(data, catalog, model_name, strict=not lenient)
+        if as_json:
+            areas = [_facts(each, registers, lenient) for each in found]
+            print_json({"source": source, "areas": areas})
+            return
+        from xsaveschema.cli import decode_text
+
+        for each in found:
+            names = _wanted(each.area.model, registers)
+            decode_text.show(source, each, names, show_all)
+
+
+def _facts(found: Found, registers: tuple[str, ...], lenient: bool) -> dict[str, Any]:
+    area = found.area
+    whole = area.registers
+    names = _wanted(area.model, registers) or whole
+    facts: dict[str, Any] = {
+        "label": found.label,
+        "model": area.model.name,
+        "layout_source": found.layout_source,
+        "format": area.format,
+        "xstate_bv": number(area.xstate_bv),
+        "xcomp_bv": number(area.xcomp_bv),
+        "components": {
+            slot.name: {
+                "number": slot.number,
+                "in_use": area.in_use(slot.name),
+                "offset": slot.offset,
+                "size": slot.size,
+                "fields": field_facts(area, slot.name),
+            }
+            for slot in area.layout
+        },
+        "registers": {name: number(whole[name]) for name in names},
+    }
+    if lenient:
+        facts["faults"] = [
+            {"rule": fault.rule, "offset": fault.offset, "message": fault.message}
+            for fault in area.faults
+        ]
+    return facts
+
+
+def field_facts(area: XsaveArea, component: str) -> dict[str, Any]:
+    """A component's fields as ``--json`` tells them; repeats are lists."""
+    return {name: _tell(value) for name, value in area[component].items()}
+
+
+def _tell(value: Any) -> Any:
+    if isinstance(value, int | bytes):
+        return number(value)
+    if hasattr(value, "items"):
+        return {name: _tell(part) for name, part in value.items()}
+    return [_tell(part) for part in value]
+
+
+def _wanted(model: CpuModel, registers: tuple[str, ...]) -> list[str]:
+    """The registers that ``--registers`` names; a family's name means all of it."""
+    names: list[str] = []
+    for name in listed(registers):
+        if name in model.registers:
+            names.append(name)
+            continue
+        family = [r for r in model.registers if r.rstrip("0123456789") == name]
+        if not family:
+            raise click.UsageError(_unknown(model, name))
+        names += family
+    return list(dict.fromkeys(names))
+
+
+def _unknown(model: CpuModel, name: str) -> str:
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, model.registers, n=3)
+    hint = f"; did you mean {' or '.join(near)}?" if near else ""
+    return f"{model.name} has no register {name!r}{hint}"

@@ -1,0 +1,182 @@
+"""``xsaveschema identify``: which CPU models fit an area, a CPUID dump, or this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from xsaveschema.catalog import Catalog
+from xsaveschema.catalog.identify import Match, identify
+from xsaveschema.cli.areas import places, slot_facts
+from xsaveschema.cli.files import about, read_area
+from xsaveschema.cli.options import catalog_of, json_option, note, schemas_option
+from xsaveschema.cli.output import console, number, plain, print_json, table
+from xsaveschema.errors import XsaveError, hex_mask
+
+if TYPE_CHECKING:
+    from xsaveschema.cpuid import CpuidRecord
+
+_Facts = dict[str, Any]
+
+
+@click.command("identify")
+@click.argument("source", metavar="[FILE]", required=False)
+@click.option("--cpuid", "dump", metavar="DUMP", help="A CPUID dump, of any known format.")
+@click.option("--host", is_flag=True, help="This machine, by its own CPUID.")
+@json_option
+@schemas_option
+@click.pass_context
+def command(
+    ctx: click.Context,
+    source: str | None,
+    dump: str | None,
+    host: bool,
+    as_json: bool,
+    schemas: tuple[str, ...],
+) -> int:
+    """Tell which CPU models fit an area, a CPUID dump or this machine, best first.
+
+    FILE holds an area: a path, - for standard input, or sample:NAME. Exits with 1 where no model
+    of the catalogue fits.
+    """
+    if (source is not None) + (dump is not None) + host != 1:
+        raise click.UsageError("give one of FILE, --cpuid DUMP and --host")
+    if source is not None:
+        return _area(ctx, source, as_json, schemas)
+    from xsaveschema import cpuid
+
+    if dump is not None:
+        records, name = list(cpuid.read(dump)), dump
+    else:
+        records, name = [cpuid.host()], "this machine"
+    return _records(catalog_of(ctx, schemas), records, name, as_json)
+
+
+def _area(ctx: click.Context, source: str, as_json: bool, schemas: tuple[str, ...]) -> int:
+    data = read_area(source)
+    catalog = catalog_of(ctx, schemas)
+    with about(source):
+        match = identify(data, catalog=catalog)
+        if as_json:
+            print_json({"candidates": _candidates(match), "components": _agreed(match)})
+        else:
+            console().print(f"{plain(source)}: {match.shown}", style="bold", soft_wrap=True)
+            _show(match, catalog)
+        if not match.candidates:
+            raise XsaveError("no model of the catalogue has an area like this")
+    return 0
+
+
+def _candidates(match: Match) -> list[_Facts]:
+    return [{"model": candidate.model, "by": candidate.by} for candidate in match.candidates]
+
+
+def _agreed(match: Match) -> list[_Facts]:
+    """The components that sit at the same place whichever candidate is the right one."""
+    if not match.layouts:
+        return []
+    first, *others = match.layouts
+    return [
+        slot_facts(slot)
+        for slot in first
+        if all(
+            slot.name in other and places([other[slot.name]]) == places([slot]) for other in others
+        )
+    ]
+
+
+def _show(match: Match, catalog: Catalog) -> None:
+    if not match.candidates:
+        return
+    out = console()
+    groups = list(dict.fromkeys(places(layout.slots) for layout in match.layouts))
+    rows = table(("model", "left"), ("by", "left"), ("title", "left"))
+    rows.columns[-1].no_wrap = False
+    if len(groups) > 1:
+        rows.add_column("layout", justify="right", no_wrap=True)
+    for candidate, layout in zip(match.candidates, match.layouts, strict=True):
+        group = groups.index(places(layout.slots)) + 1
+        title = catalog.model(candidate.model).title
+        rows.add_row(candidate.model, candidate.by, title, *([str(group)] if groups[1:] else []))
+    out.print(rows)
+    if len(groups) > 1:
+        out.print(
+            f"\n{len(groups)} different layouts, by number: only you know which model wrote the "
+            "area"
+        )
+
+
+def _records(catalog: Catalog, records: Sequence[CpuidRecord], name: str, as_json: bool) -> int:
+    found = []
+    for record in records:
+        for warning in record.warnings:
+            note(f"{plain(record.label or name)}: {plain(warning)}")
+        match = identify(
+            leaf_0xd=record.leaf_0xd,
+            signature=record.signature,
+            vendor=record.vendor or None,
+            catalog=catalog,
+        )
+        found.append((record, match))
+    if as_json:
+        facts = [_record_facts(catalog, record, match) for record, match in found]
+        first = {key: facts[0][key] for key in ("candidates", "components")}
+        print_json({**first, "records": facts})
+    else:
+        for record, match in found:
+            _show_record(catalog, record, match, name)
+    if not all(match.candidates for _, match in found):
+        raise XsaveError(f"{name}: no model of the catalogue has this layout")
+    return 0
+
+
+def _record_facts(catalog: Catalog, record: CpuidRecord, match: Match) -> _Facts:
+    return {
+        "label": record.label,
+        "vendor": record.vendor,
+        "signature": None if record.signature is None else number(record.signature),
+        "xcr0": number(record.xcr0),
+        "xss": None if record.xss is None else number(record.xss),
+        "candidates": _candidates(match),
+        "components": _leaf_facts(catalog, record),
+        "warnings": list(record.warnings),
+    }
+
+
+def _leaf_facts(catalog: Catalog, record: CpuidRecord) -> list[_Facts]:
+    """The extended components as leaf 0xD enumerates them; supervisor components have no offset."""
+    names = {number: name for name, number in catalog.component_names().items()}
+    return [
+        {
+            "number": number,
+            "name": names.get(number, f"component{number}"),
+            "offset": None if ecx & 1 else ebx,
+            "size": eax,
+            "supervisor": bool(ecx & 1),
+            "align64": bool(ecx & 2),
+        }
+        for number, (eax, ebx, ecx, _) in record.components.items()
+    ]
+
+
+def _show_record(catalog: Catalog, record: CpuidRecord, match: Match, name: str) -> None:
+    from xsaveschema.cpuid import signature_parts
+
+    out = console()
+    out.print(f"{plain(name)}: {plain(record.label)}".rstrip(": "), style="bold", soft_wrap=True)
+    who = plain(record.vendor) or "vendor unknown"
+    if record.signature is not None:
+        family, model, stepping = signature_parts(record.signature)
+        who += f", family {family:02X} model {model:02X} stepping {stepping:X}"
+        who += f" (leaf 1 EAX {record.signature:#010x})"
+    xss = "unknown" if record.xss is None else hex_mask(record.xss)
+    out.print(f"  {who}\n  XCR0 {hex_mask(record.xcr0)}, IA32_XSS {xss}\n", soft_wrap=True)
+    rows = table(("#", "right"), ("component", "left"), ("offset", "right"), ("size", "right"))
+    for facts in _leaf_facts(catalog, record):
+        offset = "supervisor" if facts["offset"] is None else str(facts["offset"])
+        rows.add_row(str(facts["number"]), facts["name"], offset, str(facts["size"]))
+    out.print(rows)
+    out.print()
+    _show(match, catalog)

@@ -1,0 +1,51 @@
+"""``xsaveschema lint``: every fault in schema files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from xsaveschema.cli.options import json_option
+from xsaveschema.cli.output import print_json
+
+if TYPE_CHECKING:
+    from xsaveschema.errors import SchemaFault
+
+
+@click.command("lint")
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True)
+@json_option
+def command(paths: tuple[str, ...], as_json: bool) -> int:
+    """Report every fault in schema files, as file:line:column.
+
+    PATH is a file or a folder of them. Exits with 1 where there is a fault.
+    """
+    from xsaveschema.catalog.lint import lint
+
+    faults = lint([Path(path) for path in paths])
+    if as_json:
+        print_json({"faults": [_facts(fault) for fault in faults]})
+    else:
+        for fault in faults:
+            click.echo(str(fault))
+        files = len({fault.file for fault in faults})
+        click.echo(_count(len(faults), "fault") + (f" in {_count(files, 'file')}" if files else ""))
+    return 1 if faults else 0
+
+
+def _facts(fault: SchemaFault) -> dict[str, str | int]:
+    return {
+        "file": fault.file,
+        "line": fault.line,
+        "column": fault.column,
+        "rule": fault.rule,
+        "path": fault.path,
+        "message": fault.message,
+        "hint": fault.hint,
+    }
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number or 'no'} {what}{'' if number == 1 else 's'}"

@@ -1,0 +1,135 @@
+"""``xsaveschema models``: the catalogue."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from xsaveschema.cli.options import catalog_of, json_option, schemas_option
+from xsaveschema.cli.output import console, number, print_json, table
+from xsaveschema.errors import hex_mask
+from xsaveschema.model import CpuModel, Signature
+
+
+@click.command("models")
+@json_option
+@schemas_option
+@click.pass_context
+def command(ctx: click.Context, as_json: bool, schemas: tuple[str, ...]) -> None:
+    """List the CPU models of the catalogue.
+
+    Signatures are display family and models, hexadecimal, with /steppings where only some are
+    meant. XCR0 and IA32_XSS are what is enabled by default. The sizes, in bytes, are the standard
+    format's for XCR0 and the compacted format's for both masks. A model is confirmed if a CPUID
+    dump of a real CPU shows its layout.
+    """
+    models = catalog_of(ctx, schemas).models()
+    if as_json:
+        print_json([_facts(model) for model in models])
+    else:
+        _show(models)
+
+
+def _facts(model: CpuModel) -> dict[str, Any]:
+    return {
+        "name": model.name,
+        "title": model.title,
+        "vendor": model.vendor,
+        "signatures": [
+            {
+                "vendor": signature.vendor,
+                "family": signature.family,
+                "models": list(signature.models),
+                "steppings": signature.steppings and list(signature.steppings),
+            }
+            for signature in model.signatures
+        ],
+        "xcr0": number(model.xcr0),
+        "xss": number(model.xss),
+        "standard_size": model.standard_layout().size,
+        "compacted_size": _compacted_size(model),
+        "instructions": sorted(model.instructions),
+        "components": [
+            {
+                "number": component.number,
+                "name": component.name,
+                "size": component.size,
+                "offset": component.offset,
+                "supervisor": component.supervisor,
+                "align64": component.align64,
+                "xfd": component.xfd,
+                "optional": component.optional,
+            }
+            for component in model.components.values()
+        ],
+        "confirmed": model.confirmed,
+        "confirmed_by": list(model.confirmed_by),
+        "source": model.source,
+    }
+
+
+def _compacted_size(model: CpuModel) -> int | None:
+    """None where the CPU has no instruction that knows the compacted format."""
+    known = {"xsavec", "xsaves"} & model.instructions
+    return model.compacted_layout().size if known else None
+
+
+def _show(models: list[CpuModel]) -> None:
+    out = console()
+    rows = table(
+        ("model", "left"),
+        ("XCR0", "right"),
+        ("IA32_XSS", "right"),
+        ("standard", "right"),
+        ("compacted", "right"),
+        ("confirmed", "left"),
+        ("signatures", "left"),
+    )
+    rows.columns[-1].no_wrap = False
+    wide = out.width >= 120
+    if wide:
+        rows.add_column("title", no_wrap=True)
+    vendor = ""
+    for model in models:
+        if model.vendor != vendor:
+            vendor = model.vendor
+            rows.add_row(vendor, style="bold")
+        compacted = _compacted_size(model)
+        rows.add_row(
+            f"  {model.name}",
+            hex_mask(model.xcr0),
+            hex_mask(model.xss) if model.xss else "-",
+            str(model.standard_layout().size),
+            "-" if compacted is None else str(compacted),
+            "yes" if model.confirmed else "no",
+            _signatures(model),
+            *([model.title] if wide else []),
+        )
+    out.print(rows)
+    out.print(f"{len(models)} models")
+
+
+def _signatures(model: CpuModel) -> str:
+    """``06: 55/3,4 5E`` for each family; another vendor is named."""
+    families: dict[tuple[str, int], list[str]] = {}
+    for signature in model.signatures:
+        found = families.setdefault((signature.vendor, signature.family), [])
+        found += [f"{number:02X}{_steppings(signature)}" for number in signature.models]
+    return "; ".join(
+        f"{'' if vendor == model.vendor else vendor + ' '}{family:02X}: {' '.join(found)}"
+        for (vendor, family), found in families.items()
+    )
+
+
+def _steppings(signature: Signature) -> str:
+    """Steppings as ranges: ``/5-B,D``."""
+    if signature.steppings is None:
+        return ""
+    runs: list[list[int]] = []
+    for stepping in sorted(signature.steppings):
+        if runs and stepping == runs[-1][1] + 1:
+            runs[-1][1] = stepping
+        else:
+            runs.append([stepping, stepping])
+    return "/" + ",".join(f"{a:X}" if a == b else f"{a:X}-{b:X}" for a, b in runs)

@@ -1,0 +1,99 @@
+"""Options that several commands share, and what they mean."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+
+from xsaveschema.catalog import Catalog, default_catalog
+from xsaveschema.errors import XsaveError
+
+if TYPE_CHECKING:
+    from xsaveschema.model import CpuModel
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+_MASK: Final = re.compile(r"0[xX][0-9a-fA-F]{1,16}|0|[1-9][0-9]{0,19}")
+
+
+def parse_mask(text: str) -> int:
+    """A mask of 64 bits, hexadecimal with 0x or decimal; anything else is wrong usage."""
+    mask = int(text, 0) if _MASK.fullmatch(text) else 1 << 64
+    if mask >> 64:
+        raise click.BadParameter(f"{text!r} is no mask: write 0xE7 or 231, at most 64 bits")
+    return mask
+
+
+def mask_option(name: str, text: str) -> Callable[[_F], _F]:
+    """An option that takes a mask of state components."""
+    return click.option(name, type=parse_mask, metavar="MASK", help=text)
+
+
+def model_option(text: str) -> Callable[[_F], _F]:
+    """``--model``: a CPU model by name."""
+    return click.option("--model", "model_name", metavar="MODEL", help=text)
+
+
+schemas_option = click.option(
+    "--schemas", metavar="PATH", multiple=True, help="Schema files of your own; see xsaveschema -h."
+)
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON, for programs.")
+
+drop_option = click.option(
+    "--drop",
+    metavar="NAME",
+    multiple=True,
+    help="State that may be lost: components by name or number, separated by commas; "
+    "may be repeated.",
+)
+
+output_option = click.option(
+    "-o",
+    "--output",
+    metavar="OUT",
+    required=True,
+    help="The file to write; - is standard output. It is replaced whole or not at all.",
+)
+
+
+def catalog_of(ctx: click.Context, schemas: Iterable[str]) -> Catalog:
+    """The catalogue with the schema files that were named before and after the command."""
+    paths = [*(ctx.obj or ()), *schemas]
+    catalog = Catalog(paths) if paths else default_catalog()
+    for text in catalog.overrides:
+        note(text)
+    return catalog
+
+
+def named_model(catalog: Catalog, name: str) -> CpuModel:
+    """The model of this name; an unknown name is wrong usage."""
+    from xsaveschema.errors import ModelNotFoundError
+
+    try:
+        return catalog.model(name)
+    except ModelNotFoundError as error:
+        raise click.UsageError(str(error)) from None
+
+
+@contextmanager
+def usage() -> Iterator[None]:
+    """What fails in here is the fault of an option, not of the input."""
+    try:
+        yield
+    except XsaveError as error:
+        raise click.UsageError(str(error)) from None
+
+
+def listed(values: Iterable[str]) -> list[str]:
+    """The names in values of an option that may be repeated and takes commas."""
+    return [name for value in values for part in value.split(",") if (name := part.strip())]
+
+
+def note(text: str) -> None:
+    """Say on standard error what the user should know; nothing is wrong."""
+    click.echo(f"xsaveschema: note: {text}", err=True)

@@ -1,0 +1,57 @@
+"""``xsaveschema relayout``: an area of one CPU model laid out as another's."""
+
+from __future__ import annotations
+
+import click
+
+from xsaveschema.cli.convert import limited, permitted, summary, wrong_drop
+from xsaveschema.cli.files import about, read_area, refuse_terminal, write_area
+from xsaveschema.cli.options import (
+    catalog_of,
+    drop_option,
+    named_model,
+    output_option,
+    schemas_option,
+)
+from xsaveschema.convert import relayout
+
+
+@click.command("relayout")
+@click.argument("source", metavar="FILE")
+@click.option(
+    "--from", "source_name", metavar="MODEL", required=True, help="The CPU that wrote it."
+)
+@click.option(
+    "--to", "target_name", metavar="MODEL", required=True, help="The CPU that shall read it."
+)
+@drop_option
+@output_option
+@schemas_option
+@click.pass_context
+def command(
+    ctx: click.Context,
+    source: str,
+    source_name: str,
+    target_name: str,
+    drop: tuple[str, ...],
+    output: str,
+    schemas: tuple[str, ...],
+) -> None:
+    """Move an area from one CPU model's layout to another's; its format stays.
+
+    FILE is a path, - for standard input, or sample:NAME. State in use is never lost silently: what
+    the other CPU has no place for is an error, unless --drop permits it.
+    """
+    refuse_terminal(output)
+    data = read_area(source)
+    catalog = catalog_of(ctx, schemas)
+    writer, target = named_model(catalog, source_name), named_model(catalog, target_name)
+    with about(source), wrong_drop():
+        result = relayout(
+            data,
+            source=limited(writer, data),
+            target=limited(target, data),
+            drop=permitted(drop),
+        )
+    write_area(output, result.data)
+    summary(output, result)

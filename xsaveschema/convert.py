@@ -1,0 +1,378 @@
+"""Conversion between the standard and the compacted format, and between CPU models' layouts.
+
+A conversion is a plan: which bytes of the source go where, and what stands everywhere else. It
+depends on the two models, the two masks of the source's header and the target's layout only, so
+it is compiled once and run over as many areas as come. The rules are the processor's (SDM 13.7 to
+13.12): what XRSTOR would load from the source is what XRSTOR loads from the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Final, Literal
+
+from xsaveschema.errors import StateLossError, TooShortError, UnknownComponentError, XsaveError
+from xsaveschema.header import MASKS, Buffer, buffer_layout, view_of
+from xsaveschema.layout import Layout, Slot, check_xcr0, compacted, standard
+from xsaveschema.model import (
+    COMPACTED,
+    EXTENDED_OFFSET,
+    HEADER_OFFSET,
+    HEADER_SIZE,
+    MXCSR_INITIAL,
+    MXCSR_OFFSET,
+    SOFTWARE_OFFSET,
+    SSE,
+    CpuModel,
+    Format,
+    bits_of,
+)
+
+Drop = Iterable[str | int]
+Software = Literal["keep", "zero"]
+"""What becomes of bytes 416..511, which no instruction writes and software may use."""
+
+_MXCSR_INITIAL: Final = MXCSR_INITIAL.to_bytes(4, "little")
+_MXCSR_END: Final = MXCSR_OFFSET + 4
+_MASK_END: Final = MXCSR_OFFSET + 8
+
+
+@dataclass(slots=True)
+class Conversion:
+    """A converted area: ``data``, its ``layout``, and the names of the live components ``dropped``.
+
+    ``data`` is a new bytearray, or a view of the caller's ``out``, exactly ``layout.size`` long.
+    """
+
+    data: bytearray | memoryview = field(repr=False)
+    dropped: tuple[str, ...]
+    layout: Layout
+
+
+def to_standard(
+    data: Buffer,
+    model: CpuModel,
+    *,
+    source: CpuModel | None = None,
+    xcr0: int | None = None,
+    drop: Drop = (),
+    out: bytearray | memoryview | None = None,
+    software: Software = "keep",
+) -> Conversion:
+    """Convert an area of either format to ``model``'s standard format.
+
+    ``source`` is the model that wrote ``data`` (default ``model``); ``xcr0`` the mask of the
+    result's layout (default the model's); ``drop`` names live components that may be lost; ``out``
+    takes the result instead of a new buffer. Components in use are copied, all others get their
+    initial values, XCOMP_BV and the reserved header bytes are zero.
+
+    Raises StateLossError where live state has no place in the result, HeaderError, TooShortError
+    and MaskError for input that cannot be converted. Nothing is written before all is checked.
+    """
+    if xcr0 is None:
+        xcr0 = model.xcr0
+    else:
+        check_xcr0(model, xcr0)
+    return _convert(data, source or model, model, "standard", xcr0, drop, out, software)
+
+
+def to_compacted(
+    data: Buffer,
+    model: CpuModel,
+    *,
+    source: CpuModel | None = None,
+    xcomp_bv: int | None = None,
+    drop: Drop = (),
+    out: bytearray | memoryview | None = None,
+    software: Software = "keep",
+) -> Conversion:
+    """Convert an area of either format to ``model``'s compacted format.
+
+    ``xcomp_bv`` is the set of components that get a place, bit 63 optional: any subset of what the
+    model has (default ``model.xcr0 | model.xss``, as XSAVES would write; pass ``model.xcr0`` for
+    an area that user-mode XRSTOR takes). An MXCSR other than 0x1F80 makes SSE be in use, as XSAVEC
+    has it (HW). The other arguments and errors are those of :func:`to_standard`.
+    """
+    mask = model.xcr0 | model.xss if xcomp_bv is None else xcomp_bv & ~COMPACTED
+    return _convert(data, source or model, model, "compacted", mask, drop, out, software)
+
+
+def relayout(
+    data: Buffer,
+    *,
+    source: CpuModel,
+    target: CpuModel,
+    format: Format | None = None,
+    xcr0: int | None = None,
+    xcomp_bv: int | None = None,
+    drop: Drop = (),
+    out: bytearray | memoryview | None = None,
+    software: Software = "keep",
+) -> Conversion:
+    """Move an area from one CPU model's layout to another's; ``format`` None keeps the format.
+
+    Without a mask the result has every component of the target's masks; a compacted area that
+    keeps its format keeps its XCOMP_BV as far as the target has the components.
+    """
+    if format is None:
+        xcomp = MASKS.unpack_from(view_of(data), HEADER_OFFSET)[1]
+        format = "compacted" if xcomp & COMPACTED else "standard"
+    if format == "standard":
+        if xcomp_bv is not None:
+            raise XsaveError("the standard format takes xcr0=, not xcomp_bv=")
+        return to_standard(
+            data, target, source=source, xcr0=xcr0, drop=drop, out=out, software=software
+        )
+    if format != "compacted":
+        raise XsaveError(f"{format!r} is no format: standard or compacted")
+    if xcr0 is not None:
+        raise XsaveError("the compacted format takes xcomp_bv=, not xcr0=")
+    return to_compacted(
+        data, target, source=source, xcomp_bv=xcomp_bv, drop=drop, out=out, software=software
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What a conversion does, for one pair of layouts and one XSTATE_BV.
+
+    ``copies`` are (target, source) slices, ``constants`` (target, bytes) and ``clears`` the same
+    with zeros only, which a new buffer need not be given. ``residue`` are (component, source
+    slice, initial bytes): bytes without a place in the target, lost unless they are initial.
+    """
+
+    layout: Layout
+    needed: int
+    copies: tuple[tuple[slice, slice], ...]
+    constants: tuple[tuple[slice, bytes], ...]
+    clears: tuple[tuple[slice, bytes], ...]
+    lost: tuple[int, ...]
+    residue: tuple[tuple[int, slice, bytes], ...]
+
+
+def _convert(
+    data: Buffer,
+    source: CpuModel,
+    target: CpuModel,
+    format: Format,
+    mask: int,
+    drop: Drop,
+    out: bytearray | memoryview | None,
+    software: Software,
+) -> Conversion:
+    view = view_of(data)
+    xstate_bv, xcomp_bv = MASKS.unpack_from(view, HEADER_OFFSET)
+    mxcsr_live = (
+        format == "compacted"
+        and not xstate_bv & SSE
+        and not xcomp_bv & COMPACTED
+        and view[MXCSR_OFFSET:_MXCSR_END] != _MXCSR_INITIAL
+    )
+    plan = _plan(source, target, xstate_bv, xcomp_bv, format, mask, mxcsr_live, software)
+    if len(view) < plan.needed:
+        buffer_layout(source, xstate_bv, xcomp_bv, len(view))
+    dropped: tuple[str, ...] = ()
+    if plan.lost or plan.residue or drop:
+        dropped = _losses(plan, view, source, target, drop)
+    if out is None:
+        result = bytearray(plan.layout.size)
+        to = memoryview(result)
+        for place, taken in plan.copies:
+            to[place] = view[taken]
+        for place, constant in plan.constants:
+            to[place] = constant
+        return Conversion(result, dropped, plan.layout)
+    to = _room(out, plan.layout)
+    if to.obj is view.obj:
+        # The caller converts in place: the source must not change while it is read.
+        view = memoryview(bytes(view))
+    for place, taken in plan.copies:
+        to[place] = view[taken]
+    for place, constant in plan.constants:
+        to[place] = constant
+    for place, constant in plan.clears:
+        to[place] = constant
+    return Conversion(to[: plan.layout.size], dropped, plan.layout)
+
+
+def _room(out: bytearray | memoryview, layout: Layout) -> memoryview:
+    to = memoryview(out)
+    if to.format != "B" or to.ndim != 1:
+        to = to.cast("B")
+    if to.readonly:
+        raise XsaveError("out= is read-only: give a bytearray or a writable memoryview")
+    if len(to) < layout.size:
+        raise TooShortError(
+            f"out= has {len(to)} bytes; {layout!r} needs {layout.size}", layout.size, len(to)
+        )
+    return to
+
+
+def _losses(
+    plan: _Plan, view: memoryview, source: CpuModel, target: CpuModel, drop: Drop
+) -> tuple[str, ...]:
+    """The names of the components that lose live state; StateLossError unless all are permitted."""
+    permitted = _numbers(source, target, drop)
+    lost = set(plan.lost)
+    lost.update(number for number, taken, initial in plan.residue if view[taken] != initial)
+    names = tuple(source.name_of(number) for number in sorted(lost))
+    if unpermitted := sorted(lost - permitted):
+        raise StateLossError(
+            [source.name_of(number) for number in unpermitted],
+            f"no place in {plan.layout.format} {target.name}, "
+            f"{', '.join(target.names_of(plan.layout.mask))}",
+        )
+    return names
+
+
+def _numbers(source: CpuModel, target: CpuModel, drop: Drop) -> set[int]:
+    if isinstance(drop, str | int):
+        drop = (drop,)
+    found = set()
+    for key in drop:
+        if isinstance(key, int):
+            if not 0 <= key <= 62:
+                raise UnknownComponentError(f"drop: there is no component {key}", str(key))
+            found.add(key)
+            continue
+        component = source.components.get(key) or target.components.get(key)
+        number = key.removeprefix("component")
+        if component is not None:
+            found.add(component.number)
+        elif key.startswith("component") and number.isdecimal() and int(number) <= 62:
+            found.add(int(number))
+        else:
+            known = ", ".join(dict.fromkeys([*source.components, *target.components]))
+            raise UnknownComponentError(f"drop: there is no component {key!r}; {known}", key)
+    return found
+
+
+class _Builder:
+    """Collects what stands where in the target; whatever nobody claims is zero."""
+
+    def __init__(self) -> None:
+        self.copies: list[tuple[int, int, int]] = []
+        self.constants: list[tuple[int, bytes]] = []
+
+    def copy(self, start: int, end: int, source: int) -> None:
+        """Target bytes [start, end) are the source's from ``source``."""
+        self.copies.append((start, end, source))
+
+    def constant(self, start: int, data: bytes) -> None:
+        """Target bytes from ``start`` are ``data``."""
+        if any(data):
+            self.constants.append((start, data))
+
+    def slices(self) -> tuple[tuple[slice, slice], ...]:
+        """The copies, with neighbours merged that are neighbours on both sides."""
+        merged: list[tuple[int, int, int]] = []
+        for start, end, source in sorted(self.copies):
+            if merged:
+                last_start, last_end, last_source = merged[-1]
+                if last_end == start and last_source + (start - last_start) == source:
+                    merged[-1] = (last_start, end, last_source)
+                    continue
+            merged.append((start, end, source))
+        return tuple(
+            (slice(start, end), slice(source, source + end - start))
+            for start, end, source in merged
+        )
+
+    def holes(self, size: int) -> tuple[tuple[slice, bytes], ...]:
+        """What neither a copy nor a constant covers, up to ``size``, as zeros."""
+        taken = [(start, end) for start, end, _ in self.copies]
+        taken += [(start, start + len(data)) for start, data in self.constants]
+        found, at = [], 0
+        for start, end in [*sorted(taken), (size, size)]:
+            if start > at:
+                found.append((slice(at, start), bytes(start - at)))
+            at = max(at, end)
+        return tuple(found)
+
+
+@lru_cache(maxsize=8192)
+def _plan(
+    source: CpuModel,
+    target: CpuModel,
+    xstate_bv: int,
+    xcomp_bv: int,
+    format: Format,
+    mask: int,
+    mxcsr_live: bool,
+    software: Software,
+) -> _Plan:
+    # Length is judged when the plan runs; masks are judged here, once.
+    origin = buffer_layout(source, xstate_bv, xcomp_bv, 1 << 62)
+    layout = (standard if format == "standard" else compacted)(target, mask)
+    in_use = xstate_bv | (SSE if mxcsr_live else 0)
+    kept = in_use & layout.mask
+    built = _Builder()
+    residue: list[tuple[int, slice, bytes]] = []
+    for slot in layout:
+        if not kept & slot.component.bit:
+            if format == "standard":
+                _fill(built, slot)
+        elif slot.number == 1 and mxcsr_live:
+            pass  # XMM was initial: zero, only MXCSR is in use
+        else:
+            _move(built, origin[slot.number], slot, residue)
+    _mxcsr(built, format, xcomp_bv, xstate_bv, kept)
+    if software == "keep":
+        built.copy(SOFTWARE_OFFSET, HEADER_OFFSET, SOFTWARE_OFFSET)
+    header = MASKS.pack(kept, layout.xcomp_bv)
+    built.constant(HEADER_OFFSET, header + bytes(HEADER_SIZE - len(header)))
+    live_ends = [slot.end for slot in origin if slot.component.bit & xstate_bv]
+    return _Plan(
+        layout=layout,
+        needed=origin.size if xcomp_bv & COMPACTED else max([EXTENDED_OFFSET, *live_ends]),
+        copies=built.slices(),
+        constants=tuple((slice(at, at + len(data)), data) for at, data in built.constants),
+        clears=built.holes(layout.size),
+        lost=tuple(bits_of(in_use & ~layout.mask)),
+        residue=tuple(residue),
+    )
+
+
+def _fill(built: _Builder, slot: Slot) -> None:
+    """Give an initial component its initial values, as XSAVE writes it."""
+    for start, end in slot.ranges:
+        built.constant(start, slot.component.initial[start - slot.origin : end - slot.origin])
+
+
+def _mxcsr(built: _Builder, format: Format, xcomp_bv: int, xstate_bv: int, kept: int) -> None:
+    """MXCSR and MXCSR_MASK: a standard restore loads MXCSR whatever XSTATE_BV[1] says (HW)."""
+    if format == "compacted":
+        if kept & SSE:
+            built.copy(MXCSR_OFFSET, _MASK_END, MXCSR_OFFSET)
+    elif xcomp_bv & COMPACTED and not xstate_bv & SSE:
+        built.constant(MXCSR_OFFSET, _MXCSR_INITIAL)
+        built.copy(_MXCSR_END, _MASK_END, _MXCSR_END)
+    else:
+        built.copy(MXCSR_OFFSET, _MASK_END, MXCSR_OFFSET)
+
+
+def _move(built: _Builder, slot: Slot, to: Slot, residue: list[tuple[int, slice, bytes]]) -> None:
+    """Copy a component in use; field by field where the two models give it different sizes."""
+    if slot.size == to.size:
+        for (start, end), (source, _) in zip(to.ranges, slot.ranges, strict=True):
+            built.copy(start, end, source)
+        return
+    wanted = {leaf.path: leaf for leaf in to.component.leaves}
+    at = slot.offset
+    for leaf in sorted(slot.component.leaves, key=lambda leaf: leaf.offset):
+        other = wanted.get(leaf.path)
+        if other is None or other.size != leaf.size:
+            continue
+        _rest(residue, slot, at, slot.offset + leaf.offset)
+        at = slot.offset + leaf.offset + leaf.size
+        start = to.offset + other.offset
+        built.copy(start, start + leaf.size, slot.offset + leaf.offset)
+    _rest(residue, slot, at, slot.end)
+
+
+def _rest(residue: list[tuple[int, slice, bytes]], slot: Slot, start: int, end: int) -> None:
+    if start < end:
+        initial = slot.component.initial[start - slot.offset : end - slot.offset]
+        residue.append((slot.number, slice(start, end), initial))

@@ -1,0 +1,20 @@
+"""The error of every reader of CPUID dumps."""
+
+from __future__ import annotations
+
+from xsaveschema.errors import XsaveError
+
+
+class CpuidDumpError(XsaveError):
+    """A CPUID dump that cannot be read, or that must not be believed.
+
+    Attributes: ``message``; ``source``, the file's name as it was given, and ``line``, counted
+    from 1 (None: the dump as a whole), say where.
+    """
+
+    def __init__(self, message: str, source: str = "", line: int | None = None):
+        place = f"{source}:{line}" if line is not None else source
+        super().__init__(f"{place}: {message}" if place else message)
+        self.message = message
+        self.source = source
+        self.line = line

@@ -1,0 +1,73 @@
+"""Bytes from files that may be hostile, and text from bytes."""
+
+from __future__ import annotations
+
+import codecs
+import os
+import stat
+from pathlib import Path
+from typing import Final
+
+from xsaveschema.cpuid.errors import CpuidDumpError
+
+MAX_BYTES: Final = 16 << 20
+"""No CPUID dump is longer: the largest known, of 128 logical CPUs, has 3 MB."""
+
+# Never wait for the writer of a FIFO, never translate line ends, never hand the file down.
+_FLAGS: Final = (
+    os.O_RDONLY
+    | getattr(os, "O_NONBLOCK", 0)
+    | getattr(os, "O_BINARY", 0)
+    | getattr(os, "O_CLOEXEC", 0)
+)
+
+
+def is_directory(path: str) -> bool:
+    """Whether ``path`` is a directory. Raises CpuidDumpError where there is nothing to look at."""
+    return stat.S_ISDIR(_mode(path))
+
+
+def read_regular(path: str, limit: int = MAX_BYTES) -> bytes:
+    """Read a regular file of at most ``limit`` bytes; anything else raises CpuidDumpError."""
+    # Looked at first: opening some devices already does something to them.
+    _require_regular(_mode(path), path)
+    try:
+        with os.fdopen(os.open(path, _FLAGS), "rb") as file:
+            _require_regular(os.fstat(file.fileno()).st_mode, path)
+            data = file.read(limit + 1) or b""
+    except OSError as error:
+        raise CpuidDumpError(error.strerror or str(error), path) from None
+    require_size(data, path, limit)
+    return data
+
+
+def require_size(data: bytes, source: str, limit: int = MAX_BYTES) -> None:
+    """Raise CpuidDumpError if ``data`` is longer than ``limit`` bytes."""
+    if len(data) > limit:
+        raise CpuidDumpError(f"more than {limit} bytes: this is no CPUID dump", source)
+
+
+def decode(data: bytes, source: str) -> str:
+    """Text from UTF-8, UTF-16 with a byte order mark, or else Latin-1; lines end in a line feed."""
+    utf_16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        text = data.decode("utf-16" if utf_16 else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        if utf_16:
+            raise CpuidDumpError(f"damaged UTF-16 at byte {error.start}", source) from None
+        text = data.decode("latin-1")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _mode(path: str) -> int:
+    try:
+        return Path(path).stat().st_mode
+    except OSError as error:
+        raise CpuidDumpError(error.strerror or str(error), path) from None
+    except ValueError as error:  # a NUL in the name
+        raise CpuidDumpError(str(error), path) from None
+
+
+def _require_regular(mode: int, path: str) -> None:
+    if not stat.S_ISREG(mode):
+        raise CpuidDumpError("not a regular file", path)

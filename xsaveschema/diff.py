@@ -1,0 +1,435 @@
+"""What differs between two areas: in meaning, or byte by byte.
+
+``diff`` compares what a restore would load (SDM 13.8, 13.12): a component that is not in use has
+its initial value whatever bytes stand there, in either format and in either CPU model's layout.
+``byte_differences`` compares memory and says what each byte belongs to.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final, Literal, NamedTuple
+
+from xsaveschema.area import XsaveArea
+from xsaveschema.errors import UnknownComponentError
+from xsaveschema.header import Buffer
+from xsaveschema.model import (
+    COMPACTED,
+    EXTENDED_OFFSET,
+    HEADER_OFFSET,
+    MXCSR_INITIAL,
+    MXCSR_OFFSET,
+    SOFTWARE_OFFSET,
+    SSE,
+    XCR0_OFFSET,
+    BitRange,
+    CpuModel,
+    Leaf,
+    StateComponent,
+    bits_of,
+)
+
+Kind = Literal["state", "in-use", "format", "mask", "reserved", "software"]
+
+X87_POINTERS: Final = ("x87.fop", "x87.fip", "x87.fdp")
+"""What AMD processors save as 0 unless an x87 exception is pending (HW): for ``ignore=``."""
+
+_MASK_OFFSET: Final = MXCSR_OFFSET + 4
+_MASK_END: Final = MXCSR_OFFSET + 8
+_RESERVED: Final = HEADER_OFFSET + 16
+_FRAME: Final = ("header", "legacy")
+_INDEX: Final = re.compile(r"\[\d+\]")
+_SHOWN: Final = 16  # bytes of a raw value in one line of text
+
+
+class BitDelta(NamedTuple):
+    """Bits of a field that differ: ``name`` is the range's, or ``bits 31:18`` where none is."""
+
+    name: str
+    a: int
+    b: int
+
+    def __str__(self) -> str:
+        return f"{self.name} {_small(self.a)} -> {_small(self.b)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """One difference between two areas.
+
+    ``path`` is a field's (``sse.mxcsr``, ``x87.st[0]``), a run of bytes that no field names
+    (``pt[72:80]``, counted as the component's field offsets are; ``legacy[416:424]``,
+    ``header[16:24]``), or, for the kind "in-use", the component itself. ``a`` and ``b`` are
+    integers, bytes where the field is raw. ``bits`` tells which named bits of the field differ.
+
+    ``kind`` is "state" for what a restore would load; "in-use" for an XSTATE_BV bit that differs
+    where the values are equal; "format" for XCOMP_BV; "mask" for MXCSR_MASK; "reserved" for
+    reserved bytes; "software" for bytes 464..511.
+    """
+
+    component: str
+    path: str
+    a: int | bytes
+    b: int | bytes
+    bits: tuple[BitDelta, ...] = ()
+    kind: Kind = "state"
+
+    def __str__(self) -> str:
+        if self.kind == "in-use":
+            first, second = ("in use" if used else "initial" for used in (self.a, self.b))
+            return f"{self.path}: {first} -> {second}, with equal values [in-use]"
+        if isinstance(self.a, bytes) and isinstance(self.b, bytes):
+            text = f"{self.path}: {_bytes_text(self.a, self.b)}"
+        else:
+            text = f"{self.path}: {self.a:#x} -> {self.b:#x}"
+        if self.bits:
+            text += f" ({', '.join(map(str, self.bits))})"
+        return text if self.kind == "state" else f"{text} [{self.kind}]"
+
+
+@dataclass(frozen=True, slots=True)
+class ByteDelta:
+    """A run of bytes that differ and belong to one thing on each side.
+
+    ``offset`` is in bytes from the start of either buffer, ``a`` and ``b`` are the bytes (empty
+    behind a buffer's end). ``owner_a`` and ``owner_b`` are what they belong to: a field's path
+    (``sse.mxcsr``, ``header.xcomp_bv``), ``x87 reserved`` for bytes of a component that no field
+    names, just the component where it has no fields, ``header reserved``, ``reserved``,
+    ``software``, ``gap`` or ``trailing``. ``live`` says whether a restore of either area would
+    read them.
+    """
+
+    offset: int
+    a: bytes
+    b: bytes
+    owner_a: str
+    owner_b: str
+    live: bool
+
+    @property
+    def end(self) -> int:
+        """The first byte behind the run."""
+        return self.offset + max(len(self.a), len(self.b))
+
+    def __str__(self) -> str:
+        owners = dict.fromkeys(owner or "nothing" for owner in (self.owner_a, self.owner_b))
+        note = "" if self.live else " [not loaded]"
+        return (
+            f"{self.offset}..{self.end} {' | '.join(owners)}: {_bytes_text(self.a, self.b)}{note}"
+        )
+
+
+def diff(
+    a: XsaveArea | Buffer,
+    b: XsaveArea | Buffer,
+    model_a: CpuModel | None = None,
+    model_b: CpuModel | None = None,
+    *,
+    ignore: Iterable[str] = (),
+    everything: bool = False,
+) -> list[Delta]:
+    """What differs in meaning between two areas; an empty list: both restore the same values.
+
+    Buffers are areas that ``model_a`` and ``model_b`` wrote (default for b: a's model; without
+    any, the model is identified); an XsaveArea brings its own model. Formats and models may
+    differ. A component in use is compared by value, any other counts as its initial value, and so
+    does a field that the other side's layout lacks. MXCSR is what a restore would load: bytes
+    24..27 of a standard area whatever XSTATE_BV says, in a compacted one only if XSTATE_BV[1] is
+    set (SDM 13.8). LBR entries from IA32_LBR_DEPTH on, which XSAVES does not write, are reserved
+    bytes. Bytes behind an area, gaps and the places of initial components mean nothing.
+
+    ``ignore`` names components or fields to leave out: ``x87`` all of it, ``x87.st`` every
+    element, ``x87.st[0]`` one; see also ``X87_POINTERS``. ``everything`` adds what no restore
+    loads: the kinds "in-use", "format", "mask", "reserved" and "software" of :class:`Delta`.
+
+    The list is in order of component number, then of memory. Raises HeaderError and TooShortError
+    for buffers that say nothing sure, IdentificationError, and UnknownComponentError for a name in
+    ``ignore`` that neither model knows.
+    """
+    first, second = _parsed(a, b, model_a, model_b)
+    ignored = _ignored(ignore, first.model, second.model)
+    found: list[Delta] = []
+    live = [area.xstate_bv & area.layout.mask for area in (first, second)]
+    # MXCSR may differ in standard areas that both say SSE is initial.
+    for number in bits_of(live[0] | live[1] | SSE):
+        deltas = [d for d in _component(first, second, number) if not _matches(d.path, ignored)]
+        bits = [mask >> number & 1 for mask in live]
+        if bits[0] != bits[1] and not any(delta.kind == "state" for delta in deltas):
+            name = _name(first, second, number)
+            if not _matches(name, ignored):
+                deltas.append(Delta(name, name, *bits, kind="in-use"))
+        found += deltas
+    found += [delta for delta in _frame(first, second) if not _matches(delta.path, ignored)]
+    return found if everything else [delta for delta in found if delta.kind == "state"]
+
+
+def byte_differences(
+    a: XsaveArea | Buffer,
+    b: XsaveArea | Buffer,
+    model_a: CpuModel | None = None,
+    model_b: CpuModel | None = None,
+) -> list[ByteDelta]:
+    """Every run of bytes that differ between two areas, in memory order, with their owners.
+
+    Bytes are compared at the same offset whatever stands there: where the layouts differ, a run
+    has two owners. The arguments are those of :func:`diff`, and so are the errors.
+    """
+    areas = _parsed(a, b, model_a, model_b)
+    views = [area.buffer for area in areas]
+    owners = [_owners(area) for area in areas]
+    size = max(map(len, views))
+    for view, owned in zip(views, owners, strict=True):
+        owned += [("", False)] * (size - len(view))
+    found: list[ByteDelta] = []
+    start = 0
+    while start < size:
+        if views[0][start : start + 1] == views[1][start : start + 1]:
+            start += 1
+            continue
+        who = owners[0][start], owners[1][start]
+        end = start + 1
+        while (
+            end < size
+            and (owners[0][end], owners[1][end]) == who
+            and views[0][end : end + 1] != views[1][end : end + 1]
+        ):
+            end += 1
+        runs = [bytes(view[start:end]) for view in views]
+        found.append(ByteDelta(start, *runs, who[0][0], who[1][0], who[0][1] or who[1][1]))
+        start = end
+    return found
+
+
+def _parsed(
+    a: XsaveArea | Buffer,
+    b: XsaveArea | Buffer,
+    model_a: CpuModel | None,
+    model_b: CpuModel | None,
+) -> tuple[XsaveArea, XsaveArea]:
+    first = a if isinstance(a, XsaveArea) else XsaveArea.parse(a, model_a)
+    if isinstance(b, XsaveArea):
+        return first, b
+    return first, XsaveArea.parse(b, model_b or first.model)
+
+
+def _ignored(ignore: Iterable[str], *models: CpuModel) -> tuple[str, ...]:
+    """The names to ignore; UnknownComponentError for one that could never match."""
+    names = (ignore,) if isinstance(ignore, str) else tuple(ignore)
+    for name in names:
+        head = re.split(r"[.\[]", name, maxsplit=1)[0]
+        components = [m.components[head] for m in models if head in m.components]
+        if name == head and (components or name in _FRAME):
+            continue
+        paths = {f"{head}.{leaf.path}" for c in components for leaf in c.leaves}
+        if not any(_matches(path, (name,)) for path in paths):
+            there = ", ".join(dict.fromkeys(n for m in models for n in m.components))
+            if components:
+                there = ", ".join(dict.fromkeys(_INDEX.sub("", path) for path in sorted(paths)))
+            raise UnknownComponentError(f"ignore: there is no {name!r}; {there}", name)
+    return names
+
+
+def _matches(path: str, names: tuple[str, ...]) -> bool:
+    return any(path == name or path.startswith((name + ".", name + "[")) for name in names)
+
+
+def _name(first: XsaveArea, second: XsaveArea, number: int) -> str:
+    known = first if number in first.model.by_number else second
+    return known.model.name_of(number)
+
+
+def _component(first: XsaveArea, second: XsaveArea, number: int) -> Iterator[Delta]:
+    """Field by field, then the bytes that no field names."""
+    known = [area.model.by_number.get(number) for area in (first, second)]
+    component = known[0] or known[1]
+    assert component is not None  # noqa: S101 - it is in one of the layouts, or sse
+    parts = [part or component for part in known]
+    images = [_image(area, part) for area, part in zip((first, second), parts, strict=True)]
+    if images[0] == images[1] and parts[0].fields == parts[1].fields:
+        return
+    # An opaque component is read by the fields that the other model gives it.
+    described = [
+        part if part.fields else next((p for p in parts if p.fields), part) for part in parts
+    ]
+    leaves = [
+        {leaf.path: leaf for leaf in part.leaves if leaf.offset + leaf.size <= len(image)}
+        for part, image in zip(described, images, strict=True)
+    ]
+    rests = [bytearray(image) for image in images]
+    for part, rest in zip(leaves, rests, strict=True):
+        for leaf in part.values():
+            rest[leaf.offset : leaf.offset + leaf.size] = bytes(leaf.size)
+    name, stale = component.name, _stale_entries(component, leaves, images)
+    order = sorted({**leaves[1], **leaves[0]}.values(), key=lambda leaf: leaf.offset)
+    for path in (leaf.path for leaf in order):
+        sides = leaves[0].get(path), leaves[1].get(path)
+        values = [
+            _value(side, other, image)
+            for side, other, image in zip(sides, sides[::-1], images, strict=True)
+        ]
+        if values[0] == values[1]:
+            continue
+        kind: Kind = "state"
+        if number == 1 and path == "mxcsr_mask":
+            kind = "mask"
+        elif path.startswith(stale):
+            kind = "reserved"
+        bits = _bit_deltas(_bits(described[0 if sides[0] else 1], path), values[0], values[1])
+        yield Delta(name, f"{name}.{path}", values[0], values[1], bits, kind)
+    kind = "reserved" if leaves[0] or leaves[1] else "state"
+    yield from _runs(name, name, 0, bytes(rests[0]), bytes(rests[1]), kind)
+
+
+def _image(area: XsaveArea, component: StateComponent) -> bytes:
+    """What a component means, as bytes that its field offsets index."""
+    view, in_use = area.buffer, area.xstate_bv & area.layout.mask & component.bit
+    image = bytearray(component.initial)
+    if in_use:
+        slot = area.layout[component.number]
+        image = bytearray(component.reach)
+        for start, end in slot.ranges:
+            image[start - slot.origin : end - slot.origin] = view[start:end]
+    if component.bit == SSE:
+        if in_use or not area.xcomp_bv & COMPACTED:
+            image[MXCSR_OFFSET:_MASK_END] = view[MXCSR_OFFSET:_MASK_END]
+        else:
+            image[MXCSR_OFFSET:_MASK_OFFSET] = MXCSR_INITIAL.to_bytes(4, "little")
+            image[_MASK_OFFSET:_MASK_END] = bytes(4)
+    return bytes(image)
+
+
+def _value(leaf: Leaf | None, other: Leaf | None, image: bytes) -> int | bytes:
+    """A field's value on one side; initial where only the other side has the field."""
+    if leaf is not None:
+        data = image[leaf.offset : leaf.offset + leaf.size]
+        return data if leaf.raw else int.from_bytes(data, "little")
+    assert other is not None  # noqa: S101 - one side has it
+    return other.initial.to_bytes(other.size, "little") if other.raw else other.initial
+
+
+def _stale_entries(
+    component: StateComponent, leaves: list[dict[str, Leaf]], images: list[bytes]
+) -> tuple[str, ...]:
+    """The path prefixes of LBR entries that XSAVES left alone: those from DEPTH on (SDM 13.5.12)."""
+    if component.name != "lbr":
+        return ()
+    depths = []
+    for part, image in zip(leaves, images, strict=True):
+        leaf = part.get("ia32_lbr_depth")
+        value = _value(leaf, leaf, image) if leaf else 0
+        depths.append(value if isinstance(value, int) else 0)
+    return tuple(f"entries[{index}]." for index in range(max(depths) or 64, 64))
+
+
+def _bits(component: StateComponent, path: str) -> tuple[BitRange, ...]:
+    fields, bits = component.fields, ()
+    for name in _INDEX.sub("", path).split("."):
+        field = next(field for field in fields if field.name == name)
+        fields, bits = field.fields, field.bits
+    return bits
+
+
+def _bit_deltas(
+    ranges: tuple[BitRange, ...], a: int | bytes, b: int | bytes
+) -> tuple[BitDelta, ...]:
+    if not ranges or isinstance(a, bytes) or isinstance(b, bytes):
+        return ()
+    found = []
+    left = a ^ b
+    for part in ranges:
+        if (a ^ b) & part.mask:
+            found.append((part.low, part.name, part.mask))
+            left &= ~part.mask
+    for low, high in _spans(left):
+        name = f"bit {low}" if low == high else f"bits {high}:{low}"
+        found.append((low, name, (1 << high + 1) - (1 << low)))
+    return tuple(
+        BitDelta(name, (a & mask) >> low, (b & mask) >> low) for low, name, mask in sorted(found)
+    )
+
+
+def _spans(mask: int) -> Iterator[tuple[int, int]]:
+    """The (lowest, highest) of each unbroken run of set bits."""
+    while mask:
+        low = (mask & -mask).bit_length() - 1
+        high = low + (~(mask >> low) & (mask >> low) + 1).bit_length() - 2
+        yield low, high
+        mask &= -(1 << high + 1)
+
+
+def _frame(first: XsaveArea, second: XsaveArea) -> Iterator[Delta]:
+    """What belongs to no component: XCOMP_BV, the header's reserved bytes, bytes 416..511."""
+    if first.xcomp_bv != second.xcomp_bv:
+        path = "header.xcomp_bv"
+        yield Delta("header", path, first.xcomp_bv, second.xcomp_bv, kind="format")
+    parts: tuple[tuple[str, int, int, int, Kind], ...] = (
+        ("header", HEADER_OFFSET, _RESERVED, EXTENDED_OFFSET, "reserved"),
+        ("legacy", 0, SOFTWARE_OFFSET, XCR0_OFFSET, "reserved"),
+        ("legacy", 0, XCR0_OFFSET, HEADER_OFFSET, "software"),
+    )
+    for name, base, start, end, kind in parts:
+        a, b = (bytes(area.buffer[start:end]) for area in (first, second))
+        yield from _runs(name, name, start - base, a, b, kind)
+
+
+def _runs(
+    component: str, prefix: str, base: int, a: bytes, b: bytes, kind: Kind
+) -> Iterator[Delta]:
+    """The runs in which two byte strings differ; the shorter one goes on with zeros."""
+    size = max(len(a), len(b))
+    a, b = a.ljust(size, b"\0"), b.ljust(size, b"\0")
+    differing = sum(1 << index for index in range(size) if a[index] != b[index])
+    for first, last in _spans(differing):
+        path = f"{prefix}[{base + first}:{base + last + 1}]"
+        yield Delta(component, path, a[first : last + 1], b[first : last + 1], kind=kind)
+
+
+def _owners(area: XsaveArea) -> list[tuple[str, bool]]:
+    """For every byte of the buffer: what it belongs to, and whether a restore would read it."""
+    size, layout = len(area.buffer), area.layout
+    owned: list[tuple[str, bool]] = [("gap", False)] * min(size, layout.size)
+    owned += [("trailing", False)] * (size - len(owned))
+
+    def paint(start: int, end: int, name: str, live: bool) -> None:
+        owned[start:end] = [(name, live)] * (end - start)
+
+    paint(SOFTWARE_OFFSET, XCR0_OFFSET, "reserved", False)
+    paint(XCR0_OFFSET, HEADER_OFFSET, "software", False)
+    paint(HEADER_OFFSET, HEADER_OFFSET + 8, "header.xstate_bv", True)
+    paint(HEADER_OFFSET + 8, _RESERVED, "header.xcomp_bv", True)
+    paint(_RESERVED, EXTENDED_OFFSET, "header reserved", False)
+    standard = not area.xcomp_bv & COMPACTED
+    for slot in layout:
+        component, live = slot.component, bool(area.xstate_bv & slot.component.bit)
+        unnamed = f"{slot.name} reserved" if component.fields else slot.name
+        for start, end in slot.ranges:
+            paint(start, end, unnamed, live)
+        for leaf in component.leaves:
+            start = slot.origin + leaf.offset
+            paint(start, start + leaf.size, f"{slot.name}.{leaf.path}", live)
+    if standard or 1 in layout:
+        in_use = bool(area.xstate_bv & layout.mask & SSE)
+        paint(MXCSR_OFFSET, _MASK_OFFSET, "sse.mxcsr", standard or in_use)
+        paint(_MASK_OFFSET, _MASK_END, "sse.mxcsr_mask", False)
+    return owned
+
+
+def _small(value: int) -> str:
+    return str(value) if value < 10 else f"{value:#x}"
+
+
+def _bytes_text(a: bytes, b: bytes) -> str:
+    """Two byte strings in one line: in full, or from where they differ."""
+    if max(len(a), len(b)) <= _SHOWN:
+        return f"{a.hex() or 'nothing'} -> {b.hex() or 'nothing'}"
+    if not a or not b:
+        first, count = 0, max(len(a), len(b))
+    else:
+        differing = [at for at in range(len(a)) if a[at] != b[at]]
+        first, count = differing[0], len(differing)
+    parts = [part[first : first + _SHOWN] for part in (a, b)]
+    said = [part.hex() + "…" * (len(part) == _SHOWN) if part else "nothing" for part in parts]
+    total = max(len(a), len(b))
+    return f"{count} of {total} bytes differ, from byte {first}: {said[0]} -> {said[1]}"

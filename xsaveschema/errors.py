@@ -1,0 +1,173 @@
+"""The errors of xsaveschema: one base class, and what a program needs as attributes.
+
+Every error is an :class:`XsaveError`. Its text is one message for a person: what is wrong, where,
+and what to do about it. The attributes carry the same facts for a program.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+def hex_mask(mask: int) -> str:
+    """Write a bit mask as people read it in this field: ``0x2E7``."""
+    return f"{mask:#x}".upper().replace("X", "x")
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One rule that an area breaks.
+
+    ``rule`` is a stable identifier, ``offset`` the byte of the area where the offending value
+    stands, ``message`` one sentence for a person. ``source`` says which document or measurement
+    the rule is from, ``remedy`` what would mend it; both may be empty.
+    """
+
+    rule: str
+    offset: int
+    message: str
+    source: str = ""
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        return f"byte {self.offset}: {self.message} [{self.rule}]"
+
+
+class XsaveError(Exception):
+    """Base of every error that xsaveschema raises on purpose."""
+
+
+class TooShortError(XsaveError):
+    """A buffer ends before something that it must hold.
+
+    Attributes: ``needed`` and ``actual`` in bytes; ``component`` is the name of the first state
+    component that does not fit, or None where no component is to blame.
+    """
+
+    def __init__(self, message: str, needed: int, actual: int, component: str | None = None):
+        super().__init__(message)
+        self.needed = needed
+        self.actual = actual
+        self.component = component
+
+
+class HeaderError(XsaveError):
+    """An XSAVE header that says nothing a reader could trust. ``faults`` lists what is wrong."""
+
+    def __init__(self, faults: Iterable[Fault]):
+        self.faults = tuple(faults)
+        what = "; ".join(fault.message for fault in self.faults)
+        super().__init__(
+            f"illegal XSAVE header: {what} "
+            "(check() tells what a processor makes of it; strict=False or --lenient shows it)"
+        )
+
+
+class MaskError(XsaveError):
+    """A mask that the processor or the model does not allow. ``mask`` is the mask as given."""
+
+    def __init__(self, message: str, mask: int):
+        super().__init__(message)
+        self.mask = mask
+
+
+class UnknownComponentError(XsaveError):
+    """A state component, register or field that nobody knows here. ``name`` is what was asked."""
+
+    def __init__(self, message: str, name: str):
+        super().__init__(message)
+        self.name = name
+
+
+class NoPlaceError(XsaveError):
+    """A component or register has no place in this area. ``mask`` is the layout's mask."""
+
+    def __init__(self, message: str, name: str, mask: int):
+        super().__init__(message)
+        self.name = name
+        self.mask = mask
+
+
+class StateLossError(XsaveError):
+    """A conversion would drop live state. ``lost`` names every component; ``drop=`` permits it."""
+
+    def __init__(self, lost: Iterable[str], where: str):
+        self.lost = tuple(lost)
+        super().__init__(
+            f"live state would be lost: {', '.join(self.lost)} ({where}); "
+            f"permit it with drop={list(self.lost)!r} (--drop on the command line)"
+        )
+
+
+class ValueRangeError(XsaveError):
+    """A value that does not fit the field or register it is written to. ``name`` says which."""
+
+    def __init__(self, message: str, name: str):
+        super().__init__(message)
+        self.name = name
+
+
+class IdentificationError(XsaveError):
+    """No model fits, or several fit with different layouts. ``candidates`` are their names."""
+
+    def __init__(self, message: str, candidates: Iterable[str] = ()):
+        super().__init__(message)
+        self.candidates = tuple(candidates)
+
+
+class ModelNotFoundError(XsaveError):
+    """A model name that no schema directory has. ``near`` are names that look alike."""
+
+    def __init__(self, name: str, near: Iterable[str]):
+        self.name = name
+        self.near = tuple(near)
+        hint = f"did you mean {' or '.join(self.near)}?" if self.near else "see `models`"
+        super().__init__(f"there is no model {name!r}; {hint}")
+
+
+class StructError(XsaveError):
+    """Parsing or building with a Construct struct failed. ``path`` says at which member."""
+
+    def __init__(self, message: str, path: str):
+        super().__init__(f"{path}: {message}" if path else message)
+        self.path = path
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class SchemaFault:
+    """One fault of a schema file, with its place.
+
+    ``line`` and ``column`` count from 1 (0: the file as a whole); ``path`` is the place in the
+    document (``components.avx.size``); ``text`` is the source line, ``width`` how many characters
+    of it are meant.
+    """
+
+    file: str
+    line: int
+    column: int
+    rule: str
+    path: str
+    message: str
+    hint: str = ""
+    text: str = ""
+    width: int = 1
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
+        head = ": ".join(part for part in (place, self.path, self.message) if part)
+        lines = [f"{head} [{self.rule}]"]
+        if self.text:
+            lines.append(f"    {self.text}")
+            lines.append("    " + " " * (self.column - 1) + "^" * max(1, self.width))
+        if self.hint:
+            lines.append(f"    hint: {self.hint}")
+        return "\n".join(lines)
+
+
+class SchemaError(XsaveError):
+    """Schema files have faults. ``faults`` holds all of them, sorted by place."""
+
+    def __init__(self, faults: Iterable[SchemaFault]):
+        self.faults = tuple(sorted(set(faults)))
+        super().__init__("\n".join(str(fault) for fault in self.faults))

@@ -1,0 +1,150 @@
+"""What an XSAVE header says of the buffer it stands in: the format, the layout, and its faults.
+
+Only what decides where state sits is judged here: XCOMP_BV and XSTATE_BV (SDM 13.4.2). Reserved
+header bytes are not: XSAVEC never writes them (HW), so a processor's own areas carry garbage
+there. What a restore makes of them is ``check``'s to say.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from struct import Struct
+from typing import TYPE_CHECKING, Any, Final
+
+from xsaveschema.errors import Fault, HeaderError, TooShortError, hex_mask
+from xsaveschema.layout import Layout, compacted, fitted, overlap, standard
+from xsaveschema.model import COMPACTED, EXTENDED_OFFSET, HEADER_OFFSET, SSE, X87, CpuModel, bits_of
+
+MASKS: Final = Struct("<QQ")
+"""XSTATE_BV and XCOMP_BV, the header's first two fields."""
+
+XSTATE_BV_OFFSET: Final = HEADER_OFFSET
+XCOMP_BV_OFFSET: Final = HEADER_OFFSET + 8
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer as Buffer
+else:
+    Buffer = Any  # collections.abc has it from Python 3.12 on
+
+
+def view_of(data: Buffer, what: str = "the area") -> memoryview:
+    """The bytes of a buffer, not copied. TooShortError below 576 bytes, TypeError for no buffer."""
+    view = memoryview(data)
+    if view.format != "B" or view.ndim != 1:
+        view = view.cast("B")
+    if len(view) < EXTENDED_OFFSET:
+        raise TooShortError(
+            f"{what} has {len(view)} bytes; the legacy region and the XSAVE header alone "
+            f"take {EXTENDED_OFFSET}",
+            EXTENDED_OFFSET,
+            len(view),
+        )
+    return view
+
+
+@lru_cache(maxsize=1 << 14)
+def buffer_layout(model: CpuModel, xstate_bv: int, xcomp_bv: int, length: int) -> Layout:
+    """The layout of a buffer of ``length`` bytes that a CPU of this model wrote.
+
+    A standard area may be shorter than its model's layout: the layout is then what fits. Raises
+    HeaderError for masks that say nothing sure, TooShortError where state in use is cut off, or,
+    in the compacted format, any part of the layout.
+    """
+    layout, faults = _judge(model, xstate_bv, xcomp_bv)
+    if faults:
+        raise HeaderError(faults)
+    if xcomp_bv & COMPACTED:
+        _require(layout, layout.mask, length)
+        return layout
+    _require(layout, xstate_bv, length)
+    return fitted(layout, length)
+
+
+def lenient_layout(
+    model: CpuModel, xstate_bv: int, xcomp_bv: int, length: int
+) -> tuple[Layout, tuple[Fault, ...]]:
+    """As :func:`buffer_layout`, but with the faults beside the part of the layout that is sure."""
+    layout, faults = _judge(model, xstate_bv, xcomp_bv)
+    wanted = layout.mask if xcomp_bv & COMPACTED else layout.mask & xstate_bv
+    try:
+        _require(layout, wanted, length)
+    except TooShortError as error:
+        faults.append(Fault("truncated", length, str(error)))
+    return fitted(layout, length), tuple(faults)
+
+
+def _require(layout: Layout, mask: int, length: int) -> None:
+    for slot in layout:
+        if slot.component.bit & mask and slot.end > length:
+            needed = max(s.end for s in layout if s.component.bit & mask)
+            raise TooShortError(
+                f"the area has {length} bytes, but its {slot.name} stands at {slot.offset}.."
+                f"{slot.end} in {layout.model.name}'s {layout.format} format; {needed} are needed",
+                needed,
+                length,
+                slot.name,
+            )
+
+
+def _judge(model: CpuModel, xstate_bv: int, xcomp_bv: int) -> tuple[Layout, list[Fault]]:
+    known = model.user_mask | model.supervisor_mask
+    faults = []
+    if unknown := xstate_bv & ~known:
+        faults.append(_unknown(model, "XSTATE_BV", xstate_bv, unknown))
+    if xcomp_bv & COMPACTED:
+        mask = xcomp_bv & ~COMPACTED
+        if unknown := mask & ~known:
+            faults.append(_unknown(model, "XCOMP_BV", xcomp_bv, unknown))
+            # Behind a component of unknown size no place is sure.
+            mask &= (unknown & -unknown) - 1
+        if outside := xstate_bv & ~xcomp_bv & known:
+            faults.append(
+                Fault(
+                    "xstate-bv-beyond-xcomp-bv",
+                    XSTATE_BV_OFFSET,
+                    f"XSTATE_BV {hex_mask(xstate_bv)} has {_names(model, outside)}, which have no "
+                    f"place by XCOMP_BV {hex_mask(xcomp_bv)}",
+                )
+            )
+        return compacted(model, mask), faults
+    if xcomp_bv:
+        faults.append(
+            Fault(
+                "xcomp-bv-form",
+                XCOMP_BV_OFFSET,
+                f"XCOMP_BV {hex_mask(xcomp_bv)} is neither 0 (standard format) nor has it bit 63 "
+                "(compacted format)",
+            )
+        )
+    if hidden := xstate_bv & model.supervisor_mask:
+        faults.append(
+            Fault(
+                "xstate-bv-supervisor",
+                XSTATE_BV_OFFSET,
+                f"XSTATE_BV {hex_mask(xstate_bv)} has {_names(model, hidden)}: the standard format "
+                "has no place for supervisor components",
+            )
+        )
+    live = xstate_bv & model.user_mask
+    layout = standard(model, model.xcr0 | live)
+    if overlap(layout.slots):
+        layout = standard(model, live | X87 | SSE)
+        if clash := overlap(layout.slots):
+            faults.append(Fault("xstate-bv-overlap", XSTATE_BV_OFFSET, f"both are in use: {clash}"))
+    return layout, faults
+
+
+def _unknown(model: CpuModel, what: str, mask: int, unknown: int) -> Fault:
+    rule = what.lower().replace("_", "-") + "-unknown"
+    offset = XSTATE_BV_OFFSET if what == "XSTATE_BV" else XCOMP_BV_OFFSET
+    bits = hex_mask(unknown) if unknown.bit_count() > 4 else _names(model, unknown)
+    return Fault(
+        rule,
+        offset,
+        f"{what} {hex_mask(mask)} has bits that {model.name} does not know: {bits}; name the "
+        "model that wrote the area (source=)",
+    )
+
+
+def _names(model: CpuModel, mask: int) -> str:
+    return ", ".join(model.name_of(number) for number in bits_of(mask))

@@ -1,0 +1,248 @@
+"""Where each state component sits in an area, for a CPU model, a format and a mask.
+
+The rules are the SDM's (volume 1, 13.4.3): in the standard format a user component sits at the
+offset that CPUID gives; in the compacted format components follow one another by number from byte
+576, each moved up to a multiple of 64 first where its align64 flag says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+from xsaveschema.errors import MaskError, NoPlaceError, hex_mask
+from xsaveschema.model import (
+    COMPACTED,
+    EXTENDED_OFFSET,
+    MXCSR_OFFSET,
+    X87,
+    CpuModel,
+    Format,
+    StateComponent,
+    bits_of,
+)
+
+# SDM 13.3: what XSETBV refuses. Components that are enabled together or not at all, ...
+_TOGETHER = (
+    ("bndregs", "bndcsr"),
+    ("opmask", "zmm_hi256", "hi16_zmm"),
+    ("tilecfg", "tiledata"),
+)
+# ... and components that need another one.
+_NEEDS = (("avx", "sse"), ("opmask", "avx"), ("zmm_hi256", "avx"), ("hi16_zmm", "avx"))
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A state component's place in an area: ``offset`` in bytes from the area's start."""
+
+    component: StateComponent
+    offset: int
+
+    @property
+    def number(self) -> int:
+        """The component's number."""
+        return self.component.number
+
+    @property
+    def name(self) -> str:
+        """The component's name."""
+        return self.component.name
+
+    @property
+    def size(self) -> int:
+        """The component's size in bytes."""
+        return self.component.size
+
+    @property
+    def end(self) -> int:
+        """The first byte behind the component."""
+        return self.offset + self.component.size
+
+    @property
+    def origin(self) -> int:
+        """The byte from which the component's field offsets count: 0 for the legacy components."""
+        return 0 if self.component.legacy else self.offset
+
+    @property
+    def ranges(self) -> tuple[tuple[int, int], ...]:
+        """The (start, end) of the bytes that are the component's state.
+
+        MXCSR and MXCSR_MASK stand amid x87's bytes and belong to neither: their rules are their
+        own (SDM 13.8.1).
+        """
+        if self.component.number == 0:
+            return (0, MXCSR_OFFSET), (MXCSR_OFFSET + 8, self.end)
+        return ((self.offset, self.end),)
+
+
+class Layout:
+    """The slots of an area, in memory order.
+
+    ``format`` is "standard" or "compacted", ``mask`` the state components that have a place (bit
+    63 clear), ``size`` the area's length in bytes. Iterates :class:`Slot` in memory order; indexes
+    by component name or number.
+    """
+
+    __slots__ = ("__dict__", "_by_key", "format", "mask", "model", "size", "slots")
+
+    def __init__(self, model: CpuModel, format: Format, mask: int, slots: Iterable[Slot]):
+        self.model = model
+        self.format: Format = format
+        self.mask = mask
+        self.slots = tuple(sorted(slots, key=lambda slot: (slot.offset, slot.number)))
+        self.size = max([EXTENDED_OFFSET, *(slot.end for slot in self.slots)])
+        self._by_key: dict[str | int, Slot] = {slot.name: slot for slot in self.slots}
+        self._by_key |= {slot.number: slot for slot in self.slots}
+
+    def __getitem__(self, key: str | int) -> Slot:
+        slot = self._by_key.get(key)
+        if slot is None:
+            component = self.model.component(key)
+            raise NoPlaceError(
+                f"{component.name} has no place in this area: the {self.format} layout's mask is "
+                f"{hex_mask(self.mask)} ({', '.join(self.model.names_of(self.mask))})",
+                component.name,
+                self.mask,
+            )
+        return slot
+
+    def __iter__(self) -> Iterator[Slot]:
+        return iter(self.slots)
+
+    def __len__(self) -> int:
+        return len(self.slots)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._by_key
+
+    def __repr__(self) -> str:
+        return f"<Layout {self.model.name} {self.format} {hex_mask(self.mask)}: {self.size} bytes>"
+
+    @property
+    def xcomp_bv(self) -> int:
+        """The XCOMP_BV that says this layout: 0 in the standard format."""
+        return self.mask | COMPACTED if self.format == "compacted" else 0
+
+    def by_number(self) -> list[Slot]:
+        """The slots in order of component number (memory order differs where APX or LWP sit)."""
+        return sorted(self.slots, key=lambda slot: slot.number)
+
+    @cached_property
+    def gaps(self) -> tuple[tuple[int, int], ...]:
+        """The (offset, size) of every run of extended bytes that belongs to no component."""
+        found = []
+        end = EXTENDED_OFFSET
+        for slot in self.slots:
+            if slot.offset > end:
+                found.append((end, slot.offset - end))
+            end = max(end, slot.end)
+        return tuple(found)
+
+
+def check_xcr0(model: CpuModel, xcr0: int) -> None:
+    """Raise MaskError, naming the components, unless the processor would take this XCR0."""
+    where = f"XCR0 {hex_mask(xcr0)} on {model.name}"
+    if xcr0 < 0 or xcr0 >> 64:
+        raise MaskError(f"{where}: a mask has 64 bits", xcr0)
+    if alien := xcr0 & ~model.user_mask:
+        known = xcr0 & model.supervisor_mask
+        why = (
+            "are supervisor components, which IA32_XSS enables" if known == alien else "are unknown"
+        )
+        raise MaskError(f"{where}: bits {hex_mask(alien)} ({_names(model, alien)}) {why}", xcr0)
+    if not xcr0 & X87:
+        raise MaskError(f"{where}: bit 0 (x87) must be set", xcr0)
+    enabled = {model.by_number[number].name for number in bits_of(xcr0)}
+    for group in _TOGETHER:
+        if missing := [name for name in group if name not in enabled]:
+            there = [name for name in group if name in enabled]
+            if there:
+                raise MaskError(f"{where}: {_list(there)} without {_list(missing)}", xcr0)
+    for name, need in _NEEDS:
+        if name in enabled and need not in enabled:
+            raise MaskError(f"{where}: {name} without {need}", xcr0)
+    if clash := overlap(standard(model, xcr0).slots):
+        raise MaskError(f"{where}: {clash}", xcr0)
+
+
+def takes_xcr0(model: CpuModel, xcr0: int) -> bool:
+    """Whether the processor would take this XCR0."""
+    try:
+        check_xcr0(model, xcr0)
+    except MaskError:
+        return False
+    return True
+
+
+def overlap(slots: Iterable[Slot]) -> str | None:
+    """Describe the first two slots that share bytes, both sides in hexadecimal ranges, or None."""
+    last: Slot | None = None
+    for slot in slots:
+        if last and slot.offset < last.end:
+            return f"{_range(last)} and {_range(slot)} overlap"
+        last = slot if last is None or slot.end > last.end else last
+    return None
+
+
+@lru_cache(maxsize=4096)
+def standard(model: CpuModel, mask: int) -> Layout:
+    """The standard-format layout of any set of user components, legal as an XCR0 or not."""
+    components = _components(model, mask, "XCR0")
+    if hidden := [c.name for c in components if c.offset is None]:
+        raise MaskError(
+            f"mask {hex_mask(mask)}: {_list(hidden)} cannot stand in the standard format, "
+            "which has no place for supervisor components",
+            mask,
+        )
+    return Layout(model, "standard", mask, [Slot(c, c.offset or 0) for c in components])
+
+
+@lru_cache(maxsize=4096)
+def compacted(model: CpuModel, mask: int) -> Layout:
+    """The compacted-format layout of any set of components (XCOMP_BV without bit 63)."""
+    slots = []
+    end = EXTENDED_OFFSET
+    for component in _components(model, mask, "XCOMP_BV"):
+        if component.legacy:
+            slots.append(Slot(component, component.offset or 0))
+            continue
+        if component.align64:
+            end = (end + 63) & ~63
+        slots.append(Slot(component, end))
+        end += component.size
+    return Layout(model, "compacted", mask, slots)
+
+
+@lru_cache(maxsize=4096)
+def fitted(layout: Layout, length: int) -> Layout:
+    """The part of a standard layout that a buffer of ``length`` bytes has room for."""
+    slots = [slot for slot in layout.slots if slot.end <= length]
+    if len(slots) == len(layout.slots):
+        return layout
+    return Layout(layout.model, layout.format, sum(s.component.bit for s in slots), slots)
+
+
+def _components(model: CpuModel, mask: int, what: str) -> list[StateComponent]:
+    if mask < 0 or mask >> 64:
+        raise MaskError(f"{what} {mask:#x}: a mask has 64 bits", mask)
+    if unknown := mask & ~(model.user_mask | model.supervisor_mask):
+        raise MaskError(
+            f"{what} {hex_mask(mask)}: {model.name} knows nothing of {_names(model, unknown)} "
+            f"(bits {hex_mask(unknown)})",
+            mask,
+        )
+    return [model.by_number[number] for number in bits_of(mask)]
+
+
+def _names(model: CpuModel, mask: int) -> str:
+    return ", ".join(model.name_of(number) for number in bits_of(mask))
+
+
+def _list(names: list[str]) -> str:
+    return " and ".join(names)
+
+
+def _range(slot: Slot) -> str:
+    return f"{slot.name} [{slot.offset:#x}..{slot.end:#x})"

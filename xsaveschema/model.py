@@ -1,0 +1,384 @@
+"""What a CPU model's XSAVE state consists of: immutable values, no behaviour beyond look-up.
+
+The terms are the Intel SDM's (volume 1, chapter 13): a state component has a number (its bit in
+XCR0, IA32_XSS, XSTATE_BV and XCOMP_BV), a size, and, where XCR0 manages it, an offset in the
+standard format. CPUID leaf 0xD enumerates all of that; the YAML files under ``schemas/`` hold it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, Final, Literal
+
+from xsaveschema.errors import MaskError, UnknownComponentError, hex_mask
+
+if TYPE_CHECKING:
+    from construct import Construct
+
+    from xsaveschema.layout import Layout
+
+# The frame that every XSAVE area shares (SDM 13.4.1, 13.4.2), whatever the CPU model.
+LEGACY_SIZE: Final = 512
+HEADER_OFFSET: Final = 512
+HEADER_SIZE: Final = 64
+EXTENDED_OFFSET: Final = 576
+SOFTWARE_OFFSET: Final = 416
+XCR0_OFFSET: Final = 464
+MXCSR_OFFSET: Final = 24
+
+X87: Final = 1 << 0
+SSE: Final = 1 << 1
+COMPACTED: Final = 1 << 63
+"""XCOMP_BV bit 63: the area is in the compacted format."""
+
+MXCSR_INITIAL: Final = 0x1F80
+
+FEATURES: Final = ("xsaveopt", "xsavec", "xgetbv1", "xsaves", "xfd")
+"""What CPUID leaf 0xD sub-leaf 1 EAX announces, by bit."""
+
+Format = Literal["standard", "compacted"]
+Optional = Literal["present", "absent"]
+
+
+def bits_of(mask: int) -> Iterator[int]:
+    """Yield the numbers of the bits that are set in ``mask``, lowest first."""
+    while mask:
+        low = mask & -mask
+        yield low.bit_length() - 1
+        mask ^= low
+
+
+@dataclass(frozen=True, slots=True)
+class BitRange:
+    """A named range of bits within a field: ``width`` bits from bit ``low`` up."""
+
+    name: str
+    low: int
+    width: int
+
+    @property
+    def mask(self) -> int:
+        """The range's bits, in place."""
+        return ((1 << self.width) - 1) << self.low
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One field of a state component, possibly repeated, possibly a group of fields.
+
+    ``offset`` is in bytes from the start of the component (of the area, for the legacy components
+    x87 and sse), or from the start of the group that holds the field. ``size`` is that of one
+    element, ``stride`` the distance between elements, ``count`` None for a field that does not
+    repeat. ``type`` is ``u8`` … ``u512``, ``bytes`` or ``group``.
+    """
+
+    name: str
+    type: str
+    offset: int
+    size: int
+    count: int | None = None
+    stride: int = 0
+    initial: int = 0
+    title: str = ""
+    bits: tuple[BitRange, ...] = ()
+    fields: tuple[Field, ...] = ()
+
+    @property
+    def end(self) -> int:
+        """The first byte behind the last element."""
+        return (
+            self.offset + (0 if self.count is None else (self.count - 1) * self.stride) + self.size
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """A field element in memory: ``path`` (``bnd[2].lower``), place and size in bytes."""
+
+    path: str
+    offset: int
+    size: int
+    raw: bool
+    initial: int
+
+
+def leaves(fields: tuple[Field, ...], base: int = 0, prefix: str = "") -> Iterator[Leaf]:
+    """Walk fields down to the elements that stand in memory, in order of declaration."""
+    for field in fields:
+        for index in range(1 if field.count is None else field.count):
+            path = prefix + field.name + ("" if field.count is None else f"[{index}]")
+            offset = base + field.offset + index * field.stride
+            if field.fields:
+                yield from leaves(field.fields, offset, path + ".")
+            else:
+                yield Leaf(path, offset, field.size, field.type == "bytes", field.initial)
+
+
+def locate(fields: tuple[Field, ...], path: str, index: int) -> tuple[int, int] | None:
+    """The (offset, size) in bytes of a field's element ``index``; None where there is none.
+
+    ``path`` is dotted and carries no index: the one repeated field on it takes ``index``.
+    """
+    offset, used = 0, False
+    names = path.split(".")
+    for depth, name in enumerate(names):
+        field = next((field for field in fields if field.name == name), None)
+        if field is None:
+            return None
+        offset += field.offset
+        if field.count is not None:
+            if used or index >= field.count:
+                return None
+            offset += index * field.stride
+            used = True
+        if depth == len(names) - 1:
+            return None if field.fields else (offset, field.size)
+        fields = field.fields
+    return None
+
+
+@dataclass(frozen=True, eq=False)
+class StateComponent:
+    """One state component of one CPU model.
+
+    ``size`` and ``offset`` are in bytes, as CPUID leaf 0xD gives them; ``offset`` is the place in
+    the standard format and None for a supervisor component, which has none there. ``align64`` says
+    that the compacted format moves it up to a multiple of 64 (leaf 0xD ECX bit 1); ``xfd`` that
+    extended feature disable knows it (bit 2). ``optional`` is "present" or "absent" where some
+    parts differ from the model's default mask.
+    """
+
+    number: int
+    name: str
+    size: int
+    offset: int | None
+    supervisor: bool
+    align64: bool
+    xfd: bool
+    optional: Optional | None
+    load_fields: Callable[[], tuple[Field, ...]]
+
+    @cached_property
+    def fields(self) -> tuple[Field, ...]:
+        """The component's fields; empty for an opaque one. Read from YAML when first asked for."""
+        return self.load_fields()
+
+    @property
+    def reach(self) -> int:
+        """Where the component ends, in bytes as its field offsets count them."""
+        return (self.offset or 0) + self.size if self.legacy else self.size
+
+    @cached_property
+    def leaves(self) -> tuple[Leaf, ...]:
+        """Every field element that lies within the component's size on this CPU."""
+        return tuple(leaf for leaf in leaves(self.fields) if leaf.offset + leaf.size <= self.reach)
+
+    @cached_property
+    def initial(self) -> bytes:
+        """The bytes of the initial state, indexed by field offset (SDM 13.6)."""
+        image = bytearray(self.reach)
+        for leaf in self.leaves:
+            if leaf.initial:
+                image[leaf.offset : leaf.offset + leaf.size] = leaf.initial.to_bytes(
+                    leaf.size, "little"
+                )
+        return bytes(image)
+
+    @property
+    def bit(self) -> int:
+        """The component's bit in every state-component bitmap."""
+        return 1 << self.number
+
+    @property
+    def legacy(self) -> bool:
+        """Whether the component lives in the legacy region: x87 and sse."""
+        return self.number < 2
+
+    def __repr__(self) -> str:
+        place = "supervisor" if self.offset is None else f"at {self.offset}"
+        return f"<StateComponent {self.number} {self.name}: {self.size} bytes, {place}>"
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """CPUs by vendor, family, models and steppings; ``steppings`` None means every stepping."""
+
+    vendor: str
+    family: int
+    models: tuple[int, ...]
+    steppings: tuple[int, ...] | None
+
+    def matches(self, vendor: str, family: int, model: int, stepping: int) -> bool:
+        """Whether a CPU with these four belongs here."""
+        return (
+            (vendor, family) == (self.vendor, self.family)
+            and model in self.models
+            and (self.steppings is None or stepping in self.steppings)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of a whole register: ``size`` bytes (0: all) from ``start`` of a field's element."""
+
+    component: str
+    field: str
+    start: int = 0
+    size: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Register:
+    """One whole register: its pieces, low bits first, each an element of a component's field.
+
+    ``index`` is the element that holds the register. ``top`` names the bit range (component, path)
+    to subtract from it modulo 8, for MM registers; ``shape`` the fields (rows, bytes a row) that
+    shape a tile.
+    """
+
+    name: str
+    index: int
+    pieces: tuple[Piece, ...]
+    top: Piece | None = None
+    shape: tuple[Piece, Piece] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class CpuModel:
+    """A CPU model's silicon, and the masks of state components that are enabled.
+
+    ``components`` has every state component of the silicon by name, in order of number; ``xcr0``
+    and ``xss`` are the enabled user and supervisor components as bit masks. A model is compared by
+    identity; the catalogue hands out one object for one name.
+    """
+
+    name: str
+    title: str
+    vendor: str
+    signatures: tuple[Signature, ...]
+    instructions: frozenset[str]
+    components: Mapping[str, StateComponent]
+    xcr0: int
+    xss: int
+    mxcsr_mask: int
+    confirmed_by: tuple[str, ...]
+    source: str
+    file: str
+    load_registers: Callable[[], Mapping[str, Register]]
+
+    @cached_property
+    def by_number(self) -> Mapping[int, StateComponent]:
+        """The silicon's components by number."""
+        return {component.number: component for component in self.components.values()}
+
+    @cached_property
+    def registers(self) -> Mapping[str, Register]:
+        """Whole registers by name, as ``registers.yaml`` composes them; read when first used."""
+        return self.load_registers()
+
+    @cached_property
+    def user_mask(self) -> int:
+        """Every user component of the silicon, enabled or not."""
+        return sum(c.bit for c in self.components.values() if not c.supervisor)
+
+    @cached_property
+    def supervisor_mask(self) -> int:
+        """Every supervisor component of the silicon, enabled or not."""
+        return sum(c.bit for c in self.components.values() if c.supervisor)
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether a CPUID dump of a real CPU shows this layout."""
+        return bool(self.confirmed_by)
+
+    def component(self, key: str | int) -> StateComponent:
+        """Look a component up by name or number; UnknownComponentError names what there is."""
+        found = self.by_number.get(key) if isinstance(key, int) else self.components.get(key)
+        if found is None:
+            name = self.name_of(key) if isinstance(key, int) else key
+            there = ", ".join(self.components)
+            raise UnknownComponentError(
+                f"{self.name} has no state component {name!r}; it has {there}", name
+            )
+        return found
+
+    def name_of(self, number: int) -> str:
+        """The name of component ``number``; ``component20`` where the model does not know it."""
+        found = self.by_number.get(number)
+        return found.name if found else f"component{number}"
+
+    def names_of(self, mask: int) -> list[str]:
+        """The names of the components in ``mask``, lowest number first."""
+        return [self.name_of(number) for number in bits_of(mask & ~COMPACTED)]
+
+    def limited(self, xcr0: int | None = None, xss: int | None = None) -> CpuModel:
+        """The same silicon with exactly these components enabled, as a guest or an OS sees it.
+
+        ``xcr0`` and ``xss`` are bit masks; None keeps the model's. Raises MaskError for an XCR0
+        that the processor refuses (SDM 13.3), and for components that the silicon lacks.
+        """
+        return _limited(self, self.xcr0 if xcr0 is None else xcr0, self.xss if xss is None else xss)
+
+    def standard_layout(self, xcr0: int | None = None) -> Layout:
+        """The standard format's layout for an XCR0 (default: the model's). MaskError if illegal."""
+        from xsaveschema.layout import check_xcr0, standard
+
+        mask = self.xcr0 if xcr0 is None else xcr0
+        check_xcr0(self, mask)
+        return standard(self, mask)
+
+    def compacted_layout(self, xcomp_bv: int | None = None) -> Layout:
+        """The compacted format's layout for an XCOMP_BV, bit 63 optional.
+
+        Any subset of the silicon's components is fine. Default: ``xcr0 | xss``, what XSAVES writes
+        when all is asked for. MaskError names bits that the silicon lacks.
+        """
+        from xsaveschema.layout import compacted
+
+        return compacted(self, self.xcr0 | self.xss if xcomp_bv is None else xcomp_bv & ~COMPACTED)
+
+    def cpuid_leaf_0xd(
+        self, xcr0: int | None = None, xss: int | None = None
+    ) -> dict[int, tuple[int, int, int, int]]:
+        """CPUID leaf 0xD that exposes exactly these masks (default: the model's), by sub-leaf.
+
+        {sub-leaf: (EAX, EBX, ECX, EDX)}, sizes as if everything in the masks were enabled.
+        """
+        from xsaveschema.cpuid.implied import implied_leaf
+
+        return implied_leaf(
+            self, self.xcr0 if xcr0 is None else xcr0, self.xss if xss is None else xss
+        )
+
+    def construct(self, layout: Layout | None = None, *, trailing: bool = True) -> Construct:
+        """A Construct struct of a whole area: of this layout, or of whichever XCOMP_BV tells.
+
+        It parses and builds what stands in memory, byte for byte. ``trailing`` keeps the bytes
+        behind the area as a last member; embed with ``trailing=False``.
+        """
+        from xsaveschema.structs import area_struct
+
+        return area_struct(self, layout, trailing=trailing)
+
+    def __repr__(self) -> str:
+        return f"<CpuModel {self.name}: XCR0 {hex_mask(self.xcr0)}, IA32_XSS {hex_mask(self.xss)}>"
+
+
+@lru_cache(maxsize=512)
+def _limited(model: CpuModel, xcr0: int, xss: int) -> CpuModel:
+    from dataclasses import replace
+
+    from xsaveschema.layout import check_xcr0
+
+    if (xcr0, xss) == (model.xcr0, model.xss):
+        return model
+    check_xcr0(model, xcr0)
+    if alien := xss & ~model.supervisor_mask:
+        raise MaskError(
+            f"IA32_XSS {hex_mask(xss)}: {model.name} has no supervisor component "
+            f"{', '.join(model.names_of(alien))}",
+            xss,
+        )
+    return replace(model, xcr0=xcr0, xss=xss)

@@ -1,0 +1,239 @@
+"""Whole registers on an area: a ZMM register is spread over up to three components.
+
+``registers.yaml`` says how registers are composed. Here that becomes places in one layout, once,
+and reads and writes follow the places.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from difflib import get_close_matches
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from xsaveschema.errors import NoPlaceError, UnknownComponentError, hex_mask
+from xsaveschema.fields import encode
+from xsaveschema.layout import Layout, Slot
+from xsaveschema.model import SSE, Piece, Register, locate
+
+if TYPE_CHECKING:
+    from xsaveschema.area import XsaveArea
+
+_ALWAYS: Final = 1 << 64
+"""A bit that no XSTATE_BV has: the bytes mean something whatever XSTATE_BV says."""
+_XMM_OFFSET: Final = 160
+
+
+class _Place(NamedTuple):
+    """A piece in this layout: valid if the area's live mask has ``bit``, else ``initial``."""
+
+    bit: int
+    start: int
+    end: int
+    shift: int
+    initial: int
+    slot: Slot
+
+
+class _Plan(NamedTuple):
+    """A register in this layout. ``top`` and ``shape`` are set for MM and TMM registers."""
+
+    register: Register
+    places: tuple[_Place, ...]
+    size: int
+    top: tuple[_Place, int, tuple[_Place, ...]] | None
+    shape: tuple[_Place, _Place] | None
+
+
+class Registers(MutableMapping[str, Any]):
+    """Whole registers of an area by name: integers, and bytes for tiles.
+
+    Iterates the registers that have a place in the area. Writing a zmm register writes all its
+    pieces; ymm and xmm leave the upper parts alone. A register cannot be deleted: ``initialise``
+    puts a component into its initial state.
+    """
+
+    __slots__ = ("_area", "_plans")
+
+    def __init__(self, area: XsaveArea):
+        self._area = area
+        self._plans = _plans(area.layout)
+
+    def __getitem__(self, name: str) -> Any:
+        plan = self._plans.get(name)
+        if plan is None:
+            raise self._absent(name)
+        area = self._area
+        view, live = area.buffer, area.xstate_bv | _ALWAYS
+        if plan.shape is not None:
+            return self._tile(plan)
+        places = plan.places if plan.top is None else (self._physical(plan),)
+        value = 0
+        for bit, start, end, shift, initial, _ in places:
+            part = int.from_bytes(view[start:end], "little") if live & bit else initial
+            value |= part << shift
+        return value
+
+    def __setitem__(self, name: str, value: int | bytes) -> None:
+        plan = self._plans.get(name)
+        if plan is None:
+            raise self._absent(name)
+        if plan.shape is not None:
+            self._set_tile(plan, value)
+            return
+        data = encode(value, plan.size, name, raw=False)
+        places = plan.places if plan.top is None else (self._physical(plan),)
+        for place in places:
+            at = place.shift // 8
+            part = data[at : at + place.end - place.start]
+            self._area.write(place.slot, place.start - place.slot.origin, part)
+
+    def __delitem__(self, name: str) -> None:
+        raise TypeError("a register cannot be deleted; initialise() its component")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._plans)
+
+    def __len__(self) -> int:
+        return len(self._plans)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._plans
+
+    def __repr__(self) -> str:
+        return f"<Registers of {self._area!r}: {len(self)}>"
+
+    def read(self, names: Iterable[str] | None = None) -> dict[str, Any]:
+        """Several registers at once (default: all that have a place), by name."""
+        return {name: self[name] for name in (self._plans if names is None else names)}
+
+    def in_use(self, name: str) -> bool:
+        """Whether any component that holds a part of the register is in use."""
+        plan = self._plans.get(name)
+        if plan is None:
+            raise self._absent(name)
+        return any(self._area.xstate_bv & place.slot.component.bit for place in plan.places)
+
+    def size(self, name: str) -> int:
+        """The register's size in bytes (of a tile: all its rows)."""
+        plan = self._plans.get(name)
+        if plan is None:
+            raise self._absent(name)
+        return plan.size
+
+    def _absent(self, name: str) -> Exception:
+        layout = self._area.layout
+        register = layout.model.registers.get(name)
+        if register is None:
+            near = get_close_matches(str(name), layout.model.registers, n=3)
+            hint = f"did you mean {' or '.join(near)}?" if near else ""
+            said = f"{layout.model.name} has no register {name!r}; {hint}".rstrip("; ")
+            return UnknownComponentError(said, str(name))
+        missing = dict.fromkeys(p.component for p in register.pieces if p.component not in layout)
+        return NoPlaceError(
+            f"{name} has no place in this area: {', '.join(missing)} not in the {layout.format} "
+            f"layout's mask {hex_mask(layout.mask)}",
+            name,
+            layout.mask,
+        )
+
+    def _number(self, place: _Place) -> int:
+        if not self._area.xstate_bv & place.bit:
+            return place.initial
+        return int.from_bytes(self._area.buffer[place.start : place.end], "little")
+
+    def _physical(self, plan: _Plan) -> _Place:
+        """The slot of a physical register: ST(i) slots are relative to TOP (SDM 10.5.1.1)."""
+        assert plan.top is not None  # noqa: S101 - the caller's condition
+        place, low, slots = plan.top
+        top = self._number(place) >> low & 7
+        return slots[(plan.register.index - top) & 7]
+
+    def _shape(self, plan: _Plan) -> tuple[int, int]:
+        """Rows and bytes a row of a tile; the whole tile while TILECFG says nothing legal."""
+        assert plan.shape is not None  # noqa: S101 - the caller's condition
+        most_rows, most_bytes = plan.size // 64, 64
+        if not self._area.xstate_bv & plan.shape[0].bit:
+            return most_rows, most_bytes
+        rows, colsb = (self._number(place) for place in plan.shape)
+        if rows > most_rows or colsb > most_bytes:
+            return most_rows, most_bytes
+        return rows, colsb
+
+    def _tile(self, plan: _Plan) -> bytes:
+        rows, colsb = self._shape(plan)
+        place = plan.places[0]
+        if not self._area.xstate_bv & place.bit:
+            return bytes(rows * colsb)
+        data = self._area.buffer[place.start : place.end]
+        return b"".join(data[64 * row : 64 * row + colsb] for row in range(rows))
+
+    def _set_tile(self, plan: _Plan, value: int | bytes) -> None:
+        rows, colsb = self._shape(plan)
+        data = encode(value, rows * colsb, plan.register.name, raw=True)
+        place = plan.places[0]
+        tile = bytearray(plan.size)
+        for row in range(rows):
+            tile[64 * row : 64 * row + colsb] = data[colsb * row : colsb * (row + 1)]
+        self._area.write(place.slot, place.start - place.slot.origin, bytes(tile))
+
+
+@lru_cache(maxsize=512)
+def _plans(layout: Layout) -> Mapping[str, _Plan]:
+    found = {}
+    for name, register in layout.model.registers.items():
+        if all(piece.component in layout for piece in register.pieces) and (
+            plan := _plan(layout, register)
+        ):
+            found[name] = plan
+    return found
+
+
+def _plan(layout: Layout, register: Register) -> _Plan | None:
+    places: list[_Place] = []
+    size = 0
+    for piece in register.pieces:
+        place = _place(layout, piece, register.index, 8 * size)
+        if place is None:
+            return None
+        places.append(place)
+        size += place.end - place.start
+    top = None
+    if register.top is not None:
+        field, _, bits = register.top.field.rpartition(".")
+        word = _place(layout, Piece(register.top.component, field), 0, 0)
+        slots = [_place(layout, register.pieces[0], index, 0) for index in range(8)]
+        low = _low_bit(layout, register.top.component, field, bits)
+        if word is None or low is None or None in slots:
+            return None
+        top = (word, low, tuple(slot for slot in slots if slot))
+    shape = None
+    if register.shape is not None:
+        rows, colsb = (
+            _place(layout, p, register.index, 0) if p.component in layout else None
+            for p in register.shape
+        )
+        if rows is None or colsb is None:
+            return None
+        shape = (rows, colsb)
+    return _Plan(register, tuple(places), size, top, shape)
+
+
+def _place(layout: Layout, piece: Piece, index: int, shift: int) -> _Place | None:
+    slot = layout[piece.component]
+    found = locate(slot.component.fields, piece.field, index)
+    if found is None or found[0] + found[1] > len(slot.component.initial):
+        return None
+    offset, size = found[0] + piece.start, piece.size or found[1]
+    kept = slot.component.bit == SSE and offset < _XMM_OFFSET and layout.format == "standard"
+    initial = int.from_bytes(slot.component.initial[offset : offset + size], "little")
+    start = slot.origin + offset
+    bit = _ALWAYS if kept else slot.component.bit
+    return _Place(bit, start, start + size, shift, initial, slot)
+
+
+def _low_bit(layout: Layout, component: str, field: str, bits: str) -> int | None:
+    for found in layout[component].component.fields:
+        if found.name == field:
+            return next((b.low for b in found.bits if b.name == bits), None)
+    return None

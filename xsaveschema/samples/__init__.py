@@ -1,0 +1,27 @@
+"""Areas that processors, Linux and an emulator wrote, to try things on: ``sample:zen4-sigframe``.
+
+Each is the file ``NAME.bin`` beside this one, byte for byte as it was captured.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+SAMPLES: Final = {
+    "zen4-kernel-core": "AMD Zen 4, standard: NT_X86_XSTATE of a core dump by Linux 6.18",
+    "zen4-sigframe": "AMD Zen 4, standard: a signal frame of Linux 6.18, both magic words",
+    "zen4-xsave": "AMD Zen 4, standard: XSAVE64 under XCR0 0xE7; name it: --model zen4",
+    "zen4-xsavec": "AMD Zen 4, compacted: XSAVEC64 left ZMM_Hi256 initial, stale bytes 0xA5 there",
+    "zen4-bad-header": "AMD Zen 4, XCOMP_BV 0x4 without bit 63: --lenient --model zen4",
+    "tiger-lake-xsave": "Intel Tiger Lake (Bochs), standard: XSAVE; name it: --model tiger-lake",
+    "tiger-lake-xsaves": "Intel Tiger Lake (Bochs), compacted: XSAVES with CET_U and CET_S",
+}
+"""What there is, by name: the CPU, the format, who wrote it."""
+
+
+def read(name: str) -> bytes:
+    """The bytes of a sample. KeyError for a name that SAMPLES does not have."""
+    if name not in SAMPLES:
+        raise KeyError(name)
+    return Path(__file__).with_name(f"{name}.bin").read_bytes()

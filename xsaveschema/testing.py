@@ -1,0 +1,78 @@
+"""Hypothesis strategies for XSAVE areas, for this project's tests and for yours.
+
+Needs the extra ``test``. ``areas(model)`` draws legal areas as a processor could have written
+them: stale bytes at the places of initial components, any XSTATE_BV within the layout.
+"""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+
+from xsaveschema.layout import Layout, compacted, standard, takes_xcr0
+from xsaveschema.model import (
+    EXTENDED_OFFSET,
+    HEADER_OFFSET,
+    HEADER_SIZE,
+    MXCSR_INITIAL,
+    MXCSR_OFFSET,
+    CpuModel,
+    Format,
+    bits_of,
+)
+
+__all__ = ["areas", "layouts", "xcr0s"]
+
+
+def _subset(mask: int) -> st.SearchStrategy[int]:
+    bits = [1 << number for number in bits_of(mask)]
+    return st.sets(st.sampled_from(bits)).map(sum) if bits else st.just(0)
+
+
+def xcr0s(model: CpuModel) -> st.SearchStrategy[int]:
+    """Masks that this model's processor takes as XCR0."""
+    return _subset(model.xcr0).map(lambda mask: mask | 1).filter(lambda m: takes_xcr0(model, m))
+
+
+@st.composite
+def layouts(draw: st.DrawFn, model: CpuModel, format: Format | None = None) -> Layout:
+    """Layouts of a model: standard for any XCR0, compacted for any XCOMP_BV."""
+    if format is None:
+        format = draw(st.sampled_from(("standard", "compacted")))
+    if format == "standard":
+        return standard(model, draw(xcr0s(model)))
+    return compacted(model, draw(_subset(model.xcr0 | model.xss)))
+
+
+@st.composite
+def areas(
+    draw: st.DrawFn,
+    model: CpuModel,
+    format: Format | None = None,
+    *,
+    supervisor: bool = True,
+    trailing: bool = True,
+) -> bytes:
+    """Legal areas that ``model`` wrote, as bytes.
+
+    Components in use hold random bytes; the places of the others hold garbage, as XSAVEC leaves
+    them, or zeros. ``supervisor`` False keeps supervisor components out of the compacted format;
+    ``trailing`` True sometimes adds bytes behind the area, and sometimes cuts a standard area
+    behind its last component in use.
+    """
+    layout = draw(layouts(model if supervisor else model.limited(xss=0), format))
+    random = draw(st.randoms(use_true_random=False))
+    xstate_bv = draw(_subset(layout.mask))
+    size = layout.size + (draw(st.sampled_from((0, 0, 1, 64, 4096))) if trailing else 0)
+    area = bytearray(random.randbytes(size) if draw(st.booleans()) else size)
+    if draw(st.integers(0, 3)):
+        for slot in layout:
+            if slot.component.bit & xstate_bv:
+                area[slot.offset : slot.end] = random.randbytes(slot.size)
+    mxcsr = draw(st.sampled_from((MXCSR_INITIAL, 0, 0xFFFF))) & model.mxcsr_mask
+    area[MXCSR_OFFSET : MXCSR_OFFSET + 4] = mxcsr.to_bytes(4, "little")
+    header = xstate_bv.to_bytes(8, "little") + layout.xcomp_bv.to_bytes(8, "little")
+    area[HEADER_OFFSET:EXTENDED_OFFSET] = header + bytes(HEADER_SIZE - 16)
+    if layout.format == "standard" and trailing and draw(st.booleans()):
+        ends = [slot.end for slot in layout if slot.component.bit & xstate_bv]
+        area = area[: draw(st.integers(max([EXTENDED_OFFSET, *ends]), len(area)))]
+    return bytes(area)
