@@ -298,11 +298,11 @@ def restore_all(cases: Sequence[Case]) -> list[RestoreResult]:
         batch = [_Experiment(case, "xsave64", size=cpuid(0xD)[1]) for case in cases[first:][:256]]
         while waiting := [experiment for experiment in batch if not experiment.get("finished")]:
             status = _run_in_child(waiting)
-            if os.WIFSIGNALED(status):
-                died = next(experiment for experiment in waiting if not experiment.get("finished"))
+            died = next((one for one in waiting if not one.get("finished")), None)
+            if died and os.WIFSIGNALED(status):
                 died.set(signal=os.WTERMSIG(status), finished=1)
             elif status:
-                raise RuntimeError("the child raised an exception, see stderr")
+                raise RuntimeError(f"the child failed (wait status {status}), see stderr")
         results += [experiment.result() for experiment in batch]
     return results
 

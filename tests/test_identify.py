@@ -23,7 +23,7 @@ def leaf_of(record: dict[str, Any]) -> dict[int, tuple[int, int, int, int]]:
         leaf[1] = tuple(record["leaf_d1"][r] for r in ("eax", "ebx", "ecx", "edx"))
     for c in record["components"]:
         leaf[c["component"]] = (c["size"], c["offset"] or 0, c["ecx"], c["edx"])
-    return leaf  # type: ignore[return-value]  # four words each
+    return leaf
 
 
 def dumps(shared: Path) -> list[dict[str, Any]]:
@@ -141,6 +141,14 @@ def test_an_area_tells_its_model_by_mask_and_size() -> None:
         assert name in [c.model for c in match.candidates]
         assert match.candidates[0].by == "XCR0 mask at byte 464 and size"
         assert match.model.standard_layout().size == len(data)
+
+
+def test_a_shorter_area_tells_the_xcr0_that_it_was_written_under() -> None:
+    area = XsaveArea.new(load_model("zen4"), xcr0=0xE7)
+    area.registers["zmm20"] = 1
+    match = identify(bytes(area))
+    assert match.candidates[0] == ("zen4", "XSTATE_BV and size")
+    assert match.model.xcr0 == 0xE7
 
 
 def test_candidates_with_different_layouts_are_listed() -> None:

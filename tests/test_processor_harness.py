@@ -9,7 +9,6 @@ import ctypes
 import os
 import platform
 import random
-import resource
 import signal
 import struct
 import subprocess
@@ -392,6 +391,8 @@ def test_many_saves_and_many_faults() -> None:
 
 def test_a_batch_survives_the_death_of_its_child(monkeypatch: pytest.MonkeyPatch) -> None:
     def let_it_die() -> AbstractContextManager[None]:  # called in the child only
+        import resource
+
         signal.signal(signal.SIGSEGV, signal.SIG_DFL)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         return nullcontext()

@@ -178,32 +178,36 @@ def area(xstate_bv: int, xcomp_bv: int = 0, mxcsr: int = 0x1F80, size: int = 409
 TIGER = 0x2E7 | 0x3900 | COMPACTED
 
 
+Alone = tuple[str, Target, bytearray, str, dict[str, int]]
+ALONE: list[Alone] = [
+    ("no-xsaves", "xrstors", area(0, 7 | COMPACTED), "haswell", {}),
+    ("alignment", "xrstor", area(0), "zen4", {"address": 8}),
+    ("xcomp-bv-form", "xrstor", area(0, 7), "zen4", {}),
+    ("xcomp-bv-no-xsavec", "xrstor", area(0, 7 | COMPACTED), "haswell", {}),
+    ("xcomp-bv-xcr0", "xrstor", area(0, 0x807 | COMPACTED), "zen4", {}),
+    ("xrstors-form", "xrstors", area(0), "zen4", {}),
+    ("xstate-bv-xcr0", "xrstor", area(0x200), "zen4", {"xcr0": 0xE7}),
+    ("xstate-bv-xcomp-bv", "xrstor", area(4, 3 | COMPACTED), "zen4", {}),
+    ("header-16-23", "xrstor", area(0)[:528] + b"\1" + bytes(60), "zen4", {}),
+    (
+        "header-24-63",
+        "xrstor",
+        area(0, 1 | COMPACTED)[:575] + b"\1" + bytes(60),
+        "zen4",
+        {},
+    ),
+    ("mxcsr", "xrstor", area(0, 0, 0x11F80), "skylake-server", {}),
+    ("linux-compacted", "linux", area(0, COMPACTED), "zen4", {}),
+    ("linux-header", "linux", area(0)[:575] + b"\1" + bytes(4096), "zen4", {}),
+    ("linux-xstate-bv", "linux", area(0x200), "zen4", {"xcr0": 0xE7}),
+    ("linux-mxcsr", "linux", area(1, 0, 0x11F80), "skylake-server", {}),
+    ("linux-size", "linux", area(0, size=2000), "zen4", {}),
+]
+
+
 @pytest.mark.parametrize(
     ("rule", "target", "data", "model", "options"),
-    [
-        ("no-xsaves", "xrstors", area(0, 7 | COMPACTED), "haswell", {}),
-        ("alignment", "xrstor", area(0), "zen4", {"address": 8}),
-        ("xcomp-bv-form", "xrstor", area(0, 7), "zen4", {}),
-        ("xcomp-bv-no-xsavec", "xrstor", area(0, 7 | COMPACTED), "haswell", {}),
-        ("xcomp-bv-xcr0", "xrstor", area(0, 0x807 | COMPACTED), "zen4", {}),
-        ("xrstors-form", "xrstors", area(0), "zen4", {}),
-        ("xstate-bv-xcr0", "xrstor", area(0x200), "zen4", {"xcr0": 0xE7}),
-        ("xstate-bv-xcomp-bv", "xrstor", area(4, 3 | COMPACTED), "zen4", {}),
-        ("header-16-23", "xrstor", area(0)[:528] + b"\1" + bytes(60), "zen4", {}),
-        (
-            "header-24-63",
-            "xrstor",
-            area(0, 1 | COMPACTED)[:575] + b"\1" + bytes(60),
-            "zen4",
-            {},
-        ),
-        ("mxcsr", "xrstor", area(0, 0, 0x11F80), "skylake-server", {}),
-        ("linux-compacted", "linux", area(0, COMPACTED), "zen4", {}),
-        ("linux-header", "linux", area(0)[:575] + b"\1" + bytes(4096), "zen4", {}),
-        ("linux-xstate-bv", "linux", area(0x200), "zen4", {"xcr0": 0xE7}),
-        ("linux-mxcsr", "linux", area(1, 0, 0x11F80), "skylake-server", {}),
-        ("linux-size", "linux", area(0, size=2000), "zen4", {}),
-    ],
+    ALONE,
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_each_rule_alone(
@@ -251,10 +255,7 @@ def test_xrstors_refuses_values_of_supervisor_components(name: str, at: int, val
 
 
 def test_every_rule_is_tested_alone() -> None:
-    tested = {
-        p.args[1][i][0] for p in test_each_rule_alone.pytestmark for i in range(len(p.args[1]))
-    }  # type: ignore[attr-defined]
-    assert tested | {"supervisor"} == set(RULES)
+    assert {case[0] for case in ALONE} | {"supervisor"} == set(RULES)
 
 
 def test_check_reads_no_further_than_the_buffer() -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
+from struct import Struct
 from typing import Final, Literal
 
 from xsaveschema.errors import StateLossError, TooShortError, UnknownComponentError, XsaveError
@@ -34,6 +35,9 @@ Drop = Iterable[str | int]
 Software = Literal["keep", "zero"]
 """What becomes of bytes 416..511, which no instruction writes and software may use."""
 
+_MASKS_AND_MXCSR: Final = Struct(
+    f"<{MXCSR_OFFSET}xI{HEADER_OFFSET - MXCSR_OFFSET - 4}xQQ"
+).unpack_from
 _MXCSR_INITIAL: Final = MXCSR_INITIAL.to_bytes(4, "little")
 _MXCSR_END: Final = MXCSR_OFFSET + 4
 _MASK_END: Final = MXCSR_OFFSET + 8
@@ -163,12 +167,12 @@ def _convert(
     software: Software,
 ) -> Conversion:
     view = view_of(data)
-    xstate_bv, xcomp_bv = MASKS.unpack_from(view, HEADER_OFFSET)
+    mxcsr, xstate_bv, xcomp_bv = _MASKS_AND_MXCSR(view)
     mxcsr_live = (
-        format == "compacted"
+        mxcsr != MXCSR_INITIAL
         and not xstate_bv & SSE
         and not xcomp_bv & COMPACTED
-        and view[MXCSR_OFFSET:_MXCSR_END] != _MXCSR_INITIAL
+        and format == "compacted"
     )
     plan = _plan(source, target, xstate_bv, xcomp_bv, format, mask, mxcsr_live, software)
     if len(view) < plan.needed:
@@ -199,6 +203,8 @@ def _convert(
 
 def _room(out: bytearray | memoryview, layout: Layout) -> memoryview:
     to = memoryview(out)
+    if type(out) is bytearray and len(to) >= layout.size:
+        return to
     if to.format != "B" or to.ndim != 1:
         to = to.cast("B")
     if to.readonly:
@@ -221,7 +227,7 @@ def _losses(
     if unpermitted := sorted(lost - permitted):
         raise StateLossError(
             [source.name_of(number) for number in unpermitted],
-            f"no place in {plan.layout.format} {target.name}, "
+            f"the target, {target.name} {plan.layout.format}, has "
             f"{', '.join(target.names_of(plan.layout.mask))}",
         )
     return names

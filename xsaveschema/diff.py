@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import groupby, zip_longest
 from typing import Final, Literal, NamedTuple
 
 from xsaveschema.area import XsaveArea
@@ -60,9 +61,10 @@ class Delta:
     """One difference between two areas.
 
     ``path`` is a field's (``sse.mxcsr``, ``x87.st[0]``), a run of bytes that no field names
-    (``pt[72:80]``, counted as the component's field offsets are; ``legacy[416:424]``,
-    ``header[16:24]``), or, for the kind "in-use", the component itself. ``a`` and ``b`` are
-    integers, bytes where the field is raw. ``bits`` tells which named bits of the field differ.
+    (``pt[72:80]``, counted as the component's field offsets are), or, for the kind "in-use", the
+    component itself. What belongs to no component has ``header`` or ``legacy`` in its place:
+    ``header.xcomp_bv``, ``header[16:24]``, ``legacy[416:424]``. ``a`` and ``b`` are integers,
+    bytes where the field is raw. ``bits`` tells which bits of the field differ, by name.
 
     ``kind`` is "state" for what a restore would load; "in-use" for an XSTATE_BV bit that differs
     where the values are equal; "format" for XCOMP_BV; "mask" for MXCSR_MASK; "reserved" for
@@ -80,10 +82,10 @@ class Delta:
         if self.kind == "in-use":
             first, second = ("in use" if used else "initial" for used in (self.a, self.b))
             return f"{self.path}: {first} -> {second}, with equal values [in-use]"
-        if isinstance(self.a, bytes) and isinstance(self.b, bytes):
-            text = f"{self.path}: {_bytes_text(self.a, self.b)}"
-        else:
+        if isinstance(self.a, int) and isinstance(self.b, int):
             text = f"{self.path}: {self.a:#x} -> {self.b:#x}"
+        else:
+            text = f"{self.path}: {_bytes_text(*map(_stored, (self.a, self.b)))}"
         if self.bits:
             text += f" ({', '.join(map(str, self.bits))})"
         return text if self.kind == "state" else f"{text} [{self.kind}]"
@@ -144,9 +146,10 @@ def diff(
     element, ``x87.st[0]`` one; see also ``X87_POINTERS``. ``everything`` adds what no restore
     loads: the kinds "in-use", "format", "mask", "reserved" and "software" of :class:`Delta`.
 
-    The list is in order of component number, then of memory. Raises HeaderError and TooShortError
-    for buffers that say nothing sure, IdentificationError, and UnknownComponentError for a name in
-    ``ignore`` that neither model knows.
+    The list is in order of component number, then of memory; what belongs to no component comes
+    last. Raises HeaderError and TooShortError for buffers that say nothing sure,
+    IdentificationError, and UnknownComponentError for a name in ``ignore`` that neither model
+    knows.
     """
     first, second = _parsed(a, b, model_a, model_b)
     ignored = _ignored(ignore, first.model, second.model)
@@ -155,11 +158,11 @@ def diff(
     # MXCSR may differ in standard areas that both say SSE is initial.
     for number in bits_of(live[0] | live[1] | SSE):
         deltas = [d for d in _component(first, second, number) if not _matches(d.path, ignored)]
-        bits = [mask >> number & 1 for mask in live]
-        if bits[0] != bits[1] and not any(delta.kind == "state" for delta in deltas):
+        used_a, used_b = (mask >> number & 1 for mask in live)
+        if used_a != used_b and not any(delta.kind == "state" for delta in deltas):
             name = _name(first, second, number)
             if not _matches(name, ignored):
-                deltas.append(Delta(name, name, *bits, kind="in-use"))
+                deltas.append(Delta(name, name, used_a, used_b, kind="in-use"))
         found += deltas
     found += [delta for delta in _frame(first, second) if not _matches(delta.path, ignored)]
     return found if everything else [delta for delta in found if delta.kind == "state"]
@@ -176,29 +179,24 @@ def byte_differences(
     Bytes are compared at the same offset whatever stands there: where the layouts differ, a run
     has two owners. The arguments are those of :func:`diff`, and so are the errors.
     """
-    areas = _parsed(a, b, model_a, model_b)
-    views = [area.buffer for area in areas]
-    owners = [_owners(area) for area in areas]
-    size = max(map(len, views))
-    for view, owned in zip(views, owners, strict=True):
-        owned += [("", False)] * (size - len(view))
-    found: list[ByteDelta] = []
-    start = 0
-    while start < size:
-        if views[0][start : start + 1] == views[1][start : start + 1]:
-            start += 1
-            continue
-        who = owners[0][start], owners[1][start]
-        end = start + 1
-        while (
-            end < size
-            and (owners[0][end], owners[1][end]) == who
-            and views[0][end : end + 1] != views[1][end : end + 1]
-        ):
-            end += 1
-        runs = [bytes(view[start:end]) for view in views]
-        found.append(ByteDelta(start, *runs, who[0][0], who[1][0], who[0][1] or who[1][1]))
-        start = end
+    first, second = _parsed(a, b, model_a, model_b)
+    data_a, data_b = bytes(first), bytes(second)
+    size = max(len(data_a), len(data_b))
+    owners_a, owners_b = _owners(first, size), _owners(second, size)
+    kinds = zip(
+        (x != y for x, y in zip_longest(data_a, data_b)),
+        owners_a,
+        owners_b,
+        range(size),
+        strict=True,
+    )
+    found = []
+    for (differs, (owner_a, live_a), (owner_b, live_b)), group in groupby(kinds, lambda k: k[:3]):
+        places = [kind[3] for kind in group]
+        if differs:
+            start, end = places[0], places[-1] + 1
+            run_a, run_b = data_a[start:end], data_b[start:end]
+            found.append(ByteDelta(start, run_a, run_b, owner_a, owner_b, live_a or live_b))
     return found
 
 
@@ -220,7 +218,7 @@ def _ignored(ignore: Iterable[str], *models: CpuModel) -> tuple[str, ...]:
     for name in names:
         head = re.split(r"[.\[]", name, maxsplit=1)[0]
         components = [m.components[head] for m in models if head in m.components]
-        if name == head and (components or name in _FRAME):
+        if head in _FRAME or (name == head and components):
             continue
         paths = {f"{head}.{leaf.path}" for c in components for leaf in c.leaves}
         if not any(_matches(path, (name,)) for path in paths):
@@ -240,91 +238,97 @@ def _name(first: XsaveArea, second: XsaveArea, number: int) -> str:
     return known.model.name_of(number)
 
 
+@dataclass(frozen=True, slots=True)
+class _Side:
+    """A component of one area: what it means, as bytes that its leaves' offsets index."""
+
+    component: StateComponent
+    image: bytes
+    leaves: dict[str, Leaf]
+
+    def value(self, path: str) -> int | bytes | None:
+        """A field's value; None where this side has no such field."""
+        leaf = self.leaves.get(path)
+        if leaf is None:
+            return None
+        data = self.image[leaf.offset : leaf.offset + leaf.size]
+        return data if leaf.raw else int.from_bytes(data, "little")
+
+    def initial(self, path: str) -> int | bytes:
+        """The initial value of a field that this side has."""
+        leaf = self.leaves[path]
+        return leaf.initial.to_bytes(leaf.size, "little") if leaf.raw else leaf.initial
+
+    def unnamed(self) -> bytes:
+        """The image with every field zero."""
+        image = bytearray(self.image)
+        for leaf in self.leaves.values():
+            image[leaf.offset : leaf.offset + leaf.size] = bytes(leaf.size)
+        return bytes(image)
+
+
 def _component(first: XsaveArea, second: XsaveArea, number: int) -> Iterator[Delta]:
     """Field by field, then the bytes that no field names."""
-    known = [area.model.by_number.get(number) for area in (first, second)]
-    component = known[0] or known[1]
-    assert component is not None  # noqa: S101 - it is in one of the layouts, or sse
-    parts = [part or component for part in known]
-    images = [_image(area, part) for area, part in zip((first, second), parts, strict=True)]
-    if images[0] == images[1] and parts[0].fields == parts[1].fields:
-        return
+    own_a, own_b = (area.model.by_number.get(number) for area in (first, second))
+    own_a, own_b = own_a or own_b, own_b or own_a
+    assert own_a is not None and own_b is not None  # noqa: S101, PT018 - one has it in use
     # An opaque component is read by the fields that the other model gives it.
-    described = [
-        part if part.fields else next((p for p in parts if p.fields), part) for part in parts
-    ]
-    leaves = [
-        {leaf.path: leaf for leaf in part.leaves if leaf.offset + leaf.size <= len(image)}
-        for part, image in zip(described, images, strict=True)
-    ]
-    rests = [bytearray(image) for image in images]
-    for part, rest in zip(leaves, rests, strict=True):
-        for leaf in part.values():
-            rest[leaf.offset : leaf.offset + leaf.size] = bytes(leaf.size)
-    name, stale = component.name, _stale_entries(component, leaves, images)
-    order = sorted({**leaves[1], **leaves[0]}.values(), key=lambda leaf: leaf.offset)
-    for path in (leaf.path for leaf in order):
-        sides = leaves[0].get(path), leaves[1].get(path)
-        values = [
-            _value(side, other, image)
-            for side, other, image in zip(sides, sides[::-1], images, strict=True)
-        ]
-        if values[0] == values[1]:
+    a = _side(first, own_a, own_a if own_a.fields else own_b)
+    b = _side(second, own_b, own_b if own_b.fields else own_a)
+    name = own_a.name
+    if a.image == b.image and a.component.fields == b.component.fields:
+        return
+    stale = _stale_entries(a, b)
+    leaves = sorted({**b.leaves, **a.leaves}.values(), key=lambda leaf: leaf.offset)
+    for path in (leaf.path for leaf in leaves):
+        value_a, value_b = a.value(path), b.value(path)
+        if value_a is None:
+            value_a = b.initial(path)
+        if value_b is None:
+            value_b = a.initial(path)
+        if value_a == value_b:
             continue
         kind: Kind = "state"
         if number == 1 and path == "mxcsr_mask":
             kind = "mask"
         elif path.startswith(stale):
             kind = "reserved"
-        bits = _bit_deltas(_bits(described[0 if sides[0] else 1], path), values[0], values[1])
-        yield Delta(name, f"{name}.{path}", values[0], values[1], bits, kind)
-    kind = "reserved" if leaves[0] or leaves[1] else "state"
-    yield from _runs(name, name, 0, bytes(rests[0]), bytes(rests[1]), kind)
+        bits = _bits((a if path in a.leaves else b).component, path)
+        changed = _bit_deltas(bits, value_a, value_b)
+        yield Delta(name, f"{name}.{path}", value_a, value_b, changed, kind)
+    kind = "reserved" if leaves else "state"
+    yield from _runs(name, 0, a.unnamed(), b.unnamed(), kind)
 
 
-def _image(area: XsaveArea, component: StateComponent) -> bytes:
-    """What a component means, as bytes that its field offsets index."""
-    view, in_use = area.buffer, area.xstate_bv & area.layout.mask & component.bit
-    image = bytearray(component.initial)
+def _side(area: XsaveArea, own: StateComponent, described: StateComponent) -> _Side:
+    """``own`` is the component as the area's model has it, ``described`` the one with fields."""
+    view, in_use = area.buffer, area.xstate_bv & area.layout.mask & own.bit
+    image = bytearray(described.initial[: own.reach].ljust(own.reach, b"\0"))
     if in_use:
-        slot = area.layout[component.number]
-        image = bytearray(component.reach)
+        slot = area.layout[own.number]
         for start, end in slot.ranges:
             image[start - slot.origin : end - slot.origin] = view[start:end]
-    if component.bit == SSE:
+    if own.bit == SSE:
         if in_use or not area.xcomp_bv & COMPACTED:
             image[MXCSR_OFFSET:_MASK_END] = view[MXCSR_OFFSET:_MASK_END]
         else:
             image[MXCSR_OFFSET:_MASK_OFFSET] = MXCSR_INITIAL.to_bytes(4, "little")
             image[_MASK_OFFSET:_MASK_END] = bytes(4)
-    return bytes(image)
+    leaves = {leaf.path: leaf for leaf in described.leaves if leaf.offset + leaf.size <= own.reach}
+    return _Side(described, bytes(image), leaves)
 
 
-def _value(leaf: Leaf | None, other: Leaf | None, image: bytes) -> int | bytes:
-    """A field's value on one side; initial where only the other side has the field."""
-    if leaf is not None:
-        data = image[leaf.offset : leaf.offset + leaf.size]
-        return data if leaf.raw else int.from_bytes(data, "little")
-    assert other is not None  # noqa: S101 - one side has it
-    return other.initial.to_bytes(other.size, "little") if other.raw else other.initial
-
-
-def _stale_entries(
-    component: StateComponent, leaves: list[dict[str, Leaf]], images: list[bytes]
-) -> tuple[str, ...]:
-    """The path prefixes of LBR entries that XSAVES left alone: those from DEPTH on (SDM 13.5.12)."""
-    if component.name != "lbr":
+def _stale_entries(a: _Side, b: _Side) -> tuple[str, ...]:
+    """Path prefixes of the LBR entries from DEPTH on, which XSAVES leaves alone (SDM 13.5.12)."""
+    if a.component.name != "lbr":
         return ()
-    depths = []
-    for part, image in zip(leaves, images, strict=True):
-        leaf = part.get("ia32_lbr_depth")
-        value = _value(leaf, leaf, image) if leaf else 0
-        depths.append(value if isinstance(value, int) else 0)
-    return tuple(f"entries[{index}]." for index in range(max(depths) or 64, 64))
+    depths = (side.value("ia32_lbr_depth") for side in (a, b))
+    depth = max(depth for depth in (*depths, 0) if isinstance(depth, int))
+    return tuple(f"entries[{index}]." for index in range(depth or 64, 64))
 
 
 def _bits(component: StateComponent, path: str) -> tuple[BitRange, ...]:
-    fields, bits = component.fields, ()
+    fields, bits = component.fields, tuple[BitRange, ...]()
     for name in _INDEX.sub("", path).split("."):
         field = next(field for field in fields if field.name == name)
         fields, bits = field.fields, field.bits
@@ -360,37 +364,36 @@ def _spans(mask: int) -> Iterator[tuple[int, int]]:
 
 
 def _frame(first: XsaveArea, second: XsaveArea) -> Iterator[Delta]:
-    """What belongs to no component: XCOMP_BV, the header's reserved bytes, bytes 416..511."""
+    """What belongs to no component: bytes 416..511, XCOMP_BV, the header's reserved bytes."""
+
+    def runs(name: str, base: int, start: int, end: int, kind: Kind) -> Iterator[Delta]:
+        a, b = (bytes(area.buffer[start:end]) for area in (first, second))
+        return _runs(name, start - base, a, b, kind)
+
+    yield from runs("legacy", 0, SOFTWARE_OFFSET, XCR0_OFFSET, "reserved")
+    yield from runs("legacy", 0, XCR0_OFFSET, HEADER_OFFSET, "software")
     if first.xcomp_bv != second.xcomp_bv:
         path = "header.xcomp_bv"
         yield Delta("header", path, first.xcomp_bv, second.xcomp_bv, kind="format")
-    parts: tuple[tuple[str, int, int, int, Kind], ...] = (
-        ("header", HEADER_OFFSET, _RESERVED, EXTENDED_OFFSET, "reserved"),
-        ("legacy", 0, SOFTWARE_OFFSET, XCR0_OFFSET, "reserved"),
-        ("legacy", 0, XCR0_OFFSET, HEADER_OFFSET, "software"),
-    )
-    for name, base, start, end, kind in parts:
-        a, b = (bytes(area.buffer[start:end]) for area in (first, second))
-        yield from _runs(name, name, start - base, a, b, kind)
+    yield from runs("header", HEADER_OFFSET, _RESERVED, EXTENDED_OFFSET, "reserved")
 
 
-def _runs(
-    component: str, prefix: str, base: int, a: bytes, b: bytes, kind: Kind
-) -> Iterator[Delta]:
+def _runs(name: str, base: int, a: bytes, b: bytes, kind: Kind) -> Iterator[Delta]:
     """The runs in which two byte strings differ; the shorter one goes on with zeros."""
     size = max(len(a), len(b))
     a, b = a.ljust(size, b"\0"), b.ljust(size, b"\0")
     differing = sum(1 << index for index in range(size) if a[index] != b[index])
     for first, last in _spans(differing):
-        path = f"{prefix}[{base + first}:{base + last + 1}]"
-        yield Delta(component, path, a[first : last + 1], b[first : last + 1], kind=kind)
+        path = f"{name}[{base + first}:{base + last + 1}]"
+        yield Delta(name, path, a[first : last + 1], b[first : last + 1], kind=kind)
 
 
-def _owners(area: XsaveArea) -> list[tuple[str, bool]]:
-    """For every byte of the buffer: what it belongs to, and whether a restore would read it."""
-    size, layout = len(area.buffer), area.layout
-    owned: list[tuple[str, bool]] = [("gap", False)] * min(size, layout.size)
-    owned += [("trailing", False)] * (size - len(owned))
+def _owners(area: XsaveArea, size: int) -> list[tuple[str, bool]]:
+    """For each of ``size`` bytes: what it belongs to, and whether a restore would read it."""
+    length, layout = len(area), area.layout
+    owned: list[tuple[str, bool]] = [("gap", False)] * min(length, layout.size)
+    owned += [("trailing", False)] * (length - len(owned))
+    owned += [("", False)] * (size - length)
 
     def paint(start: int, end: int, name: str, live: bool) -> None:
         owned[start:end] = [(name, live)] * (end - start)
@@ -416,6 +419,13 @@ def _owners(area: XsaveArea) -> list[tuple[str, bool]]:
     return owned
 
 
+def _stored(value: int | bytes) -> bytes:
+    """A value as it stands in memory, for a field that is raw on one side only."""
+    if isinstance(value, bytes):
+        return value
+    return value.to_bytes(max(1, (value.bit_length() + 7) // 8), "little")
+
+
 def _small(value: int) -> str:
     return str(value) if value < 10 else f"{value:#x}"
 
@@ -430,6 +440,6 @@ def _bytes_text(a: bytes, b: bytes) -> str:
         differing = [at for at in range(len(a)) if a[at] != b[at]]
         first, count = differing[0], len(differing)
     parts = [part[first : first + _SHOWN] for part in (a, b)]
-    said = [part.hex() + "…" * (len(part) == _SHOWN) if part else "nothing" for part in parts]
+    said = [part.hex() + "..." * (len(part) == _SHOWN) if part else "nothing" for part in parts]
     total = max(len(a), len(b))
     return f"{count} of {total} bytes differ, from byte {first}: {said[0]} -> {said[1]}"

@@ -96,7 +96,7 @@ class StateLossError(XsaveError):
         self.lost = tuple(lost)
         super().__init__(
             f"live state would be lost: {', '.join(self.lost)} ({where}); "
-            f"permit it with drop={list(self.lost)!r} (--drop on the command line)"
+            f"permit it with drop= (on the command line --drop {','.join(self.lost)})"
         )
 
 

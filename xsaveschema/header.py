@@ -18,6 +18,8 @@ from xsaveschema.model import COMPACTED, EXTENDED_OFFSET, HEADER_OFFSET, SSE, X8
 MASKS: Final = Struct("<QQ")
 """XSTATE_BV and XCOMP_BV, the header's first two fields."""
 
+_PLAIN: Final = frozenset({bytes, bytearray})  # their views are of bytes: nothing to judge
+
 XSTATE_BV_OFFSET: Final = HEADER_OFFSET
 XCOMP_BV_OFFSET: Final = HEADER_OFFSET + 8
 
@@ -30,6 +32,8 @@ else:
 def view_of(data: Buffer, what: str = "the area") -> memoryview:
     """The bytes of a buffer, not copied. TooShortError below 576 bytes, TypeError for no buffer."""
     view = memoryview(data)
+    if type(data) in _PLAIN and len(view) >= EXTENDED_OFFSET:
+        return view
     if view.format != "B" or view.ndim != 1:
         view = view.cast("B")
     if len(view) < EXTENDED_OFFSET:

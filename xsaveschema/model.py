@@ -34,6 +34,7 @@ COMPACTED: Final = 1 << 63
 """XCOMP_BV bit 63: the area is in the compacted format."""
 
 MXCSR_INITIAL: Final = 0x1F80
+FCW_INITIAL: Final = 0x37F
 
 FEATURES: Final = ("xsaveopt", "xsavec", "xgetbv1", "xsaves", "xfd")
 """What CPUID leaf 0xD sub-leaf 1 EAX announces, by bit."""

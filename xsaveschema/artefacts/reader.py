@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from xsaveschema.area import XsaveArea
 from xsaveschema.catalog import Catalog
@@ -62,6 +62,7 @@ class Reader(Protocol):
         """
 
 
+@runtime_checkable
 class Writer(Protocol):
     """What a reader offers besides where an edited area can be written back."""
 
@@ -69,3 +70,30 @@ class Writer(Protocol):
         self, data: memoryview, found: Found, area: XsaveArea
     ) -> Iterable[tuple[int, bytes]]:
         """The (offset, bytes) to write into a copy of the file to hold ``area`` instead."""
+
+
+class InPlace:
+    """A Writer for artefacts in which an area stands as it is: it goes back where it was."""
+
+    def replace(
+        self, data: memoryview, found: Found, area: XsaveArea
+    ) -> Iterable[tuple[int, bytes]]:
+        """One write, at the area's own bytes. ArtefactError where the area's length changed."""
+        if found.offset is None or len(area) != len(found.area):
+            raise ArtefactError(
+                f"{found.label}: the area had {len(found.area)} bytes and has {len(area)} now; "
+                "it can be written back only where it stood"
+            )
+        return [(found.offset, bytes(area))]
+
+
+def area_of(data: memoryview, model: CpuModel, options: Options, label: str) -> XsaveArea:
+    """The area in ``data``, copied: it outlives the file. Errors are told with the label.
+
+    A file may be cut off while it is mapped, which would kill whoever looks at it later.
+    """
+    try:
+        return XsaveArea.parse(bytes(data), model, options.strict)
+    except XsaveError as error:
+        error.add_note(label)
+        raise

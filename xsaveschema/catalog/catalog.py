@@ -40,8 +40,9 @@ class Catalog:
 
     The files of ``paths`` (files or folders) and of ``XSAVESCHEMA_PATH`` are read and checked at
     once, and SchemaError has all their faults; a shipped file is read when its model is first
-    asked for. ``overrides`` has a line for each name that a file of the user's replaces. XsaveError
-    where a path does not exist.
+    asked for. ``shipped=False`` leaves the shipped models out; components and registers stay.
+    ``overrides`` has a line for each name that a file of the user's replaces. XsaveError where a
+    path does not exist.
     """
 
     def __init__(
@@ -53,8 +54,7 @@ class Catalog:
         if isinstance(paths, str | os.PathLike):
             paths = [paths]
         library = self._library = Library()
-        if shipped:
-            library.add_shipped()
+        library.add_shipped(models=shipped)
         for files in [*user_files(), *(schema_files(Path(path)) for path in paths)]:
             library.add(files)
         self._all: list[CpuModel] | None = None

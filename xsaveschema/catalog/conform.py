@@ -16,8 +16,9 @@ from typing import Any, Final, TypeVar
 import msgspec
 from msgspec import Struct
 
+from xsaveschema.catalog.document import Document, Place, quoted
 from xsaveschema.catalog.documents import KINDS, json_schema
-from xsaveschema.catalog.source import Document, Place, quoted
+from xsaveschema.errors import hex_mask
 
 T = TypeVar("T", bound=Struct)
 
@@ -46,17 +47,16 @@ _LIMITS: Final = {
 
 def kind_of(document: Document) -> str | None:
     """Which kind a document is, by its keys; None (and a fault) where it is none."""
+    hint = "start a CPU model's file with model: NAME"
     if isinstance(document.data, dict):
         for kind in KINDS:
             if kind in document.data:
                 return kind
+        found = next(filter(None, (near(key, KINDS) for key in document.data)), None)
+        hint = f"did you mean {found}:?" if found else hint
     if not document.faults:
-        document.fault(
-            "kind",
-            (),
-            "says neither model:, component: nor registers:",
-            "start a CPU model's file with model: NAME",
-        )
+        message = "says neither model:, component: nor registers:"
+        document.fault("kind", (), message, hint)
     return None
 
 
@@ -120,7 +120,7 @@ def _without(document: Document, data: Any, path: Place) -> Any:
 
 def near(name: str, known: Iterable[str]) -> str | None:
     """The known name that looks most like ``name``, or None."""
-    if len(name) > 40:  # nobody means that, and comparing costs
+    if not 3 < len(name) <= 40:  # too short to look like much, or costly to compare
         return None
     found = get_close_matches(name.lower().replace("-", "_"), known, n=1)
     return found[0] if found else None
@@ -173,15 +173,21 @@ def _fault(document: Document, error: Any, path: Place) -> None:
         return  # a rule of its own, which says which item: "repeated"
     if what == "required":
         # jsonschema gives an error for each missing key, but names them all in each.
+        known = error.schema["properties"]
+        meant = {near(key, known) for key in value if key not in known}
         for name in error.validator_value:
-            if name not in value and (*path, name) not in document.gaps:
+            if path in document.lossy or name in meant:
+                document.gaps.add((*path, name))
+            elif name not in value and (*path, name) not in document.gaps:
                 document.gaps.add((*path, name))
                 document.fault("missing-key", path, f"{name} is missing", f"add {name}:")
         return
-    if what == "pattern" and "propertyNames" in error.absolute_schema_path:
-        document.gaps.add((*path, value))
-        hint = error.schema.get("description", "")
-        document.fault("name", (*path, value), f"{quoted(value)} is no name", hint, key=True)
+    if "propertyNames" in error.absolute_schema_path:
+        place = (*path, value)
+        if place not in document.spoiled | document.gaps:
+            hint = error.schema.get("description", "")
+            document.fault("name", place, f"{quoted(value)} is no name", hint, key=True)
+        document.gaps.add(place)
         return
     document.gaps.add(path)
     if what in ("type", "anyOf"):
@@ -197,8 +203,10 @@ def _fault(document: Document, error: Any, path: Place) -> None:
         found = near(value, choices) if isinstance(value, str) else None
         document.fault("choice", path, message, f"did you mean {found}?" if found else "")
     elif what in _LIMITS:
-        said = _LIMITS[what].format(error.validator_value)
-        shown = "" if value == [] else f"{quoted(value)} " if isinstance(value, int | str) else ""
+        limit = error.validator_value
+        wide = isinstance(value, int) and limit > 0xFFFF
+        said = _LIMITS[what].format(hex_mask(limit) if wide else limit)
+        shown = "" if value == [] else f"{hex_mask(value) if wide else quoted(value)} "
         document.fault("range", path, shown + said)
 
 

@@ -23,16 +23,25 @@ _UNIQUE: Final = {"uniqueItems": True}
 
 ComponentName = Annotated[
     str,
-    Meta(pattern=_NAME, description="A component's name: lower-case letters, digits and _"),
+    Meta(
+        pattern=_NAME,
+        max_length=64,
+        description="A component's name: lower-case letters, digits and _",
+    ),
 ]
 FieldName = Annotated[
     str,
-    Meta(pattern=_NAME, description="A name: lower-case letters, digits and _, a letter first"),
+    Meta(
+        pattern=_NAME,
+        max_length=64,
+        description="A name: lower-case letters, digits and _, a letter first",
+    ),
 ]
 ModelName = Annotated[
     str,
     Meta(
         pattern=r"^[a-z0-9]+(-[a-z0-9]+)*(?!\n)$",
+        max_length=64,
         description="A model's name: lower-case letters and digits, with hyphens between words",
     ),
 ]
@@ -288,7 +297,7 @@ class RegisterDoc(Struct, frozen=True, forbid_unknown_fields=True):
     pieces: Annotated[list[Piece], Meta(min_length=1, description="Low bits first")]
     first: Annotated[int, Meta(ge=0, le=4096, description="The number of the first one: zmm16")] = 0
     count: (
-        Annotated[int, Meta(ge=1, le=256, description="How many; left out, one of just this name")]
+        Annotated[int, Meta(ge=1, le=64, description="How many; left out, one of just this name")]
         | UnsetType
     ) = UNSET
     top: (
@@ -325,7 +334,9 @@ def json_schema(kind: str) -> dict[str, Any]:
     definitions = schema["$defs"]
     top = definitions.pop(KINDS[kind].__name__)
     for definition in (top, *definitions.values()):
-        del definition["title"]  # a class name, which an editor would show over the description
+        definition.pop(
+            "title", None
+        )  # a class name, which an editor would show over the description
     found: dict[str, Any] = _readable(
         {
             "$schema": "https://json-schema.org/draft/2020-12/schema",

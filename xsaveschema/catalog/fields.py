@@ -7,8 +7,8 @@ from typing import Final
 
 from msgspec import UNSET
 
+from xsaveschema.catalog.document import Document, Place
 from xsaveschema.catalog.documents import ComponentDoc, FieldDoc
-from xsaveschema.catalog.source import Document, Place
 from xsaveschema.model import EXTENDED_OFFSET, LEGACY_SIZE, BitRange, Field
 
 SIZES: Final = {

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Final
 
-from xsaveschema.catalog.source import printable
+from xsaveschema.catalog.document import printable
 from xsaveschema.errors import XsaveError
 
 PATH_VARIABLE: Final = "XSAVESCHEMA_PATH"

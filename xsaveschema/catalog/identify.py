@@ -154,29 +154,49 @@ def _by_area(data: Buffer, models: list[CpuModel]) -> Match:
             layout = buffer_layout(seen, xstate_bv, xcomp_bv, length)
         except XsaveError:
             continue
-        if xcomp_bv & COMPACTED:
-            enabled = model.xcr0 | model.xss
-            whole = xcomp_bv & ~COMPACTED == enabled
-            by = "XCOMP_BV and size" if layout.size == length else "XCOMP_BV"
-            beyond = xcomp_bv & ~COMPACTED & ~enabled
-            rank = (layout.size != length, beyond != 0, not whole, _spare(enabled, xcomp_bv))
-        else:
-            full = standard(seen, seen.xcr0).size
-            if full > length:
-                continue  # a complete area of this model would be longer
-            by = "size" if xcr0 is None else "XCR0 mask at byte 464 and size"
-            by = by if full == length else by.removesuffix(" and size").replace("size", "XSTATE_BV")
-            rank = (
-                full != length,
-                (xcr0 or seen.xcr0) != model.xcr0,
-                _spare(model.xcr0, xcr0 or xstate_bv),
-            )
-        fits.append(_Fit(rank, by, seen, layout))
+        fit = (
+            _compacted_fit(model, layout, length)
+            if xcomp_bv & COMPACTED
+            else _standard_fit(model, seen, layout, length, xcr0)
+        )
+        if fit:
+            fits.append(fit)
     if fits:
         # Where some models explain the whole length, the others are no candidates.
         best = min(fit.rank[0] for fit in fits)
         fits = [fit for fit in fits if fit.rank[0] == best]
     return _match(fits, shown)
+
+
+def _compacted_fit(model: CpuModel, layout: Layout, length: int) -> _Fit:
+    enabled = model.xcr0 | model.xss
+    exact = layout.size == length
+    rank = (
+        not exact,
+        layout.mask & ~enabled != 0,
+        layout.mask != enabled,
+        _spare(enabled, layout.mask),
+    )
+    return _Fit(rank, "XCOMP_BV and size" if exact else "XCOMP_BV", model, layout)
+
+
+def _standard_fit(
+    model: CpuModel, seen: CpuModel, layout: Layout, length: int, xcr0: int | None
+) -> _Fit | None:
+    full = standard(seen, seen.xcr0).size
+    spare = _spare(model.xcr0, layout.mask)
+    if xcr0 is not None:
+        if full > length:
+            return None  # the mask says that there would be more
+        by = "XCR0 mask at byte 464" + (" and size" if full == length else "")
+        return _Fit((full != length, xcr0 != model.xcr0, spare), by, seen, layout)
+    if full <= length:
+        by = "size" if full == length else "XSTATE_BV"
+        return _Fit((0 if full == length else 2, spare), by, seen, layout)
+    # Shorter than all that the model has enabled: an XCR0 that leaves the last components out?
+    if layout.size != length or not takes_xcr0(model, layout.mask):
+        return None
+    return _Fit((1, spare), "XSTATE_BV and size", model.limited(xcr0=layout.mask), layout)
 
 
 def _spare(enabled: int, used: int) -> int:

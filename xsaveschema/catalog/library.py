@@ -18,12 +18,13 @@ from typing import Any
 from msgspec import UNSET
 
 from xsaveschema.catalog.conform import kind_of, typed
+from xsaveschema.catalog.document import Document, printable, quoted
 from xsaveschema.catalog.documents import ComponentDoc, ModelDoc, RegistersDoc
 from xsaveschema.catalog.fields import build_fields
 from xsaveschema.catalog.files import COMPONENT_FILE, shipped_directory
 from xsaveschema.catalog.models import LEGACY, Resolved, resolve
 from xsaveschema.catalog.signatures import SignatureIndex, describe
-from xsaveschema.catalog.source import Document, printable, quoted, read
+from xsaveschema.catalog.source import read
 from xsaveschema.catalog.wholes import build_registers, check_registers, register_names
 from xsaveschema.errors import SchemaError, SchemaFault, XsaveError
 from xsaveschema.model import Field, Register
@@ -47,10 +48,14 @@ class _Layer:
 
 
 class Library:
-    """The schema files of a catalogue. ``deep`` checks shipped files as strictly as a user's."""
+    """The schema files of a catalogue.
 
-    def __init__(self, *, deep: bool = False):
-        self.deep = deep
+    Shipped models are not held to the fields of their components before those are used, nor
+    shipped registers to theirs: that would read all component files. Files in ``deep`` are.
+    """
+
+    def __init__(self) -> None:
+        self.deep: frozenset[Path] = frozenset()
         self.models: dict[str, Path] = {}
         self.components: dict[str, ComponentFile] = {}
         self.register_files: list[Path] = []
@@ -69,18 +74,20 @@ class Library:
         # Stems of files that could not be indexed: whoever extends such a model is not to blame.
         self._nameless: set[str] = set()
 
-    def add_shipped(self) -> None:
-        """Index the files that come with the package."""
+    def add_shipped(self, *, models: bool = True) -> None:
+        """Index the files that come with the package, with or without the models."""
         for file in sorted((self._root / "components").glob("*.yaml")):
             if match := COMPONENT_FILE.match(file.name):
                 self.components[match[2]] = ComponentFile(file, int(match[1]))
         files = sorted((self._root / "models").rglob("*.yaml"))
+        if not files:
+            raise XsaveError(f"the schema files of xsaveschema are missing: {self._root} is empty")
         self.models = {file.stem: file for file in reversed(files)}
         self.register_files = [self._root / "registers.yaml"]
-        if not self.models:
-            raise XsaveError(f"the schema files of xsaveschema are missing: {self._root} is empty")
         self._shipped_models = tuple(self.models.values())
         self._shipped = {str(file): file for file in self.files()}
+        if not models:
+            self.models = {}
 
     def files(self) -> list[Path]:
         """Every schema file that defines something."""
@@ -240,7 +247,7 @@ class Library:
             self._expect(path, kind, "registers")
             made = build_registers(self.document(path), doc) if kind == "registers" and doc else {}
             self._built[path] = made
-            if kind == "registers" and doc and (self.deep or not self.shipped(path)):
+            if kind == "registers" and doc and self._is_deep(path):
                 check_registers(self, self.document(path), doc)
         return self._built[path]
 
@@ -255,6 +262,9 @@ class Library:
                         if entry is not None:
                             self._sizes.setdefault(component, set()).add(entry.size)
         return self._sizes.get(name, set())
+
+    def _is_deep(self, path: Path) -> bool:
+        return path in self.deep or self.shipped(path) is None
 
     def _expect(self, path: Path, kind: str | None, wanted: str) -> None:
         document = self.document(path)
@@ -278,7 +288,7 @@ class Library:
             base = self._resolved.get(path)
         for path, doc in reversed(pending.items()):
             document = self.document(path)
-            deep = self.deep or self.shipped(path) is None
+            deep = self._is_deep(path)
             base = self._resolved[path] = resolve(self, document, doc, base, deep=deep)
         assert base is not None  # noqa: S101 - the loop ends with one or has a pending path
         return base
@@ -315,7 +325,8 @@ class Library:
         for path in paths:
             kind, doc = self._doc(path)
             if kind == "model":
-                found += self.resolved(path).faults
+                made = self.resolved(path)
+                found += () if made.model else made.faults
                 continue
             if kind == "component":
                 self._fields_of(path)
@@ -344,7 +355,7 @@ class Library:
                 where = self.document(other).where(("signatures", place))
                 _, doc = self._doc(other)
                 message = f"{describe(signature, model)} is {doc.model}'s already, in {where}"
-                hint = f"to replace that model, call this one {doc.model}"
+                hint = f"to replace that model call this one {doc.model}, else give steppings:"
                 place_here = ("signatures", number)
                 found.append(made.document.found("signature-taken", place_here, message, hint))
         return found

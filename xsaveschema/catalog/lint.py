@@ -6,9 +6,9 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from xsaveschema.catalog.document import printable
 from xsaveschema.catalog.files import schema_files, shipped_directory, user_files
 from xsaveschema.catalog.library import Library
-from xsaveschema.catalog.source import printable
 from xsaveschema.errors import SchemaFault
 
 
@@ -22,7 +22,7 @@ def lint(paths: Iterable[str | os.PathLike[str]] = ()) -> list[SchemaFault]:
     if isinstance(paths, str | os.PathLike):
         paths = [paths]
     given = [Path(path) for path in paths]
-    library = Library(deep=True)
+    library = Library()
     library.add_shipped()
     targets: dict[str, Path] = {}
     found = []
@@ -37,11 +37,12 @@ def lint(paths: Iterable[str | os.PathLike[str]] = ()) -> list[SchemaFault]:
     for file, shipped in indexed.items():
         if shipped and given:
             library.shown[shipped] = str(file)
+    judged = [shipped or file for file, shipped in indexed.items()]
+    library.deep = frozenset(judged)
     if given:
         for files in user_files():
             library.add(file for file in files if os.path.realpath(file) not in targets)
     library.add(targets.values())
-    judged = [shipped or file for file, shipped in indexed.items()]
     found += library.faults(judged)
     found += library.signature_faults(sorted(judged), against=sorted(library.models.values()))
     return sorted(set(found))

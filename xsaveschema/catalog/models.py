@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from functools import partial
 from types import MappingProxyType
 from typing import Final, Protocol
 
 from msgspec import UNSET
 
+from xsaveschema.catalog.checks import (
+    check_mask,
+    check_provenance,
+    check_repeats,
+    check_signatures,
+    check_sizes,
+)
+from xsaveschema.catalog.conform import near
+from xsaveschema.catalog.document import Document, Place
 from xsaveschema.catalog.documents import EntryDoc, ModelDoc
-from xsaveschema.catalog.hints import single_change
-from xsaveschema.catalog.signatures import SignatureIndex, describe, signatures_of
-from xsaveschema.catalog.source import Document, Place, quoted
-from xsaveschema.errors import MaskError, SchemaError, SchemaFault, hex_mask
-from xsaveschema.layout import Slot, check_xcr0, compacted, overlap, standard
+from xsaveschema.catalog.signatures import signatures_of
+from xsaveschema.errors import SchemaError, SchemaFault
+from xsaveschema.layout import Slot, overlap
 from xsaveschema.model import (
     EXTENDED_OFFSET,
     CpuModel,
@@ -28,6 +34,7 @@ from xsaveschema.model import (
 
 # The legacy region is the same on every CPU (SDM 13.4.1): offset and size in bytes.
 LEGACY: Final = {"x87": (0, 160), "sse": (160, 256)}
+_KEYS: Final = frozenset(ModelDoc.__struct_fields__)
 
 
 class Library(Protocol):
@@ -51,12 +58,13 @@ class Resolved:
     """A model document with everything that it inherits.
 
     ``components`` are those beside the legacy ones whose entries have no fault, ``places`` where
-    the entries stand. ``sound`` says that nothing is missing, so that the whole can be judged;
-    ``related`` are the documents from which it is made, its own first. ``model`` is None where
-    there are faults.
+    the entries stand. ``sound`` says that all components are there and right, so that what is
+    built on them can be judged. ``elsewhere`` are faults of component files. ``model`` is None
+    where there are faults, here or in what the model extends.
     """
 
     document: Document
+    base: Resolved | None
     vendor: str = ""
     instructions: tuple[str, ...] = ()
     mxcsr_mask: int = 0xFFFF
@@ -64,14 +72,18 @@ class Resolved:
     places: dict[str, tuple[Document, Place]] = field(default_factory=dict)
     signatures: tuple[tuple[int, Signature], ...] = ()
     sound: bool = True
-    related: tuple[Document, ...] = ()
     elsewhere: tuple[SchemaFault, ...] = ()
     model: CpuModel | None = None
 
     @property
     def faults(self) -> list[SchemaFault]:
         """Every fault that stands between the document and a model."""
-        return [*(f for document in self.related for f in document.faults), *self.elsewhere]
+        found: list[SchemaFault] = []
+        made: Resolved | None = self
+        while made is not None:
+            found += (*made.document.faults, *made.elsewhere)
+            made = made.base
+        return found
 
 
 def resolve(
@@ -87,45 +99,51 @@ def resolve(
     Faults go into ``document``. ``deep`` also reads the component files and checks their fields
     against the sizes; else that happens when the fields are first used.
     """
-    made = Resolved(document, related=(document,))
+    made = Resolved(document, base)
     if doc is None:
         made.sound = False
         return made
+    _inherit(made, doc, base)
+    top = {_meant(str(gap[0])) for gap in document.gaps if len(gap) == 1}
+    alien = not top <= _KEYS
+    known = made.sound and not alien and not top & {"extends", "components"}
+    if not made.vendor and known and "vendor" not in top:
+        document.fault("missing-key", (), "vendor is missing", "add vendor: GenuineIntel")
+    made.sound = _own_components(library, made, doc, known=known, deep=deep) and known
+    if not alien and not top & {"confirmed", "confirmed_by", "source"}:
+        check_provenance(document, doc)
+    check_repeats(document, doc)
+    made.signatures = signatures_of(document, doc, made.vendor)
+    check_signatures(document, made.signatures)
+    made.sound = _check_overlap(made) and made.sound
+    if made.sound:
+        model = _model(library, document, doc, made)
+        made.sound = check_mask(document, model) and check_sizes(
+            library.sizes_seen, document, doc, model
+        )
+        if (base is None or base.model) and not document.faults and not made.elsewhere:
+            made.model = model
+    return made
+
+
+def _meant(key: str) -> str:
+    """The key that an unknown one stands for; itself where it may stand for any."""
+    return key if key in _KEYS else near(key, _KEYS) or key
+
+
+def _inherit(made: Resolved, doc: ModelDoc, base: Resolved | None) -> None:
     if base is not None:
-        made.related += base.related
-        made.elsewhere = base.elsewhere
         made.vendor, made.instructions = base.vendor, base.instructions
         made.mxcsr_mask, made.sound = base.mxcsr_mask, base.sound
         made.components, made.places = dict(base.components), dict(base.places)
     elif doc.extends is not UNSET:
         made.sound = False  # there is a fault with extends:
-    inner = {gap[1] for gap in document.gaps if len(gap) == 2 and gap[0] == "components"}
-    known = made.sound and not any(len(gap) == 1 for gap in document.gaps)
-    made.sound = known and not inner
     if doc.vendor is not UNSET:
         made.vendor = doc.vendor
     if doc.instructions is not UNSET:
         made.instructions = tuple(doc.instructions)
     if doc.mxcsr_mask is not UNSET:
         made.mxcsr_mask = doc.mxcsr_mask
-    if not made.vendor and known:
-        document.fault("missing-key", (), "vendor is missing", "add vendor: GenuineIntel")
-    for name in inner:
-        made.components.pop(str(name), None)
-    _own_components(library, made, doc, known=known, deep=deep)
-    _check_repeats(document, doc)
-    _check_provenance(document, doc, known=known)
-    made.signatures = signatures_of(document, doc, made.vendor)
-    _check_signatures(document, made.signatures)
-    _check_overlap(made)
-    made.sound = made.sound and not made.faults
-    if made.sound:
-        model = _model(library, document, doc, made)
-        _check_mask(document, model)
-        _check_sizes(library, document, doc, model)
-        made.sound = not made.faults
-        made.model = model if made.sound else None
-    return made
 
 
 def _model(library: Library, document: Document, doc: ModelDoc, made: Resolved) -> CpuModel:
@@ -183,8 +201,16 @@ def registers_of(
 
 def _own_components(
     library: Library, made: Resolved, doc: ModelDoc, *, known: bool, deep: bool
-) -> None:
+) -> bool:
+    """Put the document's own entries into ``made``; whether all of them are right.
+
+    ``known`` says that every inherited component is there.
+    """
     document = made.document
+    faulty = {str(gap[1]) for gap in document.gaps if len(gap) == 2 and gap[0] == "components"}
+    for name in faulty:
+        made.components.pop(name, None)
+    before = len(document.faults) + len(made.elsewhere)
     entries: dict[str, EntryDoc] = {}
     for name, entry in ({} if doc.components is UNSET else doc.components).items():
         place: Place = ("components", name)
@@ -195,15 +221,16 @@ def _own_components(
             made.components.pop(name, None)
             entries[name] = entry
         elif made.components.pop(name, None) is None and known:
-            near = get_close_matches(name, made.components, n=1)
-            hint = f"did you mean {near[0]}?" if near else ""
+            likely = near(name, made.components)
+            hint = f"did you mean {likely}?" if likely else ""
             message = f"there is no {name} to remove"
             document.fault("component-removed", place, message, hint, key=True)
+    whole = not faulty
     taken = {component.number: name for name, component in made.components.items()}
     for name, entry in entries.items():
         number = _number(library, document, name, entry)
         if number is None:
-            made.sound = False
+            whole = False  # with a fault here, or in the component's file
             continue
         if number < len(LEGACY) or number in taken:
             other = list(LEGACY)[number] if number < len(LEGACY) else taken[number]
@@ -211,12 +238,11 @@ def _own_components(
             document.fault("component-number", ("components", name, "number"), message)
             continue
         component = _component(library, made, name, number, entry, deep=deep)
-        if component is None:
-            made.sound = False
-            continue
-        taken[number] = name
-        made.components[name] = component
-        made.places[name] = (document, ("components", name))
+        if component is not None:
+            taken[number] = name
+            made.components[name] = component
+            made.places[name] = (document, ("components", name))
+    return whole and len(document.faults) + len(made.elsewhere) == before
 
 
 def _number(library: Library, document: Document, name: str, entry: EntryDoc) -> int | None:
@@ -231,14 +257,14 @@ def _number(library: Library, document: Document, name: str, entry: EntryDoc) ->
             return None
         return known
     if given is None:
-        near = get_close_matches(name, names, n=1)
-        hint = f"did you mean {near[0]}? " if near else ""
+        likely = near(name, names)
+        hint = f"did you mean {likely}? " if likely else ""
         hint += "give number: to have it as opaque bytes, or write a component file"
         message = f"no component file defines {name}"
         document.fault("component-unknown", place[:2], message, hint, key=True)
         return None
     for other, number in names.items():
-        if number == given:
+        if number == given and other not in LEGACY:
             message = f"component {given} is called {other}"
             document.fault("component-number", place, message, f"write {other}:")
             return None
@@ -299,64 +325,13 @@ def _fitting_fields(
     return fields
 
 
-def _check_repeats(document: Document, doc: ModelDoc) -> None:
-    """Record a fault for each value that stands twice in a list of different values."""
-    lists: list[tuple[Place, Sequence[str | int]]] = []
-    if doc.instructions is not UNSET:
-        lists.append((("instructions",), doc.instructions))
-    if doc.confirmed_by is not UNSET:
-        lists.append((("confirmed_by",), doc.confirmed_by))
-    signatures = [] if doc.signatures is UNSET else doc.signatures
-    for index, signature in document.numbered(("signatures",), signatures):
-        lists.append((("signatures", index, "models"), signature.models))
-        if signature.steppings is not UNSET:
-            lists.append((("signatures", index, "steppings"), signature.steppings))
-    for place, items in lists:
-        seen: set[str | int] = set()
-        for index, item in document.numbered(place, items):
-            if item in seen:
-                shown = hex_mask(item) if isinstance(item, int) else quoted(item)
-                document.fault("repeated", (*place, index), f"{shown} stands twice", "remove one")
-            seen.add(item)
-
-
-def _check_provenance(document: Document, doc: ModelDoc, *, known: bool) -> None:
-    if doc.confirmed_by is not UNSET:
-        if doc.confirmed is False:
-            message = "confirmed: false contradicts confirmed_by:"
-            document.fault("provenance", ("confirmed",), message, "keep one of the two")
-    elif not known:
-        return
-    elif doc.confirmed is not False:
-        document.fault(
-            "provenance",
-            ("confirmed",),
-            "nothing says where this layout is from",
-            "add confirmed_by: with the CPUID dumps that show it, or confirmed: false with source:",
-        )
-    elif doc.source is UNSET:
-        message = "an unconfirmed model names no source"
-        document.fault("provenance", ("confirmed",), message, "add source:")
-
-
-def _check_signatures(document: Document, signatures: Iterable[tuple[int, Signature]]) -> None:
-    index: SignatureIndex[int] = SignatureIndex()
-    for number, signature in signatures:
-        clash = index.add(signature, number)
-        if clash:
-            other, model = clash
-            first = document.line(("signatures", other))
-            message = f"{describe(signature, model)} is here already, at line {first}"
-            document.fault("signature-repeated", ("signatures", number), message, "remove one")
-
-
 def _default(components: Iterable[StateComponent], *, supervisor: bool) -> int:
     return sum(c.bit for c in components if c.supervisor == supervisor and c.optional != "absent")
 
 
-def _check_overlap(made: Resolved) -> None:
+def _check_overlap(made: Resolved) -> bool:
     """Record a fault where default components share bytes and at least one of them is new here."""
-    document = made.document
+    document, right = made.document, True
     slots = [
         Slot(component, component.offset)
         for component in made.components.values()
@@ -368,42 +343,11 @@ def _check_overlap(made: Resolved) -> None:
             clash = overlap((other, slot))
             new = [s.name for s in (slot, other) if made.places[s.name][0] is document]
             if clash and new:
-                document.fault(
-                    "component-overlap",
-                    ("components", new[0], "offset"),
-                    clash,
-                    "components may share bytes only if no CPU enables both: "
-                    "mark one optional: absent",
+                place: Place = ("components", new[0], "offset")
+                hint = (
+                    "components may share bytes if no CPU enables both: mark one optional: absent"
                 )
+                document.fault("component-overlap", place, clash, hint)
+                right = False
                 break
-
-
-def _check_mask(document: Document, model: CpuModel) -> None:
-    try:
-        check_xcr0(model, model.xcr0)
-    except MaskError as error:
-        document.fault("default-mask", ("components",), str(error), key=True)
-
-
-def _check_sizes(library: Library, document: Document, doc: ModelDoc, model: CpuModel) -> None:
-    if doc.sizes is UNSET or document.faults:
-        return  # inherited ones were checked where they stand
-    sizes = doc.sizes
-    wanted = None if sizes.compacted is UNSET else sizes.compacted
-    end = standard(model, model.xcr0).size
-    mask = model.xcr0 | model.xss
-    size = compacted(model, mask).size
-    if end == sizes.standard and wanted in (None, size):
-        return
-    change = single_change(library.sizes_seen, model, sizes.standard, wanted)
-    if end != sizes.standard:
-        last = max(standard(model, model.xcr0), key=lambda slot: slot.end).name
-        what = f"the components of XCR0 {hex_mask(model.xcr0)} end at {end} ({last})"
-        hint = change or "CPUID D.0.ECX is max(offset + size): see which entry is off"
-        document.fault(
-            "sizes-standard", ("sizes", "standard"), f"{what}, not at {sizes.standard}", hint
-        )
-    if wanted not in (None, size):
-        what = f"the compacted layout of {hex_mask(mask)} ends at {size}, not at {wanted}"
-        hint = change or "CPUID D.1.EBX with all enabled: see which size or align64 is off"
-        document.fault("sizes-compacted", ("sizes", "compacted"), what, hint)
+    return right

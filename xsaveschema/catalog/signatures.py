@@ -6,8 +6,8 @@ from typing import Generic, TypeVar
 
 from msgspec import UNSET
 
+from xsaveschema.catalog.document import Document
 from xsaveschema.catalog.documents import ModelDoc
-from xsaveschema.catalog.source import Document
 from xsaveschema.model import Signature
 
 T = TypeVar("T")

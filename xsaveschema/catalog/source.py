@@ -9,14 +9,12 @@ Those, duplicate keys, anchors, aliases and tags are faults, never coerced.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, NamedTuple, NoReturn, TypeVar
+from typing import Any, Final, NoReturn
 
 import yaml
 
-from xsaveschema.errors import SchemaFault
+from xsaveschema.catalog.document import Document, Mark, Place, dotted, printable
 
 MAX_SIZE: Final = 256 * 1024
 """Bytes; a schema file of a real CPU has two to five thousand."""
@@ -30,15 +28,12 @@ _BREAK: Final = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
 _UNPRINTABLE: Final = re.compile(
     "[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
 )
-_CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _DECIMAL: Final = re.compile(r"-?(?:0|[1-9][0-9]*)\Z")
 _HEXADECIMAL: Final = re.compile(r"0x[0-9A-Fa-f]+\Z")
 _RANGE: Final = re.compile(r"[0-9]+:[0-9]+\Z")
-_PLAIN: Final = re.compile(r"[A-Za-z0-9_?-]{1,64}\Z")
 _NULLS: Final = frozenset({"", "~", "null", "Null", "NULL"})
 _BOOLEANS: Final = {"true": True, "false": False}
 _TAG: Final = "tag:yaml.org,2002:"
-_LINE_SHOWN: Final = 160
 
 _SYNTAX_HINTS: Final = (
     ("cannot start any token", 'put text that starts with this character in quotes: "@home"'),
@@ -47,108 +42,6 @@ _SYNTAX_HINTS: Final = (
     ("expected ',' or", "close the list with ] and the mapping with }"),
     ("did not find expected", "see whether the line is indented like its neighbours"),
 )
-
-Place = tuple[str | int, ...]
-"""Where a value stands in a document: keys and indexes from the root."""
-
-T = TypeVar("T")
-
-
-class Mark(NamedTuple):
-    """A place in the text: line and column from 1, and the width in characters."""
-
-    line: int
-    column: int
-    width: int
-
-
-@dataclass(slots=True)
-class Document:
-    """A file's data with the place of every key and value; ``faults`` found so far.
-
-    ``spoiled`` are the places whose value a fault of reading has lost: no other rule finds fault
-    with them. ``gaps`` are the parts that had to be left out of the typed document, ``kept`` the
-    indexes of what is left of a list (see :mod:`xsaveschema.catalog.conform`).
-    """
-
-    file: str
-    data: Any = None
-    marks: dict[Place, Mark] = field(default_factory=dict)
-    keys: dict[Place, Mark] = field(default_factory=dict)
-    lines: Sequence[str] = ()
-    faults: list[SchemaFault] = field(default_factory=list)
-    spoiled: set[Place] = field(default_factory=set)
-    gaps: set[Place] = field(default_factory=set)
-    kept: dict[Place, list[int]] = field(default_factory=dict)
-
-    def fault(
-        self, rule: str, path: Place, message: str, hint: str = "", *, key: bool = False
-    ) -> None:
-        """Record a fault at the value (or the key) of ``path``, or its nearest parent."""
-        self.faults.append(self.found(rule, path, message, hint, key=key))
-
-    def found(
-        self, rule: str, path: Place, message: str, hint: str = "", *, key: bool = False
-    ) -> SchemaFault:
-        """The same without recording it."""
-        at, mark = self._nearest(path, key=key)
-        return self.at(mark, rule, dotted(at), message, hint)
-
-    def at(self, mark: Mark, rule: str, path: str, message: str, hint: str = "") -> SchemaFault:
-        """A fault at a mark. A line too long to show is cut, or left out where the mark is cut."""
-        text = self.lines[mark.line - 1].rstrip() if 0 < mark.line <= len(self.lines) else ""
-        text = _CONTROL.sub("?", text.replace("\t", " "))  # one column a character, for the caret
-        if len(text) > _LINE_SHOWN:
-            text = text[:_LINE_SHOWN] + "…" if mark.column <= _LINE_SHOWN else ""
-        width = min(mark.width, max(1, len(text) - mark.column + 1))
-        return SchemaFault(
-            self.file, mark.line, mark.column, rule, path, message, hint, text, width
-        )
-
-    def where(self, path: Place) -> str:
-        """``file:line:col`` of a value, to name the other side of a clash."""
-        mark = self._nearest(path, key=True)[1]
-        return f"{self.file}:{mark.line}:{mark.column}" if mark.line else self.file
-
-    def line(self, path: Place) -> int:
-        """The line of a value, counted from 1; 0 where the document has no place for it."""
-        return self._nearest(path, key=True)[1].line
-
-    def numbered(self, path: Place, items: Sequence[T]) -> Iterator[tuple[int, T]]:
-        """The items of a typed list with their indexes in the file, where some were left out."""
-        return zip(self.kept.get(path, range(len(items))), items, strict=True)
-
-    def _nearest(self, path: Place, *, key: bool) -> tuple[Place, Mark]:
-        at = path
-        while True:
-            mark = (self.keys.get(at) if key else None) or self.marks.get(at)
-            if mark is not None:
-                return at, mark
-            if not at:
-                return at, Mark(0, 0, 0)
-            at = at[:-1]
-
-
-def dotted(path: Place) -> str:
-    """Write a place as people read it: ``components.avx.size``."""
-    text = ""
-    for part in path:
-        if isinstance(part, int):
-            text += f"[{part}]"
-        else:
-            text += ("." if text else "") + (part if _PLAIN.match(part) else quoted(part))
-    return text
-
-
-def quoted(value: object) -> str:
-    """A value as Python writes it, cut to a length that a message bears."""
-    text = repr(value)
-    return text if len(text) <= 60 else text[:56] + "…" + text[0]
-
-
-def printable(text: str) -> str:
-    """Text without characters that a terminal or an encoder takes amiss, as in file names."""
-    return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 def read(path: Path, shown: str | None = None) -> Document:
@@ -339,6 +232,7 @@ class _Reader:
         self.document.keys[place] = _mark(event)
         self.document.fault("yaml-key", place, message, hint, key=True)
         self.document.gaps.add(place)
+        self.document.lossy.add(place[:-1])
         self.skip(event)
         self.skip(self.next())
 
@@ -376,10 +270,8 @@ class _Reader:
             return None
         kind = self.resolve(text)
         if kind != "str":
-            shown = text if len(text) <= 60 else text[:56] + "…"
-            self.spoil(
-                "yaml-scalar", path, f"{shown} is a YAML 1.1 {kind}", _scalar_hint(kind, text)
-            )
+            what = f"YAML 1.1 takes {_cut(text)} for {_TAKEN.get(kind, kind)}"
+            self.spoil("yaml-scalar", path, what, _scalar_hint(kind, _cut(text)))
             return None
         return text
 

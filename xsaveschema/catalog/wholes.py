@@ -9,8 +9,8 @@ from typing import Final, Protocol
 
 from msgspec import UNSET
 
+from xsaveschema.catalog.document import Document, Place, quoted
 from xsaveschema.catalog.documents import RegisterDoc, RegistersDoc
-from xsaveschema.catalog.source import Document, Place, quoted
 from xsaveschema.errors import SchemaError
 from xsaveschema.model import Field, Piece, Register, locate
 
@@ -106,7 +106,7 @@ def _check_piece(
 def _check_top(components: Components, document: Document, text: str, place: Place) -> None:
     fields = _fields(components, document, text, place)
     match = _PIECE.match(text)
-    if match is None or fields is None:
+    if match is None or match["high"] or fields is None:
         return
     name, _, bits = match["field"].partition(".")
     for field in fields:

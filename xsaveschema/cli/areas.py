@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from xsaveschema.area import XsaveArea
 from xsaveschema.catalog import Catalog
@@ -13,13 +13,20 @@ from xsaveschema.errors import hex_mask
 from xsaveschema.layout import Slot
 from xsaveschema.model import XCR0_OFFSET, CpuModel
 
+WHOLE: Final = "area"
+"""The label of the area that is the whole file."""
+
 
 class Found(NamedTuple):
-    """An area in a file: ``label`` says which, ``layout_source`` how its layout is known."""
+    """An area in a file: ``label`` says which, ``layout_source`` how its layout is known.
+
+    ``others`` is how many more models lay it out alike, None for a model that the user named.
+    """
 
     label: str
     layout_source: str
     area: XsaveArea
+    others: int | None = None
 
 
 def find(data: bytes, catalog: Catalog, model_name: str | None, strict: bool = True) -> list[Found]:
@@ -27,13 +34,17 @@ def find(data: bytes, catalog: Catalog, model_name: str | None, strict: bool = T
     if model_name is None:
         match = identify(data, catalog=catalog)
         model, source = match.model, f"identified by {match.candidates[0].by}"
-    else:
-        model, source = as_shown(named_model(catalog, model_name), data)
-    return [Found("area", source, XsaveArea.parse(data, model, strict))]
+        area = XsaveArea.parse(data, model, strict)
+        return [Found(WHOLE, source, area, len(match.candidates) - 1)]
+    model, source = as_shown(named_model(catalog, model_name), data)
+    return [Found(WHOLE, source, XsaveArea.parse(data, model, strict))]
 
 
 def as_shown(model: CpuModel, data: bytes) -> tuple[CpuModel, str]:
-    """A named model, limited to the XCR0 that software left in the area, and words for it."""
+    """A named model, limited to the XCR0 that software left in the area, and words for it.
+
+    They end in the byte where the XCR0 stands, if that limits the model.
+    """
     seen = limited_to_shown(model, data)
     if seen is model:
         return model, f"model {model.name}"

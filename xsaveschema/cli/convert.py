@@ -86,7 +86,7 @@ def command(
     catalog = catalog_of(ctx, schemas)
     mask = xcr0 if format == "standard" else xcomp_bv
     with about(source), wrong_drop():
-        writer, model = _models(data, catalog, model_name, source_name, format, mask)
+        writer, model, notes = _models(data, catalog, model_name, source_name, format, mask)
         if mask is not None:
             with usage():
                 _target(model, format, mask)
@@ -95,7 +95,7 @@ def command(
         else:
             result = to_compacted(data, model, source=writer, xcomp_bv=mask, drop=permitted(drop))
     write_area(output, result.data)
-    summary(output, result)
+    summary(output, result, notes)
 
 
 def _models(
@@ -105,23 +105,23 @@ def _models(
     source_name: str | None,
     format: Format,
     mask: int | None,
-) -> tuple[CpuModel, CpuModel]:
-    """The model that wrote the area, and the one whose layout the result has."""
-    if model_name is None and source_name is None:
+) -> tuple[CpuModel, CpuModel, list[str]]:
+    """The model that wrote the area, the one whose layout the result has, and notes on them."""
+    named = source_name or model_name
+    if named is None:
         model = _identified(data, catalog, format, mask)
-        return model, model
-    writer = limited(named_model(catalog, source_name or model_name or ""), data)
-    if model_name is None or model_name == source_name or source_name is None:
-        return writer, writer
-    return writer, limited(named_model(catalog, model_name), data)
+        return model, model, []
+    writer, notes = limited(named_model(catalog, named), data)
+    if model_name is None or model_name == named:
+        return writer, writer, notes
+    model, more = limited(named_model(catalog, model_name), data)
+    return writer, model, [*notes, *more]
 
 
-def limited(model: CpuModel, data: bytes) -> CpuModel:
-    """A named model, limited to the XCR0 that software left in the area; a note says so."""
+def limited(model: CpuModel, data: bytes) -> tuple[CpuModel, list[str]]:
+    """A named model, limited to the XCR0 that software left in the area, and a note if it is."""
     seen, how = as_shown(model, data)
-    if seen is not model:
-        note(how)
-    return seen
+    return seen, [] if seen is model else [how]
 
 
 def _identified(data: bytes, catalog: Catalog, format: Format, mask: int | None) -> CpuModel:
@@ -149,7 +149,7 @@ def _target(model: CpuModel, format: Format, mask: int | None) -> Layout:
 
 def permitted(drop: tuple[str, ...]) -> list[str | int]:
     """What ``--drop`` names: components by name or number."""
-    return [int(name) if name.isdecimal() else name for name in listed(drop)]
+    return [int(name) if name.isdecimal() and len(name) < 3 else name for name in listed(drop)]
 
 
 @contextmanager
@@ -161,8 +161,10 @@ def wrong_drop() -> Iterator[None]:
         raise click.UsageError(str(error)) from None
 
 
-def summary(output: str, result: Conversion) -> None:
-    """Say on standard error what was written, in one line."""
+def summary(output: str, result: Conversion, notes: list[str]) -> None:
+    """Say on standard error what was written, in one line, behind the notes."""
+    for text in notes:
+        note(text)
     area = XsaveArea.parse(result.data, result.layout.model)
     names = " ".join(area.model.names_of(area.xstate_bv)) or "nothing"
     dropped = f"; dropped: {' '.join(result.dropped)}" if result.dropped else ""

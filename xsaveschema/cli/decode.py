@@ -14,6 +14,7 @@ from xsaveschema.cli.options import (
     json_option,
     listed,
     model_option,
+    note,
     schemas_option,
 )
 from xsaveschema.cli.output import number, print_json
@@ -70,6 +71,8 @@ def command(
         from xsaveschema.cli import decode_text
 
         for each in found:
+            if " limited to " in each.layout_source:
+                note(each.layout_source)
             names = _wanted(each.area.model, registers)
             decode_text.show(source, each, names, show_all)
 

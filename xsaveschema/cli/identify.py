@@ -36,10 +36,10 @@ def command(
     as_json: bool,
     schemas: tuple[str, ...],
 ) -> int:
-    """Tell which CPU models fit an area, a CPUID dump or this machine, best first.
+    """Tell which CPU models fit an area, a CPUID dump or this machine.
 
-    FILE holds an area: a path, - for standard input, or sample:NAME. Exits with 1 where no model
-    of the catalogue fits.
+    The best comes first. FILE holds an area: a path, - for standard input, or sample:NAME. Exits
+    with 1 where no model of the catalogue fits.
     """
     if (source is not None) + (dump is not None) + host != 1:
         raise click.UsageError("give one of FILE, --cpuid DUMP and --host")
@@ -92,19 +92,25 @@ def _show(match: Match, catalog: Catalog) -> None:
         return
     out = console()
     groups = list(dict.fromkeys(places(layout.slots) for layout in match.layouts))
-    rows = table(("model", "left"), ("by", "left"), ("title", "left"))
+    rows = table(out, ("model", "left"), ("by", "left"), ("title", "left"))
     rows.columns[-1].no_wrap = False
     if len(groups) > 1:
         rows.add_column("layout", justify="right", no_wrap=True)
+    # Where the CPU's own signature says which model it is, the others are told by name alone.
+    signed = [candidate for candidate in match.candidates if "signature" in candidate.by]
+    others = [candidate.model for candidate in match.candidates if candidate not in signed]
     for candidate, layout in zip(match.candidates, match.layouts, strict=True):
+        if signed and candidate not in signed:
+            continue
         group = groups.index(places(layout.slots)) + 1
         title = catalog.model(candidate.model).title
         rows.add_row(candidate.model, candidate.by, title, *([str(group)] if groups[1:] else []))
     out.print(rows)
+    if signed and others:
+        out.print(f"\nof the same layout, under these masks: {', '.join(others)}", style="dim")
     if len(groups) > 1:
         out.print(
-            f"\n{len(groups)} different layouts, by number: only you know which model wrote the "
-            "area"
+            f"\n{len(groups)} different layouts, by number: what is here does not tell them apart"
         )
 
 
@@ -125,7 +131,9 @@ def _records(catalog: Catalog, records: Sequence[CpuidRecord], name: str, as_jso
         first = {key: facts[0][key] for key in ("candidates", "components")}
         print_json({**first, "records": facts})
     else:
-        for record, match in found:
+        for index, (record, match) in enumerate(found):
+            if index:
+                click.echo()
             _show_record(catalog, record, match, name)
     if not all(match.candidates for _, match in found):
         raise XsaveError(f"{name}: no model of the catalogue has this layout")
@@ -173,7 +181,7 @@ def _show_record(catalog: Catalog, record: CpuidRecord, match: Match, name: str)
         who += f" (leaf 1 EAX {record.signature:#010x})"
     xss = "unknown" if record.xss is None else hex_mask(record.xss)
     out.print(f"  {who}\n  XCR0 {hex_mask(record.xcr0)}, IA32_XSS {xss}\n", soft_wrap=True)
-    rows = table(("#", "right"), ("component", "left"), ("offset", "right"), ("size", "right"))
+    rows = table(out, ("#", "right"), ("component", "left"), ("offset", "right"), ("size", "right"))
     for facts in _leaf_facts(catalog, record):
         offset = "supervisor" if facts["offset"] is None else str(facts["offset"])
         rows.add_row(str(facts["number"]), facts["name"], offset, str(facts["size"]))

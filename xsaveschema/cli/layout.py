@@ -13,10 +13,10 @@ from xsaveschema.cli.options import (
     schemas_option,
     usage,
 )
-from xsaveschema.cli.output import console, mask_text, number, print_json, table
+from xsaveschema.cli.output import console, number, print_json, table
 from xsaveschema.errors import MaskError, hex_mask
 from xsaveschema.layout import Layout
-from xsaveschema.model import COMPACTED, CpuModel
+from xsaveschema.model import CpuModel
 
 
 @click.command("layout")
@@ -86,15 +86,13 @@ def _show(model: CpuModel, layout: Layout) -> None:
     from xsaveschema.cli.picture import blocks, picture
 
     out = console()
-    what, mask = "XCR0", layout.mask
+    mask = f"XCR0 {hex_mask(layout.mask)}"
     if layout.format == "compacted":
-        what, mask = "XCOMP_BV", layout.mask | COMPACTED
+        mask = f"XCOMP_BV {hex_mask(layout.xcomp_bv)}"
     out.print(f"{model.name}  {model.title}", style="bold")
-    out.print(
-        f"{layout.format} format, {layout.size} bytes, "
-        f"{what} {mask_text(mask, model.names_of(layout.mask))}\n"
-    )
+    out.print(f"{layout.format} format, {layout.size} bytes, {mask}\n")
     rows = table(
+        out,
         ("", "left"),
         ("#", "right"),
         ("component", "left"),

@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True)
 @json_option
 def command(paths: tuple[str, ...], as_json: bool) -> int:
-    """Report every fault in schema files, as file:line:column.
+    """Report every fault in schema files.
 
-    PATH is a file or a folder of them. Exits with 1 where there is a fault.
+    PATH is a file or a folder of them. Each fault is told as file:line:column, with the line and,
+    where there is one, a hint. Exits with 1 where there is a fault.
     """
     from xsaveschema.catalog.lint import lint
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -10,6 +10,9 @@ from xsaveschema.cli.options import catalog_of, json_option, schemas_option
 from xsaveschema.cli.output import console, number, print_json, table
 from xsaveschema.errors import hex_mask
 from xsaveschema.model import CpuModel, Signature
+
+_WIDE: Final = 160
+_MORE: Final = f"from {_WIDE} columns on, piped, or --json"
 
 
 @click.command("models")
@@ -77,37 +80,36 @@ def _compacted_size(model: CpuModel) -> int | None:
 
 def _show(models: list[CpuModel]) -> None:
     out = console()
+    # What is read by a program has no last column.
+    whole = not out.is_terminal or out.width >= _WIDE
+    out.width = out.width if out.is_terminal else 1000
     rows = table(
+        out,
         ("model", "left"),
         ("XCR0", "right"),
         ("IA32_XSS", "right"),
         ("standard", "right"),
         ("compacted", "right"),
         ("confirmed", "left"),
-        ("signatures", "left"),
+        *([("signatures", "left"), ("title", "left")] if whole else []),
     )
-    rows.columns[-1].no_wrap = False
-    wide = out.width >= 120
-    if wide:
-        rows.add_column("title", no_wrap=True)
     vendor = ""
     for model in models:
         if model.vendor != vendor:
             vendor = model.vendor
-            rows.add_row(vendor, style="bold")
+            rows.add_row(vendor.strip(), style="bold")
         compacted = _compacted_size(model)
         rows.add_row(
-            f"  {model.name}",
+            model.name,
             hex_mask(model.xcr0),
             hex_mask(model.xss) if model.xss else "-",
             str(model.standard_layout().size),
             "-" if compacted is None else str(compacted),
             "yes" if model.confirmed else "no",
-            _signatures(model),
-            *([model.title] if wide else []),
+            *([_signatures(model), model.title] if whole else []),
         )
     out.print(rows)
-    out.print(f"{len(models)} models")
+    out.print(f"{len(models)} models" + ("" if whole else f"; signatures and titles: {_MORE}"))
 
 
 def _signatures(model: CpuModel) -> str:
@@ -117,7 +119,7 @@ def _signatures(model: CpuModel) -> str:
         found = families.setdefault((signature.vendor, signature.family), [])
         found += [f"{number:02X}{_steppings(signature)}" for number in signature.models]
     return "; ".join(
-        f"{'' if vendor == model.vendor else vendor + ' '}{family:02X}: {' '.join(found)}"
+        f"{'' if vendor == model.vendor else vendor.strip() + ' '}{family:02X}: {' '.join(found)}"
         for (vendor, family), found in families.items()
     )
 

@@ -16,7 +16,13 @@ if TYPE_CHECKING:
 
 def print_json(value: Any) -> None:
     """Write a value as JSON, indented. msgspec is loaded already where there is a model."""
-    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2))
+    try:
+        text = msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
+    except UnicodeEncodeError:  # a file's name that is no text
+        import json
+
+        text = json.dumps(value, indent=2)
+    click.echo(text)
 
 
 def number(value: int | bytes) -> str:
@@ -41,12 +47,19 @@ def console() -> Console:
     return Console(highlight=False, markup=False, emoji=False, soft_wrap=False)
 
 
-def table(*columns: tuple[str, str]) -> Table:
-    """An empty table of columns (heading, justify)."""
+def table(out: Console, *columns: tuple[str, str]) -> Table:
+    """An empty table of columns (heading, justify), a rule below the headings."""
     from rich import box
     from rich.table import Table
 
-    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", show_edge=False)
+    ruled = box.Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
+    made = Table(
+        box=ruled if out.options.ascii_only else box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+        show_edge=False,
+        header_style="bold",
+    )
     for heading, justify in columns:
         made.add_column(heading, justify=justify, no_wrap=True)  # type: ignore[arg-type]
     return made

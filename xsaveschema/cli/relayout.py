@@ -37,21 +37,18 @@ def command(
     output: str,
     schemas: tuple[str, ...],
 ) -> None:
-    """Move an area from one CPU model's layout to another's; its format stays.
+    """Move an area from one CPU model's layout to another's.
 
-    FILE is a path, - for standard input, or sample:NAME. State in use is never lost silently: what
-    the other CPU has no place for is an error, unless --drop permits it.
+    The format stays. FILE is a path, - for standard input, or sample:NAME. State in use is never
+    lost silently: what the other CPU has no place for is an error, unless --drop permits it.
     """
     refuse_terminal(output)
     data = read_area(source)
     catalog = catalog_of(ctx, schemas)
     writer, target = named_model(catalog, source_name), named_model(catalog, target_name)
     with about(source), wrong_drop():
-        result = relayout(
-            data,
-            source=limited(writer, data),
-            target=limited(target, data),
-            drop=permitted(drop),
-        )
+        writer, limits = limited(writer, data)
+        target, more = limited(target, data)
+        result = relayout(data, source=writer, target=target, drop=permitted(drop))
     write_area(output, result.data)
-    summary(output, result)
+    summary(output, result, [*limits, *more])

@@ -62,8 +62,11 @@ def _runs(names: list[str]) -> list[str]:
         groups.setdefault(stem, []).append(int(name[len(stem) :] or -1))
     found = []
     for stem, numbers in groups.items():
-        parts = [f"{a}" if a == b else f"{a}-{b}" for a, b in spans(sorted(numbers))]
-        found.append(stem if numbers == [-1] else stem + ",".join(parts))
+        for first, last in spans(sorted(numbers)):
+            if last - first > 1:
+                found.append(f"{stem}{first}-{last}")
+            else:
+                found += [stem + str(n) if n >= 0 else stem for n in range(first, last + 1)]
     return found
 
 
@@ -85,18 +88,18 @@ def spans(numbers: Iterable[int]) -> Iterator[tuple[int, int]]:
 def float80(value: int) -> str:
     """An x87 register as a decimal number: the shortest that no other 80-bit value is nearer to.
 
-    Values that have no meaning as numbers since the 80387 are called unnormal (SDM 8.2.2).
+    What no processor since the 80387 takes for a number is called unsupported (SDM 8.2.2).
     """
     significand, exponent = value & (1 << 64) - 1, value >> 64 & 0x7FFF
     sign = "-" if value >> 79 else ""
+    if exponent and not significand >> 63:
+        return "unsupported"
     if exponent == 0x7FFF:
         if significand == 1 << 63:
             return f"{sign}inf"
-        return f"{sign}{'nan' if significand >> 62 == 3 else 'snan'}"
+        return f"{sign}nan" if significand >> 62 & 1 else f"{sign}snan"
     if not significand:
-        return f"{sign}0" if not exponent else "unnormal"
-    if exponent and not significand >> 63:
-        return "unnormal"
+        return f"{sign}0"
     return sign + _shortest(significand, (exponent or 1) - 16383 - 63)
 
 
@@ -113,4 +116,4 @@ def _shortest(significand: int, exponent: int) -> str:
         if abs(work.subtract(short, exact)) * 2 < unit:
             break
     low, high = Decimal("1e-5"), Decimal("1e21")
-    return f"{short.normalize(work):f}" if low <= exact < high else f"{short:e}".replace("e", "e")
+    return f"{short.normalize(work):f}" if low <= exact < high else f"{short:e}"

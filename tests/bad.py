@@ -1,0 +1,95 @@
+"""The schema files under ``data/bad``: each breaks rules, and says at its top what it must give.
+
+The first comment lines of a file are its expected faults, in order: ``# expect: `` and the fault
+as it is printed, without the file's name, its further lines behind ``#``. A folder is linted as
+one; one with ``models/`` in it stands in for the folder of the package.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import cache
+from pathlib import Path
+from unittest import mock
+
+from xsaveschema.catalog.files import shipped_directory
+from xsaveschema.catalog.lint import lint
+from xsaveschema.errors import SchemaFault
+
+BAD = Path(__file__).parent / "data" / "bad"
+EXPECT = "# expect: "
+
+
+def cases() -> list[Path]:
+    """Every file and folder of bad schemas."""
+    return sorted(path for path in BAD.iterdir() if path.suffix == ".yaml" or path.is_dir())
+
+
+def files(case: Path) -> list[Path]:
+    """The files of a case."""
+    return sorted(case.rglob("*.yaml")) if case.is_dir() else [case]
+
+
+def rule(case: Path, rules: set[str]) -> str:
+    """The rule that a case is for: the longest one with which its name starts."""
+    stem = case.name.removesuffix(".yaml")
+    fitting = [name for name in rules if stem == name or stem.startswith(f"{name}-")]
+    return max(fitting, key=len, default="")
+
+
+@contextmanager
+def in_folder(case: Path) -> Iterator[list[str]]:
+    """The paths to lint for a case, from the folder where the names come out short."""
+    here = Path.cwd()
+    os.chdir(BAD)
+    try:
+        with ExitStack() as stack:
+            if (case / "models").is_dir():
+                for module in ("library", "lint"):
+                    where = f"xsaveschema.catalog.{module}.shipped_directory"
+                    stack.enter_context(mock.patch(where, return_value=case))
+                yield []
+            else:
+                yield [case.relative_to(BAD).as_posix()]
+    finally:
+        os.chdir(here)
+
+
+@cache
+def lint_case(case: Path) -> list[SchemaFault]:
+    """The faults of a case."""
+    with in_folder(case) as paths:
+        return lint(paths)
+
+
+def faults(case: Path) -> list[tuple[str, str]]:
+    """The faults of a case as (file, text without the file's name)."""
+    return [shown(fault) for fault in lint_case(case)]
+
+
+def shown(fault: SchemaFault) -> tuple[str, str]:
+    """A fault's file and its text, the same on every machine."""
+    file = fault.file.removeprefix(f"{BAD}/")
+    text = str(fault).removeprefix(f"{fault.file}:").strip()
+    return file, text.replace(f"{shipped_directory()}/", "schemas/")
+
+
+def header(text: str) -> str:
+    """An expected fault as comment lines."""
+    first, *rest = text.split("\n")
+    return EXPECT + first + "\n" + "".join(f"#{line}\n" for line in rest)
+
+
+def expected(file: Path) -> list[str]:
+    """The faults that a file says it has."""
+    found: list[str] = []
+    for line in file.read_bytes().decode("utf-8", "replace").split("\n"):
+        if line.startswith(EXPECT):
+            found.append(line.removeprefix(EXPECT))
+        elif line.startswith("#    ") and found:
+            found[-1] += "\n" + line.removeprefix("#")
+        else:
+            break
+    return found

@@ -1,0 +1,153 @@
+"""Batches give, row by row, what the conversion of one area gives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from xsaveschema import StateLossError, XsaveArea, XsaveError, load_model, to_compacted, to_standard
+from xsaveschema.catalog import default_catalog
+from xsaveschema.model import CpuModel
+from xsaveschema.restore import check
+from xsaveschema.testing import areas
+
+np = pytest.importorskip("numpy", reason="the extra batch is not installed")
+batch = pytest.importorskip("xsaveschema.batch")
+
+models = st.sampled_from(default_catalog().models())
+
+
+def stack(rows: list[bytes]) -> Any:
+    """Areas of different lengths as one array: zeros behind the shorter ones."""
+    size = max(map(len, rows))
+    return np.stack([np.frombuffer(row.ljust(size, b"\0"), np.uint8) for row in rows])
+
+
+@settings(max_examples=30)
+@given(data=st.data(), model=models, other=models, threads=st.sampled_from((1, 3)))
+def test_rows_are_converted_as_single_areas_are(
+    data: st.DataObject, model: CpuModel, other: CpuModel, threads: int
+) -> None:
+    rows = data.draw(st.lists(areas(model), min_size=1, max_size=12))
+    array = stack(rows)
+    target = data.draw(st.sampled_from((model, other)))
+    for one, many, mask in (
+        (to_standard, batch.to_standard, {}),
+        (to_compacted, batch.to_compacted, {}),
+        (to_compacted, batch.to_compacted, {"xcomp_bv": target.xcr0 & 0x207}),
+    ):
+        drop = data.draw(st.sampled_from(((), (2, 9), range(63))))
+        options: dict[str, Any] = {"source": model, "drop": drop, **mask}
+        out = None
+        if data.draw(st.booleans()):
+            size = many(array[:0], target, **options).layout.size
+            out = np.full((len(rows), size + 8), 0xEE, np.uint8)
+        result = many(array, target, errors="collect", threads=threads, out=out, **options)
+        dropped: dict[str, int] = {}
+        for index, row in enumerate(array):
+            try:
+                single = one(row.tobytes(), target, **options)
+            except XsaveError as error:
+                assert type(result.errors.pop(index)) is type(error)
+                assert not result.data[index].any()
+                continue
+            assert result.data[index].tobytes() == single.data, index
+            for name in single.dropped:
+                dropped[name] = dropped.get(name, 0) + 1
+        assert result.errors == {}
+        assert result.dropped == dropped
+        if out is not None:
+            assert (out[:, result.layout.size :] == 0xEE).all()
+
+
+def test_the_first_bad_area_is_named_and_nothing_of_it_written() -> None:
+    model = load_model("zen4")
+    good = bytes(XsaveArea.new(model))
+    bad = bytearray(good)
+    bad[520] = 1
+    array = stack([good, good, bytes(bad), bytes(bad)])
+    out = np.full((4, 2480), 0xEE, np.uint8)
+    with pytest.raises(batch.BatchError, match="area 2: illegal XSAVE header") as caught:
+        batch.to_compacted(array, model, out=out)
+    assert caught.value.index == 2
+    assert (out == 0xEE).all()
+
+
+def test_losses_name_the_area() -> None:
+    model = load_model("zen4")
+    area = XsaveArea.new(model)
+    area.registers["k1"] = 1
+    array = stack([bytes(XsaveArea.new(model)), bytes(area)])
+    with pytest.raises(batch.BatchError, match="area 1: .*opmask") as caught:
+        batch.to_standard(array, model, xcr0=7)
+    assert isinstance(caught.value.error, StateLossError)
+    result = batch.to_standard(array, model, xcr0=7, drop=["opmask", "pkru"])
+    assert result.dropped == {"opmask": 1}
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.zeros(576, np.uint8), "shape"),
+        (np.zeros((2, 576), np.int8), "uint8"),
+        (np.zeros((2, 575), np.uint8), "576"),
+        (np.zeros((2, 2, 576), np.uint8), "shape"),
+    ],
+)
+def test_arrays_of_another_kind(array: Any, message: str) -> None:
+    with pytest.raises(XsaveError, match=message):
+        batch.to_standard(array, load_model("zen4"))
+
+
+def test_out_is_judged_before_anything_is_written() -> None:
+    model = load_model("zen4")
+    array = np.zeros((3, 2440), np.uint8)
+    frozen = np.zeros((3, 2440), np.uint8)
+    frozen.flags.writeable = False
+    for out in (np.zeros((2, 2440), np.uint8), np.zeros((3, 2439), np.uint8), frozen, array):
+        with pytest.raises(XsaveError, match="out="):
+            batch.to_standard(array, model, out=out)
+    with pytest.raises(XsaveError, match="errors"):
+        batch.to_standard(array, model, errors="ignore")
+
+
+def test_no_areas_are_no_error() -> None:
+    assert batch.to_standard(np.zeros((0, 2440), np.uint8), load_model("zen4")).data.shape == (
+        0,
+        2440,
+    )
+
+
+@settings(max_examples=20)
+@given(data=st.data(), model=models)
+def test_check_agrees_with_the_check_of_one(data: st.DataObject, model: CpuModel) -> None:
+    array = stack(data.draw(st.lists(areas(model, trailing=False), min_size=1, max_size=8))).copy()
+    for _ in range(data.draw(st.integers(0, 6))):
+        row = data.draw(st.integers(0, len(array) - 1))
+        array[row, data.draw(st.integers(512, 575))] ^= data.draw(st.integers(1, 255))
+    array = np.pad(array, ((0, 0), (0, 16384)))  # what a restore reads is there
+    for target in ("xrstor", "xrstors", "linux"):
+        found = batch.check(array, model, target)
+        for index, row in enumerate(array):
+            assert found.get(index, []) == check(row.tobytes(), model, target)  # type: ignore[arg-type]
+
+
+def test_fields_are_columns_without_a_copy() -> None:
+    model = load_model("skylake-server")
+    rows = []
+    for n in range(5):
+        area = XsaveArea.new(model)
+        area.registers["k3"] = n + 1
+        area.registers["mxcsr"] = 0x1F80
+        rows.append(bytes(area))
+    array = stack(rows).copy()
+    columns = batch.view(array, model.standard_layout())
+    assert columns["opmask.k[3]"].tolist() == [1, 2, 3, 4, 5]
+    assert columns["sse.mxcsr"].tolist() == [0x1F80] * 5
+    columns["opmask.k[3]"][2] = 99
+    assert XsaveArea.parse(array[2].data, model).registers["k3"] == 99
+    with pytest.raises(XsaveError):
+        batch.view(array[:, :2000], model.standard_layout())

@@ -1,0 +1,86 @@
+"""Artefacts that carry XSAVE areas: core dumps, live processes, signal frames, VM state.
+
+::
+
+    for found in artefacts.open("core.1234"):  # or "pid:1234", "pid:self"
+        found.label, found.layout_source, found.area.registers["zmm17"]
+
+The content says what a file is. A package can add readers by entry points of the group
+``xsaveschema.readers``, each an object with the methods of :class:`Reader`. :func:`patch` writes
+registers, :func:`add_layout` adds the layout note to a core.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from xsaveschema.artefacts.edit import Edited, add_layout, patch
+from xsaveschema.artefacts.gdb import gdb_script
+from xsaveschema.artefacts.reader import ArtefactError, Found, Options, Reader, Writer
+from xsaveschema.artefacts.recognise import PID, readers, recognise
+from xsaveschema.artefacts.source import MAX_AREA, Source
+from xsaveschema.catalog import Catalog
+from xsaveschema.model import CpuModel
+
+__all__ = [
+    "MAX_AREA",
+    "ArtefactError",
+    "Edited",
+    "Found",
+    "Options",
+    "Reader",
+    "Writer",
+    "add_layout",
+    "gdb_script",
+    "open",
+    "patch",
+    "read_bytes",
+    "readers",
+    "recognise",
+]
+
+
+def open(
+    path: str | os.PathLike[str],
+    model: CpuModel | None = None,
+    strict: bool = True,
+    catalog: Catalog | None = None,
+) -> Iterator[Found]:
+    """The areas of a file, or of a live process: ``"pid:1234"``, ``"pid:self"``.
+
+    ``model`` is the CPU that wrote the areas, where the artefact does not say; ``strict`` is that
+    of :meth:`XsaveArea.parse`, and where it is false what can be read of a damaged file is. The
+    file is recognised at once and read while the result is iterated. Raises OSError, ArtefactError
+    for a file that is cut off or contradicts itself, and the errors of the areas.
+    """
+    options = Options(model, strict, catalog)
+    if isinstance(path, str) and path.startswith(PID):
+        from xsaveschema.artefacts import process
+
+        return process.read(path.removeprefix(PID), options)
+    source = Source(path)
+    try:
+        reader = recognise(source.data)
+    except BaseException:
+        source.close()
+        raise
+    return _read(source, reader, options)
+
+
+def _read(source: Source, reader: Reader, options: Options) -> Iterator[Found]:
+    with source:
+        yield from reader.read(source.data, options)
+
+
+def read_bytes(
+    data: bytes | bytearray | memoryview,
+    model: CpuModel | None = None,
+    strict: bool = True,
+    catalog: Catalog | None = None,
+) -> Iterator[Found]:
+    """As :func:`open`, for an artefact that is in memory already."""
+    view = memoryview(data)
+    if view.format != "B" or view.ndim != 1:
+        view = view.cast("B")
+    return iter(recognise(view).read(view, Options(model, strict, catalog)))

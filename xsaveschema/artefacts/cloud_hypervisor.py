@@ -1,0 +1,175 @@
+"""cloud-hypervisor snapshots: the ``kvm_xsave`` of every vCPU in ``state.json``.
+
+A vCPU's state has ``xsave: {region: [u32, ...], extra: [u32, ...]}`` (``extra``: what
+KVM_GET_XSAVE2 gives beyond 4096 bytes; older versions lack it) and beside it ``cpuid``, the vCPU's
+CPUID table, whose leaf 0xD is the layout. The states stand in a tree of snapshots: as JSON, as a
+string of JSON, or, before version 26, as a list of its bytes. Sources: cloud-hypervisor's
+``hypervisor/src/arch/x86``, ``hypervisor/src/kvm`` and ``vm-migration``. **Not yet seen from a real
+producer**: the tests' files are built from those structures.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from struct import Struct
+from typing import Any, Final
+
+from xsaveschema.artefacts.kvm import layout_of
+from xsaveschema.artefacts.reader import ArtefactError, Found, Options, area_of
+from xsaveschema.catalog.identify import identify
+
+MAX_SIZE: Final = 64 << 20
+"""The longest state file that is read, in bytes: it is parsed in memory."""
+
+_MAX_DEPTH: Final = 64
+_REGION: Final = 1024
+_MOST: Final = 1 << 16
+"""u32 words of a whole area; the largest known has 2752."""
+
+_SEEN: Final = re.compile(rb'region\\*"\s*:\s*\[|114,\s*101,\s*103,\s*105,\s*111,\s*110,')
+"""``region`` as a key, or as the bytes of a list."""
+_NUMBERED: Final = re.compile(r"(?:v?cpu)?[-_ ]?([0-9]{1,6})", re.IGNORECASE)
+_INNER: Final = '"region"'
+_WORD: Final = Struct("<I")
+
+Registers4 = tuple[int, int, int, int]
+
+
+class CloudHypervisorReader:
+    """Reads cloud-hypervisor's state.json."""
+
+    name = "cloud-hypervisor"
+    title = "cloud-hypervisor snapshot (state.json)"
+
+    def recognises(self, data: memoryview) -> bool:
+        """Whether this is JSON that has a ``region`` list somewhere."""
+        if len(data) > MAX_SIZE or bytes(data[:1]) not in (b"{", b"[", b" ", b"\n", b"\r", b"\t"):
+            return False
+        return _SEEN.search(data) is not None
+
+    def read(self, data: memoryview, options: Options) -> Iterator[Found]:
+        """The area of every vCPU, in the file's order."""
+        if len(data) > MAX_SIZE:
+            raise ArtefactError(f"{len(data)} bytes of JSON; at most {MAX_SIZE} are read")
+        found = False
+        for index, (path, holder, xsave) in enumerate(_walk(_json(bytes(data)), (), 0)):
+            found = True
+            label = f"vCPU {_number(path, index)}"
+            view = memoryview(_area(xsave, label))
+            leaf, signature, vendor = _cpuid(holder)
+            if options.model is None and leaf:
+                model = identify(
+                    leaf_0xd=leaf, signature=signature, vendor=vendor, catalog=options.catalog
+                ).model
+                source = f"the vCPU's own CPUID leaf 0xD (model {model.name})"
+            else:
+                model, source, _ = layout_of(view, options)
+            yield Found(label, area_of(view, model, options, label), source)
+        if not found:
+            raise ArtefactError("the JSON has no object with a region of 1024 words")
+
+
+READER: Final = CloudHypervisorReader()
+
+
+def _json(text: bytes | str) -> Any:
+    try:
+        return json.loads(text if isinstance(text, str) else text.decode("utf-8"))
+    except RecursionError:
+        raise ArtefactError("the JSON is nested too deeply") from None
+    except UnicodeDecodeError as error:
+        raise ArtefactError("the JSON is not UTF-8", error.start) from None
+    except json.JSONDecodeError as error:
+        raise ArtefactError(f"no JSON: {error.msg}", error.pos) from None
+    except ValueError as error:  # a number of thousands of digits
+        raise ArtefactError(f"no JSON that could be read: {error}") from None
+
+
+def _walk(
+    node: Any, path: tuple[str, ...], depth: int, holder: Mapping[str, Any] | None = None
+) -> Iterator[tuple[tuple[str, ...], Mapping[str, Any], Mapping[str, Any]]]:
+    """(path, the object around it, the object) of every object with a ``region``."""
+    if depth > _MAX_DEPTH:
+        raise ArtefactError(f"the JSON is nested more than {_MAX_DEPTH} deep")
+    if isinstance(node, dict):
+        region = node.get("region")
+        if isinstance(region, list) and all(isinstance(word, int) for word in region[:1]):
+            yield path, holder or {}, node
+            return
+        for key, child in node.items():
+            if isinstance(child, dict | list | str):
+                yield from _walk(child, (*path, key), depth + 1, node)
+    elif isinstance(node, list):
+        if (inner := _bytes_of(node)) is not None:
+            yield from _walk(_json(inner), path, depth + 1)
+            return
+        for index, child in enumerate(node):
+            if isinstance(child, dict | list):
+                yield from _walk(child, (*path, str(index)), depth + 1)
+    elif isinstance(node, str) and _INNER in node and node.lstrip()[:1] == "{":
+        yield from _walk(_json(node), path, depth + 1)
+
+
+def _bytes_of(node: list[Any]) -> bytes | None:
+    """The JSON text that a list of byte values holds, None if it is another list."""
+    if len(node) < _REGION or node[0] != 0x7B:
+        return None
+    try:
+        text = bytes(node)
+    except (TypeError, ValueError):
+        return None
+    return text if _INNER.encode() in text else None
+
+
+def _number(path: tuple[str, ...], index: int) -> int:
+    """The vCPU's number: that of the nearest key that is one, else its place in the file."""
+    for key in reversed(path):
+        if match := _NUMBERED.fullmatch(key):
+            return int(match[1])
+    return index
+
+
+def _area(xsave: Mapping[str, Any], label: str) -> bytearray:
+    region, extra = xsave["region"], xsave.get("extra") or []
+    if len(region) != _REGION or not isinstance(extra, list) or len(extra) > _MOST:
+        raise ArtefactError(f"the region of {label} has {len(region)} words, not {_REGION}")
+    area = bytearray()
+    for word in (*region, *extra):
+        if type(word) is not int or not 0 <= word <= 0xFFFF_FFFF:
+            raise ArtefactError(f"the region of {label} has a word that is no u32: {word!r:.40}")
+        area += _WORD.pack(word)
+    return area
+
+
+def _cpuid(holder: Mapping[str, Any]) -> tuple[dict[int, Registers4], int | None, str | None]:
+    """Leaf 0xD by sub-leaf, the signature and the vendor from a vCPU's CPUID table."""
+    entries = holder.get("cpuid")
+    leaf: dict[int, Registers4] = {}
+    signature = vendor = None
+    for entry in entries if isinstance(entries, list) else ():
+        if not isinstance(entry, dict):
+            continue
+        words = [_word(entry.get(key)) for key in ("function", "index", "eax", "ebx", "ecx", "edx")]
+        function, index, eax, ebx, ecx, edx = words
+        if function == 0xD and index not in leaf and (index < 2 or eax):
+            leaf[index] = eax, ebx, ecx, edx
+        elif function == 1:
+            signature = eax
+        elif function == 0:
+            raw = b"".join(_WORD.pack(register) for register in (ebx, edx, ecx))
+            vendor = raw.decode("latin-1")
+    if 0 not in leaf or not leaf[0][0]:
+        return {}, None, None
+    return leaf, signature, vendor
+
+
+def _word(value: Any) -> int:
+    """A register of a CPUID table: a number, or hexadecimal text."""
+    if isinstance(value, str):
+        try:
+            value = int(value[:18], 0)
+        except ValueError:
+            return 0
+    return value if isinstance(value, int) and 0 <= value <= 0xFFFF_FFFF else 0

@@ -1,0 +1,314 @@
+"""Editing artefacts: registers in an area of a file, the layout note of an ELF core.
+
+The result is a new file, or takes the place of the old one: it is written beside it, under another
+name, and renamed when it is whole. Holes in a sparse core stay holes.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from xsaveschema.area import XsaveArea
+from xsaveschema.artefacts.elf import (
+    LINUX,
+    NT_X86_XSAVE_LAYOUT,
+    ROW,
+    CoreLayouts,
+    areas,
+    survey_of,
+)
+from xsaveschema.artefacts.elf_file import MAGIC, ElfCore, Note, note_bytes
+from xsaveschema.artefacts.layouts import places
+from xsaveschema.artefacts.reader import ArtefactError, Found, Options, Writer
+from xsaveschema.artefacts.recognise import PID, recognise
+from xsaveschema.artefacts.source import Source
+from xsaveschema.catalog import Catalog
+from xsaveschema.errors import UnknownComponentError
+from xsaveschema.layout import Layout
+from xsaveschema.model import CpuModel
+
+_CHUNK: Final = 1 << 20
+_CREATE: Final = (
+    os.O_RDWR
+    | os.O_CREAT
+    | os.O_EXCL  # never through a link that somebody has put there
+    | getattr(os, "O_CLOEXEC", 0)
+    | getattr(os, "O_BINARY", 0)
+)
+
+StrPath = str | os.PathLike[str]
+Change = tuple[int, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Edited:
+    """What was written: the file, which area (or note), how its layout is known, what to tell."""
+
+    path: Path
+    what: str
+    layout_source: str
+    notes: tuple[str, ...] = ()
+
+
+def patch(
+    path: StrPath,
+    out: StrPath | None = None,
+    registers: Mapping[str, int | bytes] | None = None,
+    thread: int | str | None = None,
+    *,
+    in_place: bool = False,
+    model: CpuModel | None = None,
+    catalog: Catalog | None = None,
+) -> Edited:
+    """Set registers in an area of a file and write the result to ``out``, or ``in_place``.
+
+    ``registers`` has whole registers (``zmm17``, ``mxcsr``) and fields (``pkru.pkru``,
+    ``avx.ymm_hi128[3]``) by name. ``thread`` is a thread's number or an area's label; it may be
+    left out where the file has one area. Raises OSError and XsaveError; nothing is written then.
+    """
+    with _opened(path) as source:
+        target = _target(source.path, out, in_place)
+        reader = recognise(source.data)
+        if not isinstance(reader, Writer):
+            raise ArtefactError(f"{reader.title}: an edited area cannot be written back into it")
+        found = _chosen(reader.read(source.data, Options(model, False, catalog)), thread)
+        # What the reader found stays as it was: the area is edited as a copy.
+        area = XsaveArea.parse(bytearray(found.area.buffer), found.area.model)
+        for name, value in (registers or {}).items():
+            _set(area, name, value)
+        changes = reader.replace(source.data, found, area)
+        _write(source, target, changes)
+    return Edited(target, found.label, found.layout_source, found.notes)
+
+
+def add_layout(
+    path: StrPath,
+    out: StrPath | None = None,
+    model: CpuModel | None = None,
+    *,
+    in_place: bool = False,
+    catalog: Catalog | None = None,
+) -> Edited:
+    """Add NT_X86_XSAVE_LAYOUT to an ELF core that lacks it, and write it to ``out``.
+
+    The layout is that of ``model``, or of the model that the areas are identified as; either must
+    fit their size and XCR0 mask exactly. The notes move to the end of the file, so everything
+    else stays where it was. Raises OSError and XsaveError; nothing is written then.
+    """
+    with _opened(path) as source:
+        target = _target(source.path, out, in_place)
+        data = source.data
+        if bytes(data[:4]) != MAGIC:
+            raise ArtefactError("is no ELF core, and only those have a layout note", 0)
+        core = ElfCore.parse(data)
+        survey = survey_of(core)
+        if survey.layout:
+            raise ArtefactError("the core has NT_X86_XSAVE_LAYOUT already", survey.layout.offset)
+        if core.reach > len(data):
+            raise ArtefactError(
+                f"the core is cut off: its segments reach to {core.reach:#x}. A note behind its "
+                "end would be taken for memory",
+                len(data),
+            )
+        layouts = CoreLayouts(core, survey, Options(model, True, catalog))
+        layout, last, source_of, notes = _agreed(core, layouts, areas(core, survey), model)
+        rows = b"".join(
+            ROW.pack(slot.number, slot.size, slot.offset, 0)
+            for slot in layout.by_number()
+            if not slot.component.legacy
+        )
+        _write(source, target, _moved(core, last, rows))
+    return Edited(target, "NT_X86_XSAVE_LAYOUT", source_of, notes)
+
+
+def _opened(path: StrPath) -> Source:
+    if isinstance(path, str) and path.startswith(PID):
+        raise ArtefactError(f"{path}: a live process is read only; edit a core of it")
+    return Source(path)
+
+
+def _chosen(found: Iterable[Found], thread: int | str | None) -> Found:
+    """The area that the user means; ArtefactError names what there is."""
+    labels: list[str] = []
+    chosen = None
+    wanted = None if thread is None else {str(thread), f"thread {thread}"}
+    for each in found:
+        if wanted is None or each.label in wanted:
+            if chosen is not None:
+                which = "name one (thread=)" if wanted is None else f"two are called {each.label}"
+                raise ArtefactError(
+                    f"there are several areas: {chosen.label}, {each.label}, …; {which}"
+                )
+            chosen = each
+        elif len(labels) < 8:
+            labels.append(each.label)
+    if chosen is None:
+        raise ArtefactError(f"there is no area {thread!r}; there are {', '.join(labels)}, …")
+    return chosen
+
+
+def _set(area: XsaveArea, name: str, value: int | bytes) -> None:
+    if name in area.registers:
+        area.registers[name] = value
+        return
+    component, dot, field = name.partition(".")
+    if dot and component in area.model.components:
+        area[component][field] = value
+        return
+    area.registers[name]  # says why there is no such register
+    raise UnknownComponentError(f"there is no register {name!r}", name)
+
+
+def _agreed(
+    core: ElfCore,
+    layouts: CoreLayouts,
+    found: Iterable[tuple[str, Note]],
+    model: CpuModel | None,
+) -> tuple[Layout, int, str, tuple[str, ...]]:
+    """The layout that all areas share, the segment of the last one, and how it is known."""
+    agreed: tuple[Layout, str, tuple[str, ...]] | None = None
+    segment = 0
+    for label, note in found:
+        known = layouts.known(core.data[note.offset : note.offset + note.size])
+        layout = known.model.standard_layout()
+        if layout.size != note.size or (model and known.model.name != model.name):
+            wanted = known.model if model is None else model
+            raise ArtefactError(
+                f"{label}: {note.size} bytes do not fit {wanted.name}; "
+                + ("; ".join(known.notes) or f"its layout has {layout.size}"),
+                note.offset,
+            )
+        if agreed is None:
+            agreed = layout, known.source, known.notes
+        elif places(layout) != places(agreed[0]):
+            raise ArtefactError(f"{label}: laid out unlike the areas before it", note.offset)
+        segment = note.segment
+    assert agreed is not None  # noqa: S101 - a core without areas was refused
+    return agreed[0], segment, agreed[1], agreed[2]
+
+
+def _moved(core: ElfCore, number: int, rows: bytes) -> Iterator[Change]:
+    """The changes that move a note segment to the end of the file and add the layout note."""
+    segment = core.segments[number]
+    align = segment.alignment
+    start = (len(core.data) + 7) & -8
+    padded = (segment.size + align - 1) & -align
+    note = note_bytes(LINUX, NT_X86_XSAVE_LAYOUT, rows, align)
+    yield from core.moved(segment, start, padded + len(note))
+    for at in range(0, segment.size, _CHUNK):
+        end = min(at + _CHUNK, segment.size)
+        yield start + at, bytes(core.data[segment.offset + at : segment.offset + end])
+    yield start + segment.size, bytes(padded - segment.size) + note
+
+
+# Writing: whole or not at all.
+
+
+def _target(source: Path, out: StrPath | None, in_place: bool) -> Path:
+    """The file to write; ArtefactError where it is the source without ``in_place``, or no file."""
+    if in_place != (out is None):
+        raise ArtefactError("either name a file to write, or write in place")
+    target = source if out is None else Path(out)
+    try:
+        mode = target.stat().st_mode
+    except FileNotFoundError:
+        return target
+    except ValueError as error:  # a NUL in the name
+        raise ArtefactError(str(error)) from None
+    if not stat.S_ISREG(mode):
+        raise ArtefactError(f"{target} is no regular file, and cannot be replaced by one")
+    if not in_place and target.samefile(source):
+        raise ArtefactError(f"{target} is the file that is read; say so if it is to be replaced")
+    return target
+
+
+def _write(source: Source, target: Path, changes: Iterable[Change]) -> None:
+    """Copy the source with changes to a new file, which then takes the target's place."""
+    place = Path(os.path.realpath(target))  # a link stays, what it leads to is replaced
+    new = place.with_name(f".xsaveschema-{os.urandom(8).hex()}.new")
+    try:
+        # A core has a process's secrets: the copy is never open to more people than the source.
+        file = os.open(new, _CREATE, 0o600)
+        try:
+            _copy(source.descriptor, file, len(source.data))
+            for offset, part in changes:
+                _write_at(file, part, offset)
+            _like(source, place, file)
+            os.fsync(file)
+        finally:
+            os.close(file)
+        new.replace(place)
+    except BaseException as error:
+        with suppress(OSError):
+            new.unlink()
+        if isinstance(error, OSError):
+            raise OSError(error.errno, error.strerror, os.fspath(target)) from error
+        raise
+
+
+def _like(source: Source, place: Path, file: int) -> None:
+    """The owner and permissions of the file that is replaced; else the source's permissions."""
+    status = os.fstat(source.descriptor)
+    with suppress(FileNotFoundError):
+        status = place.stat()
+        with suppress(AttributeError, OSError):  # only root may give files away
+            os.fchown(file, status.st_uid, status.st_gid)
+    if hasattr(os, "fchmod"):
+        os.fchmod(file, stat.S_IMODE(status.st_mode) & 0o777)
+
+
+def _copy(source: int, target: int, size: int) -> None:
+    os.truncate(target, size)
+    at = 0
+    while at < size:
+        start, end = _data(source, at, size)
+        _copy_range(source, target, start, end)
+        at = end
+
+
+def _data(file: int, at: int, size: int) -> tuple[int, int]:
+    """The next (start, end) at or behind ``at`` that is no hole."""
+    if not hasattr(os, "SEEK_DATA"):
+        return at, size
+    try:
+        start = os.lseek(file, at, os.SEEK_DATA)
+        return start, min(os.lseek(file, start, os.SEEK_HOLE), size)
+    except OSError as error:
+        if error.errno == errno.ENXIO:  # nothing but a hole
+            return size, size
+        return at, size  # the file system does not know
+
+
+def _copy_range(source: int, target: int, at: int, end: int) -> None:
+    in_kernel = hasattr(os, "copy_file_range")
+    while at < end:
+        done = 0
+        if in_kernel:  # shares the blocks where the file system can
+            try:
+                done = os.copy_file_range(source, target, min(end - at, 1 << 30), at, at)
+            except OSError as error:
+                if error.errno == errno.ENOSPC:
+                    raise
+            in_kernel = done > 0
+        if not done:
+            os.lseek(source, at, os.SEEK_SET)
+            part = os.read(source, min(_CHUNK, end - at))
+            if not part:
+                raise ArtefactError("the file became shorter while it was copied", at)
+            _write_at(target, part, at)
+            done = len(part)
+        at += done
+
+
+def _write_at(file: int, data: bytes, offset: int) -> None:
+    os.lseek(file, offset, os.SEEK_SET)
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(file, rest) :]

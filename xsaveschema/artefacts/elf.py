@@ -1,0 +1,316 @@
+"""ELF cores: NT_X86_XSTATE, one area for each thread, of Linux and FreeBSD.
+
+The layout is NT_X86_XSAVE_LAYOUT's (Linux 6.12 and later) where the core has one. Else it is the
+one that the XCR0 mask at byte 464 and the note's size tell: of the model that the user named if
+that fits, of the catalogue's models otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from struct import Struct
+from typing import Final
+
+from xsaveschema.artefacts.elf_file import MAGIC, ElfCore, Note
+from xsaveschema.artefacts.layouts import (
+    Known,
+    Row,
+    best,
+    mxcsr_mask_of,
+    named,
+    of_area,
+    of_rows,
+    places,
+    row_faults,
+)
+from xsaveschema.artefacts.reader import ArtefactError, Found, InPlace, Options, area_of
+from xsaveschema.artefacts.source import MAX_AREA
+from xsaveschema.catalog.identify import identify, xcr0_shown
+from xsaveschema.errors import IdentificationError, MaskError, XsaveError, hex_mask
+from xsaveschema.header import MASKS, view_of
+from xsaveschema.layout import check_xcr0, standard, takes_xcr0
+from xsaveschema.model import HEADER_OFFSET, MXCSR_OFFSET, XCR0_OFFSET, CpuModel
+
+NT_PRSTATUS: Final = 1
+NT_X86_XSTATE: Final = 0x202
+NT_X86_XSAVE_LAYOUT: Final = 0x205
+LINUX: Final = b"LINUX"
+FREEBSD: Final = b"FreeBSD"
+ROW: Final = Struct("<IIII")
+"""struct x86_xfeat_component: type, size, offset, flags."""
+
+_CORE: Final = b"CORE"
+_GDB: Final = b"GDB"
+_LAYOUT: Final = "NT_X86_XSAVE_LAYOUT"
+_ROWS_MAX: Final = 64
+_SHAPES_MAX: Final = 64
+_PID: Final = Struct("<i")
+# Where pr_pid stands in struct prstatus, by owner and ELF class.
+_PID_AT: Final = {(_CORE, 64): 32, (_CORE, 32): 24, (FREEBSD, 64): 40, (FREEBSD, 32): 24}
+_U64: Final = Struct("<Q")
+_AVX_ALONE: Final = 7
+"""Up to here, all processors and GDB lay an area out alike."""
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What the notes of a core say as a whole: its layout note, who wrote it, how many of each."""
+
+    layout: Note | None
+    by_gdb: bool
+    threads: int
+    areas: int
+    cut: ArtefactError | None
+
+
+class ElfReader(InPlace):
+    """The areas of a core, in the order of its threads; the crashed one comes first on Linux."""
+
+    name = "elf-core"
+    title = "ELF core dump of Linux or FreeBSD"
+
+    def recognises(self, data: memoryview) -> bool:
+        """Whether it is an ELF file; :meth:`read` says if it is no core."""
+        return bytes(data[:4]) == MAGIC
+
+    def read(self, data: memoryview, options: Options) -> Iterator[Found]:
+        """Each thread's area. Where not strict, the whole notes of a core that is cut off."""
+        core = ElfCore.parse(data)
+        survey = survey_of(core, options.strict)
+        layouts = CoreLayouts(core, survey, options)
+        for label, note in areas(core, survey):
+            view = data[note.offset : note.offset + note.size]
+            try:
+                known = layouts.known(view)
+            except XsaveError as error:
+                error.add_note(label)
+                raise
+            area = area_of(view, known.model, options, label)
+            yield Found(label, area, known.source, note.offset, known.notes)
+
+
+def survey_of(core: ElfCore, strict: bool = True) -> Survey:
+    """Go through the notes once. ArtefactError where they are at fault or hold no area."""
+    layout: Note | None = None
+    by_gdb = False
+    threads = count = 0
+    cut = None
+    try:
+        for note in core.notes():
+            if _is_area(note):
+                count += 1
+            elif note.type == NT_PRSTATUS and note.owner in (_CORE, FREEBSD):
+                threads += 1
+            elif note.type == NT_X86_XSAVE_LAYOUT and note.owner == LINUX:
+                if layout and _body(core, layout) != _body(core, note):
+                    raise ArtefactError(f"a second {_LAYOUT}, which differs", note.offset)
+                layout = note
+            elif note.owner == _GDB:
+                by_gdb = True
+    except ArtefactError as error:
+        if strict or not count:
+            raise
+        cut = error
+    if not count:
+        raise ArtefactError(
+            f"the core has no NT_X86_XSTATE note, {threads} threads and {len(core.segments)} note "
+            "segments: the machine had no XSAVE, or another tool left them out"
+        )
+    return Survey(layout, by_gdb, threads, count, cut)
+
+
+def areas(core: ElfCore, survey: Survey) -> Iterator[tuple[str, Note]]:
+    """The label and the note of each area. A thread's NT_PRSTATUS comes before its other notes."""
+    label = ""
+    left = survey.areas
+    for note in core.notes():
+        if note.type == NT_PRSTATUS and (note.owner, core.bits) in _PID_AT:
+            at = _PID_AT[note.owner, core.bits]
+            if note.size < at + _PID.size:
+                raise ArtefactError(f"NT_PRSTATUS of {note.size} bytes has no pid", note.offset)
+            label = f"thread {_PID.unpack_from(core.data, note.offset + at)[0]}"
+        elif _is_area(note):
+            if note.size > MAX_AREA:
+                raise ArtefactError(
+                    f"NT_X86_XSTATE of {note.size} bytes, which no area has", note.offset
+                )
+            yield label or f"area {survey.areas - left}", note
+            left -= 1
+            if not left:  # behind the last may be what cut the core off
+                return
+
+
+def _is_area(note: Note) -> bool:
+    return note.type == NT_X86_XSTATE and note.owner in (LINUX, FREEBSD)
+
+
+def _body(core: ElfCore, note: Note) -> bytes:
+    if note.size > _ROWS_MAX * ROW.size:
+        raise ArtefactError(f"{_LAYOUT} of {note.size} bytes has too many components", note.offset)
+    return bytes(core.data[note.offset : note.offset + note.size])
+
+
+class CoreLayouts:
+    """The layouts of a core's areas: one for each size and XCR0 mask, as a rule one in all."""
+
+    def __init__(self, core: ElfCore, survey: Survey, options: Options):
+        self._survey = survey
+        self._options = options
+        self._rows, flags = _rows(core, survey.layout)
+        self._at = survey.layout.offset if survey.layout else 0
+        self._found: dict[tuple[int, bytes, int], Known] = {}
+        notes = []
+        if flags:
+            notes.append(f"{_LAYOUT} has flags {hex_mask(flags)}, whose meaning is not known here")
+        if survey.threads > survey.areas:
+            notes.append(f"{survey.threads - survey.areas} threads have no NT_X86_XSTATE")
+        if survey.cut:
+            notes.append(f"the core is damaged, threads may be missing: {survey.cut}")
+        self._notes = tuple(notes)
+
+    def known(self, data: memoryview) -> Known:
+        """The layout of an area of the core."""
+        view = view_of(data)
+        mask = bytes(view[XCR0_OFFSET : XCR0_OFFSET + 16])
+        key = (len(view), mask, mxcsr_mask_of(view))
+        found = self._found.get(key)
+        if found is None:
+            if len(self._found) >= _SHAPES_MAX:
+                raise ArtefactError(
+                    f"areas of more than {_SHAPES_MAX} different sizes and XCR0 masks: "
+                    "no system writes that"
+                )
+            found = self._by_note(view) if self._rows else self._by_mask(view)
+            found = found._replace(notes=(*self._notes, *found.notes))
+            self._found[key] = found
+        return found
+
+    def _by_note(self, view: memoryview) -> Known:
+        """By NT_X86_XSAVE_LAYOUT, limited to the area's XCR0 mask."""
+        rows = self._rows
+        model = of_rows(rows, view, _LAYOUT, self._options.catalog)
+        try:
+            check_xcr0(model, model.xcr0)
+        except MaskError as error:
+            raise ArtefactError(f"{_LAYOUT}: {error}", self._at) from None
+        notes = []
+        (mask,) = _U64.unpack_from(view, XCR0_OFFSET)
+        if mask and mask != model.xcr0:
+            lacking = mask & ~model.xcr0
+            if not lacking and takes_xcr0(model, mask):
+                model = model.limited(xcr0=mask)
+            else:
+                notes.append(
+                    f"the XCR0 mask at byte 464 is {hex_mask(mask)}, but {_LAYOUT} describes "
+                    f"{hex_mask(model.xcr0)}"
+                )
+        size = model.standard_layout().size
+        if size != len(view):
+            notes.append(f"the area has {len(view)} bytes, but {_LAYOUT} describes {size}")
+        given = self._options.model
+        if given is not None:
+            try:
+                differs = places(standard(given, model.xcr0)) != places(model.standard_layout())
+            except MaskError:
+                differs = True
+            if differs:
+                notes.append(f"the core's {_LAYOUT} is not model {given.name}'s layout")
+        return Known(model, _LAYOUT, tuple(notes))
+
+    def _by_mask(self, view: memoryview) -> Known:
+        """By the XCR0 mask and the size: the named model if they fit, else the catalogue's."""
+        given = self._options.model
+        wanted = None if given is None else named(given, view)
+        if wanted is not None and wanted.model.standard_layout().size == len(view):
+            return self._judged(wanted, view)
+        (mask,) = _U64.unpack_from(view, XCR0_OFFSET)
+        what = f"{len(view)} bytes under XCR0 mask {hex_mask(mask)}"
+        found = None
+        try:
+            found = self._catalogued(view)
+        except IdentificationError:
+            if wanted is None:
+                raise
+        exact = found is not None and found.model.standard_layout().size == len(view)
+        if wanted is None and found is not None:
+            if not exact:
+                fault = f"{what} do not fit: {_size_of(found.model)}"
+                found = found._replace(notes=(*found.notes, fault))
+            return self._judged(found, view)
+        assert wanted is not None  # noqa: S101 - one of the two is there
+        if found is None or not exact:
+            fault = f"{what} do not fit: {_size_of(wanted.model)}"
+            return self._judged(wanted._replace(notes=(*wanted.notes, fault)), view)
+        fault = f"{what} do not fit model {wanted.model.name}: {_size_of(wanted.model)}"
+        return self._judged(found._replace(notes=(*found.notes, fault)), view)
+
+    def _catalogued(self, view: memoryview) -> Known:
+        probe = _probe(view)
+        if probe is None:
+            return of_area(view, replace(self._options, model=None))
+        model, by = best(identify(probe, catalog=self._options.catalog), view)
+        return Known(model, f"identified by {by}")
+
+    def _judged(self, known: Known, view: memoryview) -> Known:
+        """Add what tells that a debugger wrote the area, in whatever layout it knew."""
+        mask, seen = known.model.xcr0, mxcsr_mask_of(view)
+        (stored,) = Struct("<I").unpack_from(view, MXCSR_OFFSET + 4)
+        notes = list(known.notes)
+        if mask & ~_AVX_ALONE:
+            if self._survey.by_gdb or not stored:
+                who = "GDB's gcore" if self._survey.by_gdb else "a debugger (MXCSR_MASK is 0)"
+                notes.append(
+                    f"{who} wrote this core, not the kernel: up to version 13 GDB writes, and "
+                    "reads, Intel's layout on every CPU; if an AMD CPU ran this, its state beyond "
+                    "AVX is not to be trusted"
+                )
+            elif seen and seen != known.model.mxcsr_mask:
+                notes.append(
+                    f"MXCSR_MASK {hex_mask(seen)} is not {known.model.name}'s, but no model that "
+                    f"has it fits {len(view)} bytes under XCR0 mask {hex_mask(mask)}"
+                )
+        return known._replace(notes=tuple(notes))
+
+
+def _size_of(model: CpuModel) -> str:
+    size = model.standard_layout().size
+    return f"{model.name} has {size} under XCR0 {hex_mask(model.xcr0)}"
+
+
+def _probe(view: memoryview) -> bytes | None:
+    """An area with this one's size and XCR0 mask, everything in use; None where it has no mask.
+
+    A faulty XSTATE_BV must not keep the layout from being found.
+    """
+    mask = xcr0_shown(view, lambda xcr0: True)
+    if mask is None or mask >> 63:
+        return None
+    probe = bytearray(len(view))
+    _U64.pack_into(probe, XCR0_OFFSET, mask)
+    MASKS.pack_into(probe, HEADER_OFFSET, mask, 0)
+    return bytes(probe)
+
+
+def _rows(core: ElfCore, note: Note | None) -> tuple[list[Row], int]:
+    """The rows of NT_X86_XSAVE_LAYOUT, and all its flags. ArtefactError for an absurd one."""
+    if note is None:
+        return [], 0
+    body = _body(core, note)
+    if len(body) % ROW.size:
+        raise ArtefactError(
+            f"{_LAYOUT} of {len(body)} bytes is no table of {ROW.size}-byte rows", note.offset
+        )
+    rows = []
+    flags = 0
+    for number, size, offset, flag in ROW.iter_unpack(body):
+        # x87 and SSE stand where they always do; Linux leaves them out.
+        if number > 1:
+            rows.append((number, size, offset))
+        flags |= flag
+    if fault := row_faults(rows, MAX_AREA):
+        raise ArtefactError(f"{_LAYOUT}: {fault}", note.offset)
+    return rows, flags
+
+
+READER: Final = ElfReader()

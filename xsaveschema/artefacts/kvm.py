@@ -1,0 +1,73 @@
+"""``struct kvm_xsave``: the 4096 bytes of KVM_GET_XSAVE, an area in the standard format.
+
+The area is as long as its layout, the rest is zero; byte 464 has the host's XCR0 mask, which can
+name TILEDATA although 4096 bytes have no room for it. KVM_GET_XSAVE2 gives longer areas, which are
+as long as their layout: the raw reader takes those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from xsaveschema.artefacts.layouts import Known, best, named
+from xsaveschema.artefacts.reader import Found, InPlace, Options, area_of
+from xsaveschema.artefacts.source import MAX_AREA
+from xsaveschema.catalog.identify import identify
+from xsaveschema.errors import TooShortError
+from xsaveschema.header import MASKS
+from xsaveschema.layout import standard
+from xsaveschema.model import EXTENDED_OFFSET, HEADER_OFFSET
+
+KVM_XSAVE_SIZE: Final = 4096
+_ROOM: Final = 64 << 10
+_LABEL: Final = "vCPU"
+
+
+class KvmReader(InPlace):
+    """One area, of one vCPU."""
+
+    name = "kvm-xsave"
+    title = "struct kvm_xsave of KVM_GET_XSAVE"
+
+    def recognises(self, data: memoryview) -> bool:
+        """Whether it has 4096 bytes, and a header as KVM writes it: standard, the rest zero."""
+        if len(data) != KVM_XSAVE_SIZE:
+            return False
+        xstate_bv, _ = MASKS.unpack_from(data, HEADER_OFFSET)
+        return not xstate_bv >> 63 and not any(data[HEADER_OFFSET + 8 : EXTENDED_OFFSET])
+
+    def read(self, data: memoryview, options: Options) -> Iterator[Found]:
+        """The area. TooShortError names what is in use and beyond the 4096 bytes."""
+        known = layout_of(data, options)
+        try:
+            area = area_of(data, known.model, options, _LABEL)
+        except TooShortError as error:
+            raise TooShortError(
+                f"{error}: struct kvm_xsave is too short for it; KVM_GET_XSAVE2 gives the whole",
+                error.needed,
+                error.actual,
+                error.component,
+            ) from None
+        notes = known.notes
+        whole = standard(known.model, known.model.xcr0)
+        cut = [slot.name for slot in whole if slot.end > len(data)]
+        if cut:
+            notes += (
+                f"{', '.join(cut)}: in XCR0, but beyond the {len(data)} bytes of struct kvm_xsave; "
+                "KVM_GET_XSAVE2 gives all",
+            )
+        yield Found(_LABEL, area, known.source, 0, notes)
+
+
+def layout_of(data: memoryview, options: Options) -> Known:
+    """How an area of struct kvm_xsave is laid out; IdentificationError where models differ."""
+    if options.model is not None:
+        return named(options.model, data)
+    # As long as any layout: a host's mask may have TILEDATA, which the guest's area has not.
+    padded = memoryview(bytes(data[:MAX_AREA]).ljust(_ROOM, b"\0"))
+    model, by = best(identify(padded, catalog=options.catalog), padded)
+    return Known(model, f"identified by {by}")
+
+
+READER: Final = KvmReader()

@@ -1,0 +1,284 @@
+"""A live process on Linux: each thread's area by PTRACE_GETREGSET, and one's own by XSAVE64.
+
+A thread is seized, interrupted, read and let go, one after another: no thread stands still for
+longer than its own reading takes, and a thread that was stopped stays stopped. As with any
+debugger, a system call that the stop interrupts is restarted, or fails with EINTR where Linux does
+not restart it (epoll_wait, for one). The layout is that of this machine's CPUID leaf 0xD.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import mmap
+import os
+import platform
+import re
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+from xsaveschema.artefacts.layouts import Known, named, of_area, places
+from xsaveschema.artefacts.reader import ArtefactError, Found, Options, area_of
+from xsaveschema.catalog.leaf import host_model
+from xsaveschema.errors import XsaveError
+from xsaveschema.layout import standard
+from xsaveschema.model import CpuModel
+
+NT_X86_XSTATE: Final = 0x202
+_SECONDS: Final = 2.0
+"""How long a thread may take to stop. One in uninterruptible sleep does not."""
+
+_DETACH: Final = 17
+_GETREGSET: Final = 0x4204
+_SEIZE: Final = 0x4206
+_INTERRUPT: Final = 0x4207
+_EVENT_STOP: Final = 128
+_WALL: Final = 0x40000000
+_ROOM: Final = 64 << 10
+
+# void save(void *area: rdi): every component of XCR0
+_XSAVE: Final = bytes.fromhex(
+    "f3 0f 1e fa"  # endbr64
+    "83 c8 ff"  #    or eax, -1
+    "83 ca ff"  #    or edx, -1
+    "48 0f ae 27"  # xsave64 [rdi]
+    "c3"  #          ret
+)
+
+
+def read(which: str, options: Options) -> Iterator[Found]:
+    """The areas of a process: ``1234``, ``self``. ArtefactError where it cannot be traced.
+
+    ``self`` is the calling thread alone, since no thread may trace its own process. Threads that
+    end meanwhile are left out, new ones are not looked for.
+    """
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        raise ArtefactError("live processes are read on Linux on x86-64 only")
+    if which == "self" or which == str(os.getpid()):
+        return iter([own(options)])
+    if not re.fullmatch(r"[1-9][0-9]{0,9}", which):
+        raise ArtefactError(f"{which!r} is no process: give a number, or self")
+    return _threads(int(which), options)
+
+
+def _threads(pid: int, options: Options) -> Iterator[Found]:
+    layouts = HostLayouts(options)
+    read_any = False
+    for thread in _tasks(pid):
+        data = _snapshot(pid, thread)
+        if data is not None:
+            read_any = True
+            yield layouts.found(data, thread)
+    if not read_any:
+        raise ArtefactError(f"process {pid} has ended: none of its threads is left")
+
+
+def own(options: Options) -> Found:
+    """The calling thread's area, as XSAVE64 stores it at this moment."""
+    from xsaveschema.cpuid import host, xgetbv
+
+    size = host().leaf_0xd[0][1]
+    try:
+        data = _xsave(size)
+    except OSError as error:
+        raise ArtefactError(f"XSAVE cannot be executed: {error.strerror}") from None
+    return HostLayouts(options, xgetbv()).found(data, threading.get_native_id())
+
+
+class HostLayouts:
+    """How this machine lays an area out: by its CPUID leaf 0xD."""
+
+    def __init__(self, options: Options, xcr0: int | None = None):
+        self._options = options
+        self._host: CpuModel | None = None
+        self._why = ""
+        try:
+            model = host_model(options.catalog)
+            self._host = model if xcr0 is None else model.limited(xcr0=xcr0)
+        except XsaveError as error:
+            self._why = str(error)
+
+    def found(self, data: bytes, thread: int) -> Found:
+        """An area of a thread of this machine."""
+        label = f"thread {thread}"
+        view = memoryview(data)
+        known = self._known(view)
+        area = area_of(view, known.model, self._options, label)
+        return Found(label, area, known.source, None, known.notes)
+
+    def _known(self, view: memoryview) -> Known:
+        given = self._options.model
+        if self._host is None:
+            known = of_area(view, self._options)
+            return known._replace(notes=(*known.notes, f"this machine's CPUID: {self._why}"))
+        model = named(self._host, view).model
+        layout = model.standard_layout()
+        notes = []
+        if layout.size != len(view):
+            notes.append(f"the area has {len(view)} bytes, but CPUID tells {layout.size}")
+        if given is not None:
+            try:
+                differs = places(standard(given, model.xcr0)) != places(layout)
+            except XsaveError:
+                differs = True
+            if differs:
+                notes.append(f"this machine's layout is not model {given.name}'s")
+        return Known(model, "this machine's CPUID leaf 0xD", tuple(notes))
+
+
+def regset(thread: int) -> bytes:
+    """NT_X86_XSTATE of a thread that this thread traces and has stopped. OSError where not."""
+    room = _ROOM
+    while True:
+        buffer = ctypes.create_string_buffer(room)
+        vector = _Iovec(ctypes.addressof(buffer), room)
+        _ptrace(_GETREGSET, thread, NT_X86_XSTATE, ctypes.addressof(vector))
+        if vector.length < room or room >= 16 << 20:
+            return buffer.raw[: vector.length]
+        room *= 4
+
+
+class _Iovec(ctypes.Structure):
+    _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
+
+
+@cache
+def _libc() -> Any:
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.ptrace.restype = ctypes.c_long
+    libc.ptrace.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
+    return libc
+
+
+def _ptrace(request: int, thread: int, address: int, data: int) -> None:
+    if _libc().ptrace(request, thread, address, data) == -1:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+def _tasks(pid: int) -> list[int]:
+    """The threads of a process, the first one first."""
+    try:
+        return sorted(int(entry.name) for entry in Path(f"/proc/{pid}/task").iterdir())
+    except FileNotFoundError:
+        raise ArtefactError(f"there is no process {pid}") from None
+    except OSError as error:
+        raise ArtefactError(f"process {pid}: {error.strerror}") from None
+
+
+def _snapshot(pid: int, thread: int) -> bytes | None:
+    """A thread's area, or None where the thread has ended.
+
+    A Linux thread traces, and what it traces is free when it ends, whatever happened.
+    """
+    result: list[bytes | None] = []
+    errors: list[BaseException] = []
+
+    def trace() -> None:
+        try:
+            result.append(_trace(pid, thread))
+        except BaseException as error:
+            errors.append(error)
+
+    tracer = threading.Thread(target=trace, name="xsaveschema-tracer")
+    tracer.start()
+    tracer.join()
+    if errors:
+        raise errors[0]
+    return result[0]
+
+
+def _trace(pid: int, thread: int) -> bytes | None:
+    try:
+        _ptrace(_SEIZE, thread, 0, 0)
+    except OSError as error:
+        if error.errno == errno.ESRCH or _state(pid, thread) in "ZX":
+            return None
+        raise ArtefactError(f"thread {thread} cannot be traced: {_why(pid, error)}") from None
+    pending = 0
+    try:
+        _ptrace(_INTERRUPT, thread, 0, 0)
+        stop = _stopped(pid, thread)
+        if stop is None:
+            return None
+        # Stopped by a signal of its own: it gets that signal when it is let go.
+        pending = 0 if stop >> 8 == _EVENT_STOP else stop & 0x7F
+        return regset(thread)
+    except OSError as error:
+        if error.errno == errno.ESRCH:  # killed meanwhile
+            return None
+        raise ArtefactError(f"thread {thread}: {error.strerror}") from None
+    finally:
+        with suppress(OSError):
+            _ptrace(_DETACH, thread, 0, pending)
+
+
+def _stopped(pid: int, thread: int) -> int | None:
+    """Wait for a thread to stop: the stop's code, or None if it ended instead."""
+    deadline = time.monotonic() + _SECONDS
+    pause = 0.00002
+    while True:
+        # Stops alone: how a child of this process ended is for others to learn.
+        found = os.waitid(os.P_PID, thread, os.WSTOPPED | os.WNOHANG | _WALL)
+        if found is not None:
+            return found.si_status
+        state = _state(pid, thread)
+        if state in "ZX":
+            return None
+        if time.monotonic() > deadline:
+            raise ArtefactError(
+                f"thread {thread} does not stop within {_SECONDS:g} s: its state is {state}"
+                + (", uninterruptible sleep" if state == "D" else "")
+            )
+        time.sleep(pause)
+        pause = min(2 * pause, 0.01)
+
+
+def _state(pid: int, thread: int) -> str:
+    """The state letter of a thread; X where it is gone."""
+    try:
+        status = Path(f"/proc/{pid}/task/{thread}/stat").read_text(errors="replace")
+        return status.rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return "X"
+
+
+def _why(pid: int, error: OSError) -> str:
+    if error.errno != errno.EPERM:
+        return error.strerror or str(error)
+    with suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text(errors="replace").splitlines():
+            name, _, value = line.partition(":")
+            if name == "TracerPid" and value.strip() not in ("", "0"):
+                return f"process {value.strip()} traces it already"
+            if name == "Kthread" and value.strip() == "1":
+                return "it is a thread of the kernel"
+    return "no permission (another user's process, or kernel.yama.ptrace_scope forbids it)"
+
+
+def _xsave(size: int) -> bytes:
+    _, function = _function()
+    room = mmap.mmap(-1, size + mmap.PAGESIZE)  # page-aligned, zero
+    memory = (ctypes.c_char * size).from_buffer(room)
+    function(ctypes.addressof(memory))
+    return bytes(memory)
+
+
+@cache
+def _function() -> tuple[Any, Any]:
+    """XSAVE64 as a function, and the page that holds it. OSError where that is forbidden."""
+    page = mmap.mmap(
+        -1,
+        mmap.PAGESIZE,
+        flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS,
+        prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC,
+    )
+    page[: len(_XSAVE)] = _XSAVE
+    code = (ctypes.c_char * mmap.PAGESIZE).from_buffer(page)
+    return code, ctypes.CFUNCTYPE(None, ctypes.c_void_p)(ctypes.addressof(code))

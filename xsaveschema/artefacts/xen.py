@@ -1,0 +1,224 @@
+"""Xen: the XSAVE records of a saved HVM or PV domain, alone or in an ``xl save`` file.
+
+A domain's HVM context is a chain of records {u16 typecode, u16 instance, u32 length} that begins
+with HEADER (1) and ends with END (0); CPU_XSAVE (16) holds {u64 xfeature_mask, u64 xcr0, u64
+xcr0_accum} and an area in the standard format, as long as XCR0_ACCUM makes it on the host. An
+``xl save`` file wraps the chain into a libxc stream (record HVM_CONTEXT), in a libxl stream. A PV
+domain has one libxc record (X86_PV_VCPU_XSAVE) for each vCPU: {u64 xcr0, u64 xcr0_accum} and the
+area. Sources: Xen's ``public/arch-x86/hvm/save.h``, ``hvm_save_cpu_xsave_states``, and the
+documents ``libxc-migration-stream`` and ``libxl-migration-stream``. **Not yet seen from a real
+producer**: the tests' files are built from those structures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from struct import Struct
+from typing import Final
+
+from xsaveschema.artefacts.reader import ArtefactError, Found, InPlace, Options, area_of
+from xsaveschema.catalog import default_catalog
+from xsaveschema.cpuid.record import signature_parts
+from xsaveschema.errors import IdentificationError, hex_mask
+from xsaveschema.layout import standard, takes_xcr0
+from xsaveschema.model import EXTENDED_OFFSET, CpuModel
+
+_RECORD: Final = Struct("<HHI")  # HVM: typecode, instance, length
+_HEADER: Final = Struct("<IIQII")  # magic, version, changeset, CPUID leaf 1 EAX, TSC kHz
+_FILE_MAGIC: Final = 0x5438_1286
+_END, _HEADER_CODE, _XSAVE_CODE = 0, 1, 16
+_XSAVE: Final = Struct("<QQQ")  # xfeature_mask, xcr0, xcr0_accum
+_PV_XSAVE: Final = Struct("<IIQQ")  # vCPU, reserved, xcr0, xcr0_accum
+
+_XL_MAGIC: Final = b"Xen saved domain, xl format\n \0 \r"
+_XL: Final = Struct("<32sIIII")  # magic, byte order, two sets of flags, optional data's length
+_XL_BYTE_ORDER: Final = 0x0102_0304
+_LIBXL: Final = Struct(">8sII")  # ident, version, options
+_LIBXL_IDENT: Final = b"LibxlFmt"
+_LIBXC: Final = Struct(">QIIH6x")  # marker, id, version, options
+_LIBXC_ID: Final = 0x5845_4E46  # "XENF"
+_MARKER: Final = 0xFFFF_FFFF_FFFF_FFFF
+_DOMAIN: Final = 16
+_STREAM_RECORD: Final = Struct("<II")  # type, length; bodies are padded to 8 bytes
+_LIBXC_CONTEXT: Final = 1
+_PV_VCPU_XSAVE, _HVM_CONTEXT = 6, 9
+
+_MAX_RECORDS: Final = 1 << 22
+"""Four million records of at most 4 MiB of memory each are 16 TiB of guest."""
+
+
+class XenReader(InPlace):
+    """Reads HVM contexts, libxc and libxl streams and ``xl save`` files."""
+
+    name = "xen"
+    title = "Xen saved domain (HVM context, libxc or libxl stream, xl save)"
+
+    def recognises(self, data: memoryview) -> bool:
+        """Whether this is any of the four, by its first bytes."""
+        return _kind(data) is not None
+
+    def read(self, data: memoryview, options: Options) -> Iterator[Found]:
+        """The area of every vCPU, in the file's order."""
+        kind = _kind(data)
+        if kind is None:
+            raise ArtefactError("no saved Xen domain: other first bytes", 0)
+        seen: set[str] = set()
+        for found in _hvm(data, 0, len(data), options) if kind == 0 else _stream(data, options):
+            if found.label in seen:
+                raise ArtefactError(f"a second XSAVE record of {found.label}", found.offset)
+            seen.add(found.label)
+            yield found
+        if not seen:
+            raise ArtefactError("the saved domain has no XSAVE record")
+
+
+READER: Final = XenReader()
+
+
+def _kind(data: memoryview) -> int | None:
+    """0 for an HVM context, 1 for a stream, None for anything else."""
+    if len(data) < _RECORD.size + _HEADER.size:
+        return None
+    if _RECORD.unpack_from(data)[0] == _HEADER_CODE and (
+        _HEADER.unpack_from(data, _RECORD.size)[0] == _FILE_MAGIC
+    ):
+        return 0
+    head = bytes(data[:32])
+    if head == _XL_MAGIC or head.startswith(_LIBXL_IDENT):
+        return 1
+    return 1 if _LIBXC.unpack_from(head)[:2] == (_MARKER, _LIBXC_ID) else None
+
+
+def _need(data: memoryview, at: int, size: int, end: int, what: str) -> None:
+    if at + size > end:
+        raise ArtefactError(f"{what} takes {size} bytes, {max(0, end - at)} are left", at)
+
+
+def _stream(data: memoryview, options: Options) -> Iterator[Found]:
+    """Go through the wrappings of a libxc stream, then through its records."""
+    at, end = 0, len(data)
+    if bytes(data[:32]) == _XL_MAGIC:
+        _need(data, 0, _XL.size, end, "the header of xl")
+        _, order, _, _, length = _XL.unpack_from(data)
+        if order != _XL_BYTE_ORDER:
+            raise ArtefactError(f"the byte order mark is {order:#x}, not {_XL_BYTE_ORDER:#x}", 32)
+        at = _XL.size + length
+        _need(data, _XL.size, length, end, "the optional data of xl")
+    if bytes(data[at : at + 8]) == _LIBXL_IDENT:
+        _need(data, at, _LIBXL.size, end, "the header of libxl")
+        if _LIBXL.unpack_from(data, at)[2] & 1:
+            raise ArtefactError("the libxl stream is big-endian", at)
+        at += _LIBXL.size
+        for _ in range(_MAX_RECORDS):
+            _need(data, at, _STREAM_RECORD.size, end, "a record of libxl")
+            kind, length = _STREAM_RECORD.unpack_from(data, at)
+            at += _STREAM_RECORD.size
+            if kind == _LIBXC_CONTEXT:
+                break
+            if kind == _END:
+                raise ArtefactError("the libxl stream has no libxc context", at)
+            _need(data, at, length, end, "a record of libxl")
+            at += (length + 7) & ~7
+        else:
+            raise ArtefactError("the libxl stream has records without end", at)
+    _need(data, at, _LIBXC.size + _DOMAIN, end, "the header of libxc")
+    marker, ident, _, flags = _LIBXC.unpack_from(data, at)
+    if (marker, ident) != (_MARKER, _LIBXC_ID):
+        raise ArtefactError("no libxc stream stands here: a format of Xen before 4.6?", at)
+    if flags & 1:
+        raise ArtefactError("the libxc stream is big-endian", at)
+    at += _LIBXC.size + _DOMAIN
+    for _ in range(_MAX_RECORDS):
+        _need(data, at, _STREAM_RECORD.size, end, "a record of libxc")
+        kind, length = _STREAM_RECORD.unpack_from(data, at)
+        at += _STREAM_RECORD.size
+        _need(data, at, length, end, f"a record of type {kind:#x}")
+        if kind == _END:
+            return
+        if kind == _HVM_CONTEXT:
+            yield from _hvm(data, at, at + length, options)
+        elif kind == _PV_VCPU_XSAVE and length > 8:
+            _need(data, at, _PV_XSAVE.size + EXTENDED_OFFSET, at + length, "a PV XSAVE record")
+            vcpu, _, xcr0, accumulated = _PV_XSAVE.unpack_from(data, at)
+            if accumulated:
+                place = at + _PV_XSAVE.size, at + length
+                yield _found(data, *place, vcpu, (xcr0, accumulated), None, options)
+        at += (length + 7) & ~7
+    raise ArtefactError("the libxc stream has records without end", at)
+
+
+def _hvm(data: memoryview, at: int, end: int, options: Options) -> Iterator[Found]:
+    """The areas of an HVM context: the chain of records in bytes ``at`` to ``end``."""
+    signature = None
+    first = True
+    for _ in range(_MAX_RECORDS):
+        _need(data, at, _RECORD.size, end, "a record of the HVM context")
+        code, instance, length = _RECORD.unpack_from(data, at)
+        at += _RECORD.size
+        _need(data, at, length, end, f"the record of type {code}")
+        if first != (code == _HEADER_CODE):
+            raise ArtefactError("the HVM context does not begin with its one HEADER", at)
+        if first:
+            if length < _HEADER.size or _HEADER.unpack_from(data, at)[0] != _FILE_MAGIC:
+                raise ArtefactError("the HVM context has another HEADER", at)
+            signature = _HEADER.unpack_from(data, at)[3]
+            first = False
+        elif code == _END:
+            return
+        elif code == _XSAVE_CODE:
+            _need(data, at, _XSAVE.size + EXTENDED_OFFSET, at + length, "an XSAVE record")
+            _, xcr0, accumulated = _XSAVE.unpack_from(data, at)
+            place = at + _XSAVE.size, at + length
+            yield _found(data, *place, instance, (xcr0, accumulated), signature, options)
+        at += length
+    raise ArtefactError("the HVM context has records without end", at)
+
+
+def _found(
+    data: memoryview,
+    at: int,
+    end: int,
+    vcpu: int,
+    masks: tuple[int, int],
+    signature: int | None,
+    options: Options,
+) -> Found:
+    xcr0, accumulated = masks
+    notes = (f"XCR0 {hex_mask(xcr0)}, ever enabled {hex_mask(accumulated)}",)
+    if options.model is None:
+        model, source = _model(accumulated, end - at, signature, options)
+    else:
+        model, source = options.model, f"model {options.model.name}, as named"
+        if takes_xcr0(model, accumulated):
+            model = model.limited(xcr0=accumulated)
+            source += f", limited to XCR0_ACCUM {hex_mask(accumulated)}"
+    label = f"vCPU {vcpu}"
+    return Found(label, area_of(data[at:end], model, options, label), source, at, notes)
+
+
+def _model(xcr0: int, size: int, signature: int | None, options: Options) -> tuple[CpuModel, str]:
+    """The model whose standard format for this XCR0 has this size; best one of this signature."""
+    catalog = options.catalog or default_catalog()
+    fits = [
+        model.limited(xcr0=xcr0)
+        for model in catalog.models()
+        if takes_xcr0(model, xcr0) and standard(model, xcr0).size == size
+    ]
+    parts = None if signature is None else signature_parts(signature)
+    same = [
+        model
+        for model in fits
+        if parts and any(sig.matches(sig.vendor, *parts) for sig in model.signatures)
+    ]
+    said = f"XCR0_ACCUM {hex_mask(xcr0)} and size"
+    if same:
+        said += " and CPUID signature"
+    best = same or fits
+    places = {tuple((slot.number, slot.offset) for slot in standard(m, xcr0)) for m in best}
+    if len(places) != 1:
+        what = "several models fit" if best else "no model fits"
+        raise IdentificationError(
+            f"{what}: {size} bytes, {said}; name the one that wrote the area (--model)",
+            [model.name for model in best],
+        )
+    return best[0], f"model {best[0].name}, by {said}"

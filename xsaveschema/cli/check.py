@@ -1,0 +1,121 @@
+"""``xsaveschema check``: will XRSTOR, XRSTORS or Linux take this area, and if not, why."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from xsaveschema.catalog.identify import identify
+from xsaveschema.cli.areas import as_shown
+from xsaveschema.cli.files import about, read_area, write_area
+from xsaveschema.cli.options import (
+    catalog_of,
+    json_option,
+    mask_option,
+    model_option,
+    named_model,
+    note,
+    schemas_option,
+)
+from xsaveschema.cli.output import print_json
+from xsaveschema.errors import Fault, hex_mask
+from xsaveschema.model import CpuModel
+from xsaveschema.restore import RULES, Target, check, mend
+
+
+@click.command("check")
+@click.argument("source", metavar="FILE")
+@click.option(
+    "--target",
+    type=click.Choice(["xrstor", "xrstors", "linux"]),
+    default="xrstor",
+    show_default=True,
+    help="Who restores: an instruction, or Linux by ptrace and KVM.",
+)
+@model_option("The CPU that restores; without it, the one that the area tells.")
+@click.option("--host", is_flag=True, help="This machine restores: its XCR0 and IA32_XSS.")
+@mask_option("--xcr0", "The restoring machine's XCR0; default: the model's.")
+@mask_option("--xss", "Its IA32_XSS; default: the model's.")
+@mask_option("--rfbm", "The instruction's EDX:EAX; default: all.")
+@mask_option("--mxcsr-mask", "The processor's MXCSR_MASK; default: the model's.")
+@click.option(
+    "--fix", metavar="OUT", help="Write the area with what can be mended without losing state."
+)
+@json_option
+@schemas_option
+@click.pass_context
+def command(
+    ctx: click.Context,
+    source: str,
+    target: Target,
+    model_name: str | None,
+    host: bool,
+    xcr0: int | None,
+    xss: int | None,
+    rfbm: int | None,
+    mxcsr_mask: int | None,
+    fix: str | None,
+    as_json: bool,
+    schemas: tuple[str, ...],
+) -> int:
+    """Tell whether a restore takes an area, and by which rule it does not.
+
+    FILE is a path, - for standard input, or sample:NAME. Exits with 1 where there are faults; with
+    --fix, where faults are left that only losing state would mend.
+    """
+    if host and model_name is not None:
+        raise click.UsageError("--host and --model name two machines: give one")
+    data = read_area(source)
+    catalog = catalog_of(ctx, schemas)
+    options: dict[str, Any] = {"xcr0": xcr0, "xss": xss, "rfbm": rfbm, "mxcsr_mask": mxcsr_mask}
+    with about(source):
+        if host or model_name is not None:
+            model = named_model(catalog, model_name or "host")
+            if xcr0 is None and not host:
+                model, how = as_shown(model, data)
+                if " limited " in how and not as_json:
+                    note(how)
+        else:
+            model = identify(data, catalog=catalog).model
+        faults = check(data, model, target, **options)
+        left: list[Fault] = faults
+        if fix is not None:
+            mended = mend(data, model, target, **options)
+            left = list(mended.left)
+    if as_json:
+        print_json({"faults": [_facts(fault) for fault in faults]})
+    else:
+        _show(model, target, faults)
+    if fix is not None:
+        write_area(fix, mended.data)
+        said = f"{len(faults) - len(left)} of {len(faults)} faults mended"
+        for fault in left:
+            said += f"\n  left: {fault}"
+        click.echo(f"{click.format_filename(fix)}: {said}", err=True)
+    return 1 if left else 0
+
+
+def _facts(fault: Fault) -> dict[str, Any]:
+    return {
+        "rule": fault.rule,
+        "offset": fault.offset,
+        "message": fault.message,
+        "source": fault.source,
+        "remedy": fault.remedy,
+    }
+
+
+def _show(model: CpuModel, target: Target, faults: list[Fault]) -> None:
+    who = {"xrstor": "XRSTOR", "xrstors": "XRSTORS", "linux": "Linux (ptrace, KVM)"}[target]
+    enabled = f"XCR0 {hex_mask(model.xcr0)}"
+    if target == "xrstors":
+        enabled += f", IA32_XSS {hex_mask(model.xss)}"
+    verdict = "refuses this area" if faults else "takes this area"
+    click.echo(f"{who} on {model.name} ({enabled}) {verdict}")
+    for fault in faults:
+        rule = RULES[fault.rule]
+        click.echo(f"\nbyte {fault.offset}: {fault.message}")
+        click.echo(f"  rule    {fault.rule}: {rule.says}")
+        click.echo(f"  source  {fault.source}")
+        click.echo(f"  remedy  {fault.remedy}")

@@ -1,0 +1,49 @@
+"""``xsaveschema compare``: which state moves between two CPU models, and which is lost."""
+
+from __future__ import annotations
+
+import click
+
+from xsaveschema.cli.options import (
+    catalog_of,
+    json_option,
+    mask_option,
+    named_model,
+    schemas_option,
+)
+from xsaveschema.cli.output import print_json
+from xsaveschema.compare import compare
+
+
+@click.command("compare")
+@click.argument("model_a", metavar="MODEL_A")
+@click.argument("model_b", metavar="MODEL_B")
+@mask_option("--xcr0", "The guest's XCR0 on A; default: all that A has.")
+@mask_option("--xss", "The guest's IA32_XSS on A; default: all that A has.")
+@json_option
+@schemas_option
+@click.pass_context
+def command(
+    ctx: click.Context,
+    model_a: str,
+    model_b: str,
+    xcr0: int | None,
+    xss: int | None,
+    as_json: bool,
+    schemas: tuple[str, ...],
+) -> int:
+    """Tell whether a host B can take the state of a guest that ran on A.
+
+    Which components move, which are lost, which sit elsewhere or change size. "host" is this
+    machine. Exits with 1 where state would be lost.
+    """
+    catalog = catalog_of(ctx, schemas)
+    a, b = named_model(catalog, model_a), named_model(catalog, model_b)
+    if xcr0 is not None or xss is not None:
+        a = a.limited(xcr0=xcr0, xss=xss)
+    found = compare(a, b)
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        click.echo(str(found))
+    return 0 if found.restorable else 1

@@ -1,0 +1,95 @@
+"""``xsaveschema diff``: what differs in meaning between two areas."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from xsaveschema.area import XsaveArea
+from xsaveschema.cli.areas import find
+from xsaveschema.cli.files import about, read_area
+from xsaveschema.cli.options import catalog_of, json_option, listed, model_option, schemas_option
+from xsaveschema.cli.output import number, print_json
+from xsaveschema.diff import ByteDelta, Delta, byte_differences, diff
+
+
+@click.command("diff")
+@click.argument("first", metavar="A")
+@click.argument("second", metavar="B")
+@model_option("The CPU that wrote A, and B unless --model-b names another.")
+@click.option("--model-b", "model_b_name", metavar="MODEL", help="The CPU that wrote B.")
+@click.option(
+    "--ignore",
+    metavar="NAME",
+    multiple=True,
+    help="Components or fields to leave out (x87.fip); commas separate, may be repeated.",
+)
+@click.option("--all", "everything", is_flag=True, help="Also what no restore loads.")
+@click.option("--bytes", "raw", is_flag=True, help="Raw bytes instead, with what they belong to.")
+@json_option
+@schemas_option
+@click.pass_context
+def command(
+    ctx: click.Context,
+    first: str,
+    second: str,
+    model_name: str | None,
+    model_b_name: str | None,
+    ignore: tuple[str, ...],
+    everything: bool,
+    raw: bool,
+    as_json: bool,
+    schemas: tuple[str, ...],
+) -> int:
+    """Show what differs in meaning between the areas A and B.
+
+    Each is a path, - for standard input, or sample:NAME; formats and CPU models may differ. Exits
+    as diff does: 0 where nothing differs, 1 where something does.
+    """
+    if first == second == "-":
+        raise click.UsageError("standard input holds one area, not two")
+    catalog = catalog_of(ctx, schemas)
+
+    def area(source: str, name: str | None) -> XsaveArea:
+        with about(source):
+            return find(read_area(source), catalog, name)[0].area
+
+    a, b = area(first, model_name), area(second, model_b_name or model_name)
+    if raw:
+        runs = byte_differences(a, b)
+        if as_json:
+            print_json({"bytes": [_run(run) for run in runs]})
+        else:
+            for run in runs:
+                click.echo(str(run))
+        return 1 if runs else 0
+    deltas = diff(a, b, ignore=listed(ignore), everything=everything)
+    if as_json:
+        print_json({"deltas": [_delta(delta) for delta in deltas]})
+    else:
+        for delta in deltas:
+            click.echo(str(delta))
+    return 1 if deltas else 0
+
+
+def _delta(delta: Delta) -> dict[str, Any]:
+    return {
+        "component": delta.component,
+        "path": delta.path,
+        "kind": delta.kind,
+        "a": number(delta.a),
+        "b": number(delta.b),
+        "bits": [{"name": bit.name, "a": bit.a, "b": bit.b} for bit in delta.bits],
+    }
+
+
+def _run(run: ByteDelta) -> dict[str, Any]:
+    return {
+        "offset": run.offset,
+        "a": run.a.hex(),
+        "b": run.b.hex(),
+        "owner_a": run.owner_a,
+        "owner_b": run.owner_b,
+        "live": run.live,
+    }

@@ -1,0 +1,158 @@
+"""The group of commands: loads the one that is asked for, and ends with its exit code.
+
+A command's module, and with it the library, rich and the readers of YAML, is imported when the
+command is run: ``--help`` imports click alone.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from importlib import import_module
+from typing import Any, Final
+
+import click
+
+import xsaveschema
+
+COMMANDS: Final = {
+    "models": "List the CPU models of the catalogue.",
+    "layout": "Show where each state component of a CPU model sits.",
+    "decode": "Show the header, components and registers of an area.",
+    "convert": "Convert an area to the standard or the compacted format.",
+    "relayout": "Move an area from one CPU model's layout to another's.",
+    "check": "Tell whether a restore takes an area, and by which rule it does not.",
+    "diff": "Show what differs in meaning between two areas.",
+    "compare": "Tell whether a host can take the state of a guest that ran on another CPU.",
+    "identify": "Tell which CPU models fit an area, a CPUID dump or this machine.",
+    "lint": "Report every fault in schema files.",
+    "new": "Write a model file from a CPUID dump or this machine.",
+}
+"""Every command with its one-line help; the module of a command has its name."""
+
+_INTERRUPTED: Final = 130  # as shells count SIGINT
+
+
+class Program(click.Group):
+    """The group of commands; no expected error leaves it with a traceback."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names of the commands, in the order of the help text."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of this name, its module imported now; None where there is none."""
+        if cmd_name not in COMMANDS:
+            return None
+        command = import_module(f"xsaveschema.cli.{cmd_name}").command
+        assert isinstance(command, click.Command)  # noqa: S101 - what a command's module defines
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that the arguments name; an unknown one is told what it may mean."""
+        if args[0] not in COMMANDS and not args[0].startswith("-"):
+            from difflib import get_close_matches
+
+            near = get_close_matches(args[0], COMMANDS, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"commands: {', '.join(COMMANDS)}"
+            ctx.fail(f"there is no command {args[0]!r}; {hint}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands by what is known without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; what it wrote is out, or has failed, when this returns."""
+        result = super().invoke(ctx)
+        if sys.stdout is not None:  # None where the caller has closed it
+            sys.stdout.flush()
+        return result
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Run and exit, as click has it; commands return their exit code or None."""
+        prog_name = "xsaveschema"  # python -m xsaveschema says the same
+        if not standalone_mode:
+            return super().main(args, prog_name, complete_var, standalone_mode, **extra)
+        try:
+            result = super().main(args, prog_name, complete_var, False, **extra)
+            code = result if isinstance(result, int) else 0
+        except click.ClickException as error:
+            _complain(error.format_message())
+            if isinstance(error, click.UsageError) and error.ctx is not None:
+                click.echo(f"Try '{error.ctx.command_path} --help'.", err=True)
+            code = error.exit_code
+        except (click.Abort, KeyboardInterrupt):
+            code = _INTERRUPTED
+        except OSError as error:
+            _complain(_said(error))
+            _abandon_output()
+            code = 1
+        except Exception as error:
+            from xsaveschema.errors import SchemaError, XsaveError
+
+            if not isinstance(error, XsaveError):
+                raise
+            text = str(error)
+            if isinstance(error, SchemaError):
+                text = f"the schema files have faults\n{text}"
+            _complain(": ".join([*getattr(error, "__notes__", ()), text]))
+            code = 1
+        sys.exit(code)
+
+
+def _said(error: OSError) -> str:
+    why = error.strerror or str(error)
+    return why if error.filename is None else f"{os.fsdecode(error.filename)}: {why}"
+
+
+def _complain(text: str) -> None:
+    shown = "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+    with suppress(OSError):
+        click.echo(f"xsaveschema: error: {shown}", err=True)
+
+
+def _abandon_output() -> None:
+    """What could not be written must not fail a second time when the interpreter ends."""
+    with suppress(OSError, ValueError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
+
+
+@click.group(
+    cls=Program,
+    invoke_without_command=True,
+    subcommand_metavar="COMMAND [ARGS]...",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 fine; 1 the input is at fault or a check found something; 2 wrong usage.",
+)
+@click.option(
+    "--schemas",
+    metavar="PATH",
+    multiple=True,
+    help="Schema files of your own, a folder or a file; may be repeated. They win over shipped "
+    "ones of the same name. XSAVESCHEMA_PATH names more.",
+)
+@click.version_option(
+    xsaveschema.__version__, prog_name="xsaveschema", message="%(prog)s %(version)s"
+)
+@click.pass_context
+def program(ctx: click.Context, schemas: tuple[str, ...]) -> None:
+    """The XSAVE state of x86 CPUs: layouts, areas and their registers, conversions."""
+    ctx.obj = schemas
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help(), err=True)
+        ctx.exit(2)
