@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -80,14 +81,14 @@ def _eighty_columns(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class TestProgram:
-    def test_help_lists_every_command_with_its_own_first_sentence(self) -> None:
+    def test_help_lists_every_command_with_its_own_first_words(self) -> None:
         shown = run("--help").stdout
         import importlib
 
         for name, text in COMMANDS.items():
             command = importlib.import_module(f"xsaveschema.cli.{name}").command
             assert command.name == name
-            assert command.help.splitlines()[0] == text
+            assert command.help.split()[:3] == text.split()[:3]
             assert f"  {name} " in shown
 
     @pytest.mark.parametrize("name", COMMANDS)
@@ -155,7 +156,7 @@ class TestImports:
             ),
             pytest.param(
                 ["decode", "sample:zen4-kernel-core", "--model", "zen4"],
-                ["numpy", "jsonschema", "construct"],
+                ["rich", "numpy", "jsonschema", "construct"],
                 id="decode",
             ),
             pytest.param(["layout", "zen4", "--json"], ["rich", "numpy"], id="layout-json"),
@@ -254,7 +255,7 @@ class TestModels:
         mine = next(facts for facts in shown if facts["name"] == "my-zen")
         assert (mine["confirmed"], mine["source"]) == (False, "me")
         assert tell("layout", "my-zen", "--schemas", str(tmp_path))["size"] == 832
-        fails("layout", "my-zen", code=2)
+        fails("layout", "my-zen")
 
     def test_replacing_a_shipped_model_is_noted(self, tmp_path: Path) -> None:
         path = tmp_path / "zen.yaml"
@@ -354,8 +355,10 @@ class TestLayout:
             ([], "MODEL"),
         ],
     )
-    def test_wrong_usage(self, args: list[str], said: str) -> None:
-        assert said in fails("layout", *args, code=2)
+    def test_wrong_input_and_usage(self, args: list[str], said: str) -> None:
+        # What the shell was told wrongly is usage; what the catalogue or a CPU refuses is input.
+        usage = not args or "no mask" in said or "64 bits" in said
+        assert said in fails("layout", *args, code=2 if usage else 1)
 
     @pytest.mark.parametrize("width", [80, 120])
     @pytest.mark.parametrize("name", ["zen4", "sapphire-rapids", "penryn", "bulldozer"])
@@ -536,7 +539,7 @@ class TestDecode:
         said = fails("decode", "sample:zen4-kernel-core", "--registers", "pkru")
         assert said.startswith("sample:zen4-kernel-core: pkru has no place")
         for args in (["--json"], []):
-            said = fails("decode", "sample:zen4-kernel-core", "--registers", "mxscr", *args, code=2)
+            said = fails("decode", "sample:zen4-kernel-core", "--registers", "mxscr", *args)
             assert "did you mean" in said
             assert "mxcsr" in said
 
@@ -559,6 +562,16 @@ class TestDecode:
         assert ["k0-7", "0"] in rows
         assert ["zmm16-31", "0"] in rows
         assert any(row[:1] == ["xmm3"] for row in rows)
+
+    def test_colours_where_they_are_wanted(self) -> None:
+        args = ["decode", "sample:tiger-lake-xsaves", "--model", "tiger-lake"]
+        plain = run(*args).stdout
+        coloured = run(*args, FORCE_COLOR="1", TERM="xterm").stdout
+        assert "\x1b" not in plain
+        assert "\x1b[36m" in coloured
+        assert re.sub(r"\x1b\[[0-9;]*m", "", coloured) == plain
+        layout = run("layout", "zen4", FORCE_COLOR="1", TERM="xterm").stdout
+        assert "\x1b[30;44mA    \x1b[0m" in layout
 
     def test_identified_text_says_by_what(self) -> None:
         shown = run("decode", "sample:zen4-kernel-core").stdout
@@ -799,7 +812,7 @@ class TestConvert:
             assert out.stat().st_size == 832
         for name in ("nope", "63", "9" * 5000, "-1"):
             assert "there is no component" in run(
-                *args, "--drop", name, "-o", str(out), code=2
+                *args, "--drop", name, "-o", str(out), code=1
             ).stderr.replace("\n", "")
 
     def test_identified_candidates_must_agree_on_the_target(self, tmp_path: Path) -> None:
@@ -828,7 +841,8 @@ class TestConvert:
     )
     def test_wrong_usage(self, args: list[str], said: str, area: Path, tmp_path: Path) -> None:
         out = tmp_path / "out.bin"
-        result = run("convert", str(area), *args, "-o", str(out), code=2)
+        code = 2 if "--" in said else 1
+        result = run("convert", str(area), *args, "-o", str(out), code=code)
         assert said in result.stderr
         assert not out.exists()
 
@@ -1024,8 +1038,8 @@ class TestRelayout:
     def test_wrong_usage(self, tmp_path: Path) -> None:
         out = str(tmp_path / "out.bin")
         base = ["relayout", "sample:tiger-lake-xsave"]
-        fails(*base, "--from", "nope", "--to", "zen4", "-o", out, code=2)
-        fails(*base, "--from", "zen4", "--to", "nope", "-o", out, code=2)
+        fails(*base, "--from", "nope", "--to", "zen4", "-o", out)
+        fails(*base, "--from", "zen4", "--to", "nope", "-o", out)
         fails(*base, "--from", "zen4", "-o", out, code=2)
         fails(*base, "--to", "zen4", "-o", out, code=2)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import bad
 import pytest
+import yaml
 
 import xsaveschema.catalog as package
 from xsaveschema import Catalog
@@ -17,6 +18,7 @@ from xsaveschema.catalog.rules import RULES
 from xsaveschema.errors import SchemaError, SchemaFault, XsaveError
 
 CASES = [pytest.param(case, id=case.name.removesuffix(".yaml")) for case in bad.cases()]
+PARSER = {"yaml-tab", "yaml-unclosed"}
 MODEL = """\
 model: {name}
 title: a made-up model
@@ -40,6 +42,8 @@ def write(path: Path, text: str) -> Path:
 
 @pytest.mark.parametrize("case", CASES)
 def test_bad_file_gives_the_messages_that_it_says(case: Path) -> None:
+    if case.stem in PARSER and not yaml.__with_libyaml__:
+        pytest.skip("the message is that of the parser in C, which PyYAML lacks here")
     faults = bad.lint_case(case)
     found: dict[str, list[str]] = {}
     for fault in faults:

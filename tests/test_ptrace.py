@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import random
 import struct
 from collections.abc import Iterator
@@ -232,3 +233,23 @@ def test_lengths(child: Tracee) -> None:
     # a buffer of any length that holds the area, the kernel multiples of 8 only.
     assert verdict(good + b"\0") == []
     assert child.set(good + b"\0") == errno.EINVAL
+
+
+def test_the_child_is_gone_afterwards() -> None:
+    with Tracee() as child:
+        pid = child.pid
+        child.get()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    with pytest.raises(OSError, match="no child"):
+        child.get()
+
+
+def test_a_kernel_that_forbids_tracing_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    # 4 is PTRACE_POKETEXT: what it says to a process that is not traced is "no such process".
+    monkeypatch.setattr(ptrace_judge, "_TRACEME", 4)
+    ptrace_judge.available.cache_clear()
+    try:
+        assert "No such process" in str(ptrace_judge.available())
+    finally:
+        ptrace_judge.available.cache_clear()

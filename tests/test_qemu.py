@@ -492,7 +492,7 @@ CASES = [
     Case("written-on-error", area(7, COMPACTED | 7, 831), "standard", HASWELL, 7, LOW),
     Case("reserved-header", put(area(7, COMPACTED | 7), 575, b"\1"), "standard", HASWELL, 7, LOW),
     Case("reserved-header", put(area(7, 0), 528, b"\1"), "compacted", HASWELL, 7),
-    Case("mxcsr-lost", put(area(5, 0), 24, b"\xc0\x9f"), "compacted", HASWELL, 7, KEPT),
+    Case("mxcsr-lost", put(area(5, 0), 24, b"\xc0\x9f"), "compacted", HASWELL, 7),
     Case("live-not-copied", area(7, 0), "compacted", HASWELL, 7, xcr0=3),
     Case(
         "place-by-host",
@@ -791,7 +791,7 @@ MODELS = default_catalog().models()
 
 def outcome(data: bytes, to: str, guest: CpuModel, host: CpuModel, mask: int, xcr0: int) -> Any:
     """What QEMU makes of an area with room for everything; None where it fails."""
-    dest = bytearray(1 << 15)
+    dest = bytearray(1 << 14)
     guest_leaf, host_leaf = guest.cpuid_leaf_0xd(), host.cpuid_leaf_0xd()
     try:
         if to == "compacted":
@@ -814,7 +814,7 @@ def right(data: bytes, to: str, guest: CpuModel, host: CpuModel, mask: int) -> A
             result = to_compacted(data, host, source=guest, xcomp_bv=places)
     except XsaveError:
         return None
-    return bytes(result.data).ljust(1 << 15, b"\0")
+    return bytes(result.data).ljust(1 << 14, b"\0")
 
 
 @st.composite
@@ -829,7 +829,8 @@ def conversions(draw: st.DrawFn, one: bool) -> tuple[Any, ...]:
     writer = host if to == "standard" else guest
     format: Format = "compacted" if to == "standard" else "standard"
     supervisor = draw(st.integers(0, 3)) == 0
-    data = bytearray(draw(areas(writer, format, supervisor=supervisor)))
+    trailing = draw(st.integers(0, 3)) == 0
+    data = bytearray(draw(areas(writer, format, supervisor=supervisor, trailing=trailing)))
     xstate_bv, xcomp_bv = masks(data)
     if draw(st.booleans()):
         clean = area(xstate_bv, xcomp_bv, len(data), fill=0x5A if xstate_bv & 1 else 0)
@@ -853,7 +854,7 @@ def named(data: bytes, to: Any, guest: CpuModel, host: CpuModel, mask: int, xcr0
         host_leaf=host.cpuid_leaf_0xd(),
         guest_xcr0=mask,
         xcr0=xcr0,
-        dest_size=1 << 15,
+        dest_size=1 << 14,
     )
     return {fault.rule for fault in found}
 
@@ -880,9 +881,12 @@ def test_what_differs_is_named_and_what_is_named_differs(conversion: tuple[Any, 
         return
     got, wanted = outcome(*conversion), right(*conversion[:5])
     assert got is not None
-    assert wanted is not None
+    if wanted is None:
+        assert "mxcsr-lost" in names
+        assert not mask & 2, "without a place for SSE, MXCSR is a loss"
+        return
     differing = {at for at in range(len(got)) if got[at] != wanted[at]} if got != wanted else set()
-    changes = {name: CHANGES[name] for name in names}
+    changes = {name: set(CHANGES[name]) for name in names}
     if "initial-bytes-kept" in names:
         for slot in host.compacted_layout(host.xcr0 & mask):
             if not slot.component.bit & masks(data)[0]:

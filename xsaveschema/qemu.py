@@ -602,8 +602,8 @@ def _compact_faults(
             XSTATE_BV_OFFSET,
             f"XSTATE_BV keeps {_names(beyond)}; XCOMP_BV becomes {hex_mask(mask | COMPACTED)}",
         )
-    mxcsr = view[MXCSR_OFFSET : MXCSR_OFFSET + 8]
-    if not xstate_bv & SSE and mxcsr[:4] != _MXCSR_INITIAL:
+    mxcsr_initial = view[MXCSR_OFFSET : MXCSR_OFFSET + 4] == _MXCSR_INITIAL
+    if not xstate_bv & SSE and not mxcsr_initial:
         yield found("mxcsr-lost", MXCSR_OFFSET, f"MXCSR {_mxcsr(view)}, but XSTATE_BV[1] = 0")
     yield from _reserved(_COMPACT, view)
     live = xstate_bv & mask
@@ -616,7 +616,7 @@ def _compact_faults(
     stale = [step.number for step in _stale(view, steps, live)]
     if not live & X87 and (any(view[:MXCSR_OFFSET]) or any(view[32:160])):
         stale.append(0)
-    if not live & SSE and (any(mxcsr) or any(view[_XMM])):
+    if not live & SSE and (mxcsr_initial or any(view[_XMM])):
         stale.append(1)
     if stale:
         yield found(

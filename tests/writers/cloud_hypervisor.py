@@ -15,9 +15,8 @@ def cpuid(leaf_0xd: Leaf, signature: int, vendor: str) -> list[dict[str, int]]:
     ebx, edx, ecx = struct.unpack("<III", vendor.encode())
     table = [(0, 0, 13, ebx, ecx, edx), (1, 0, signature, 0, 0, 0)]
     table += [(0xD, index, *registers) for index, registers in leaf_0xd.items()]
-    return [
-        dict(function=f, index=i, flags=1, eax=a, ebx=b, ecx=c, edx=d) for f, i, a, b, c, d in table
-    ]
+    names = ("function", "index", "eax", "ebx", "ecx", "edx")
+    return [{"flags": 1, **dict(zip(names, row, strict=True))} for row in table]
 
 
 def xsave(area: bytes, extra: bool = True) -> dict[str, list[int]]:

@@ -25,9 +25,9 @@ def mutations(data: bytes, count: int, seed: int = 0, start: int = 0) -> Iterato
                     copy[at] = rng.randrange(256)
                 case 2:
                     width = rng.choice((1, 2, 4, 8))
-                    order = rng.choice(("little", "big"))
                     number = rng.choice(_NUMBERS) & (1 << 8 * width) - 1
-                    copy[at : at + width] = number.to_bytes(width, order)
+                    image = number.to_bytes(width, "little")
+                    copy[at : at + width] = image if rng.random() < 0.5 else image[::-1]
                 case _:
                     end = min(len(copy), at + rng.randrange(1, 40))
                     if rng.random() < 0.5:

@@ -42,7 +42,9 @@ ROW: Final = Struct("<IIII")
 
 _CORE: Final = b"CORE"
 _GDB: Final = b"GDB"
+_NT_GDB_TDESC: Final = 0xFF000000
 _LAYOUT: Final = "NT_X86_XSAVE_LAYOUT"
+_TYPES: Final = frozenset({NT_PRSTATUS, NT_X86_XSTATE, NT_X86_XSAVE_LAYOUT, _NT_GDB_TDESC})
 _ROWS_MAX: Final = 64
 _SHAPES_MAX: Final = 64
 _PID: Final = Struct("<i")
@@ -97,7 +99,7 @@ def survey_of(core: ElfCore, strict: bool = True) -> Survey:
     threads = count = 0
     cut = None
     try:
-        for note in core.notes():
+        for note in core.notes(_TYPES):
             if _is_area(note):
                 count += 1
             elif note.type == NT_PRSTATUS and note.owner in (_CORE, FREEBSD):
@@ -106,7 +108,7 @@ def survey_of(core: ElfCore, strict: bool = True) -> Survey:
                 if layout and _body(core, layout) != _body(core, note):
                     raise ArtefactError(f"a second {_LAYOUT}, which differs", note.offset)
                 layout = note
-            elif note.owner == _GDB:
+            elif note.type == _NT_GDB_TDESC and note.owner == _GDB:
                 by_gdb = True
     except ArtefactError as error:
         if strict or not count:
@@ -124,7 +126,7 @@ def areas(core: ElfCore, survey: Survey) -> Iterator[tuple[str, Note]]:
     """The label and the note of each area. A thread's NT_PRSTATUS comes before its other notes."""
     label = ""
     left = survey.areas
-    for note in core.notes():
+    for note in core.notes(_TYPES):
         if note.type == NT_PRSTATUS and (note.owner, core.bits) in _PID_AT:
             at = _PID_AT[note.owner, core.bits]
             if note.size < at + _PID.size:

@@ -21,8 +21,8 @@ EM_X86_64: Final = 62
 MAX_SEGMENTS: Final = 1 << 22
 """Linux allows 65,530 mappings by default; databases raise that to a few millions at most."""
 MAX_NOTE_SEGMENTS: Final = 1 << 10
-MAX_NOTES: Final = 1 << 21
-"""Linux writes eight notes or so for each thread."""
+MAX_NOTES: Final = 1 << 20
+"""Linux writes three notes or four for each thread."""
 
 _ET_CORE: Final = 4
 _PT_NOTE: Final = 4
@@ -145,25 +145,26 @@ class ElfCore:
             raise ArtefactError(f"is a core dump of ELF machine {machine}, which is not x86", 18)
         return _tables(data, kind)
 
-    def notes(self) -> Iterator[Note]:
-        """Every note of every PT_NOTE segment, in the file's order.
+    def notes(self, types: frozenset[int]) -> Iterator[Note]:
+        """The notes of these types of every PT_NOTE segment, in the file's order.
 
         ArtefactError where a note's lengths lie, the file ends within a segment, or there are more
         than MAX_NOTES.
         """
-        data = self.data
+        data, unpack = self.data, _NOTE.unpack_from
         count = 0
         for number, segment in enumerate(self.segments):
             at, end = segment.offset, min(segment.end, len(data))
-            start = at
             align = segment.alignment
-            while at + _NOTE.size <= end:
+            # Alignment counts from the segment's start, wherever that is in the file.
+            skew, pad = at % align, align - 1
+            last = end - _NOTE.size
+            while at <= last:
                 count += 1
                 if count > MAX_NOTES:
                     raise ArtefactError(f"more than {MAX_NOTES} notes: no system writes that", at)
-                name_size, size, kind = _NOTE.unpack_from(data, at)
-                # Alignment counts from the segment's start, wherever that is in the file.
-                body = start + _up(at - start + _NOTE.size + name_size, align)
+                name_size, size, kind = unpack(data, at)
+                body = (at + 12 + name_size - skew + pad & -align) + skew
                 if body + size > end:
                     if end < segment.end:
                         break
@@ -172,10 +173,11 @@ class ElfCore:
                         f"reaches beyond its segment, which ends at {end:#x}",
                         at,
                     )
-                name_at = at + _NOTE.size
-                owner = bytes(data[name_at : name_at + min(name_size, _OWNER_MAX)])
-                yield Note(owner.rstrip(b"\0"), kind, body, size, number)
-                at = start + _up(body + size - start, align)
+                if kind in types:
+                    name_at = at + _NOTE.size
+                    owner = bytes(data[name_at : name_at + min(name_size, _OWNER_MAX)])
+                    yield Note(owner.rstrip(b"\0"), kind, body, size, number)
+                at = (body + size - skew + pad & -align) + skew
             if end < segment.end:
                 raise ArtefactError(
                     f"the file ends here, within the notes that go on to {segment.end:#x}: it is "

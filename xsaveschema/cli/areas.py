@@ -8,7 +8,6 @@ from typing import Any, Final, NamedTuple
 from xsaveschema.area import XsaveArea
 from xsaveschema.catalog import Catalog
 from xsaveschema.catalog.identify import FP_XSTATE_MAGIC1, identify, limited_to_shown
-from xsaveschema.cli.options import named_model
 from xsaveschema.errors import hex_mask
 from xsaveschema.layout import Slot
 from xsaveschema.model import XCR0_OFFSET, CpuModel
@@ -36,7 +35,7 @@ def find(data: bytes, catalog: Catalog, model_name: str | None, strict: bool = T
         model, source = match.model, f"identified by {match.candidates[0].by}"
         area = XsaveArea.parse(data, model, strict)
         return [Found(WHOLE, source, area, len(match.candidates) - 1)]
-    model, source = as_shown(named_model(catalog, model_name), data)
+    model, source = as_shown(catalog.model(model_name), data)
     return [Found(WHOLE, source, XsaveArea.parse(data, model, strict))]
 
 

@@ -14,7 +14,6 @@ from xsaveschema.cli.options import (
     json_option,
     mask_option,
     model_option,
-    named_model,
     note,
     schemas_option,
 )
@@ -71,7 +70,7 @@ def command(
     options: dict[str, Any] = {"xcr0": xcr0, "xss": xss, "rfbm": rfbm, "mxcsr_mask": mxcsr_mask}
     with about(source):
         if host or model_name is not None:
-            model = named_model(catalog, model_name or "host")
+            model = catalog.model(model_name or "host")
             if xcr0 is None and not host:
                 model, how = as_shown(model, data)
                 if " limited " in how and not as_json:

@@ -8,7 +8,6 @@ from xsaveschema.cli.options import (
     catalog_of,
     json_option,
     mask_option,
-    named_model,
     schemas_option,
 )
 from xsaveschema.cli.output import print_json
@@ -38,7 +37,7 @@ def command(
     machine. Exits with 1 where state would be lost.
     """
     catalog = catalog_of(ctx, schemas)
-    a, b = named_model(catalog, model_a), named_model(catalog, model_b)
+    a, b = catalog.model(model_a), catalog.model(model_b)
     if xcr0 is not None or xss is not None:
         a = a.limited(xcr0=xcr0, xss=xss)
     found = compare(a, b)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import click
 
 from xsaveschema.area import XsaveArea
@@ -18,14 +15,12 @@ from xsaveschema.cli.options import (
     listed,
     mask_option,
     model_option,
-    named_model,
     note,
     output_option,
     schemas_option,
-    usage,
 )
 from xsaveschema.convert import Conversion, to_compacted, to_standard
-from xsaveschema.errors import IdentificationError, UnknownComponentError, hex_mask
+from xsaveschema.errors import IdentificationError, hex_mask
 from xsaveschema.layout import Layout
 from xsaveschema.model import CpuModel, Format
 
@@ -85,11 +80,8 @@ def command(
     data = read_area(source)
     catalog = catalog_of(ctx, schemas)
     mask = xcr0 if format == "standard" else xcomp_bv
-    with about(source), wrong_drop():
+    with about(source):
         writer, model, notes = _models(data, catalog, model_name, source_name, format, mask)
-        if mask is not None:
-            with usage():
-                _target(model, format, mask)
         if format == "standard":
             result = to_standard(data, model, source=writer, xcr0=mask, drop=permitted(drop))
         else:
@@ -111,10 +103,10 @@ def _models(
     if named is None:
         model = _identified(data, catalog, format, mask)
         return model, model, []
-    writer, notes = limited(named_model(catalog, named), data)
+    writer, notes = limited(catalog.model(named), data)
     if model_name is None or model_name == named:
         return writer, writer, notes
-    model, more = limited(named_model(catalog, model_name), data)
+    model, more = limited(catalog.model(model_name), data)
     return writer, model, [*notes, *more]
 
 
@@ -130,8 +122,7 @@ def _identified(data: bytes, catalog: Catalog, format: Format, mask: int | None)
     model = match.model
     groups: dict[object, list[str]] = {}
     for candidate in match.models:
-        with usage():
-            layout = _target(candidate, format, mask)
+        layout = _target(candidate, format, mask)
         groups.setdefault(places(layout.slots), []).append(candidate.name)
     if len(groups) > 1:
         listed_groups = "; ".join(", ".join(names) for names in groups.values())
@@ -150,15 +141,6 @@ def _target(model: CpuModel, format: Format, mask: int | None) -> Layout:
 def permitted(drop: tuple[str, ...]) -> list[str | int]:
     """What ``--drop`` names: components by name or number."""
     return [int(name) if name.isdecimal() and len(name) < 3 else name for name in listed(drop)]
-
-
-@contextmanager
-def wrong_drop() -> Iterator[None]:
-    """A component that nobody knows is wrong usage: only ``--drop`` names any."""
-    try:
-        yield
-    except UnknownComponentError as error:
-        raise click.UsageError(str(error)) from None
 
 
 def summary(output: str, result: Conversion, notes: list[str]) -> None:

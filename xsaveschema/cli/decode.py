@@ -18,6 +18,7 @@ from xsaveschema.cli.options import (
     schemas_option,
 )
 from xsaveschema.cli.output import number, print_json
+from xsaveschema.errors import UnknownComponentError
 from xsaveschema.model import CpuModel
 
 
@@ -130,7 +131,7 @@ def _wanted(model: CpuModel, registers: tuple[str, ...]) -> list[str]:
             continue
         family = [r for r in model.registers if r.rstrip("0123456789") == name]
         if not family:
-            raise click.UsageError(_unknown(model, name))
+            raise UnknownComponentError(_unknown(model, name), name)
         names += family
     return list(dict.fromkeys(names))
 

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from textwrap import wrap
-from typing import TYPE_CHECKING, Final
-
-from rich.text import Text
+from typing import Final
 
 from xsaveschema.area import XsaveArea
 from xsaveschema.cli.areas import WHOLE, Found
-from xsaveschema.cli.output import console, mask_text, plain, table
+from xsaveschema.cli.output import Line, mask_text, plain, print_lines, terminal_width
 from xsaveschema.cli.rows import Row, chosen, other_rows, register_rows
 from xsaveschema.errors import hex_mask
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 _MARGIN: Final = 13  # cells before the header's facts
 _NAME: Final = 7  # cells of a register's name; longer ones make a column of their own
@@ -24,49 +19,42 @@ _INDENT: Final = 2 + _NAME + 2  # cells before a register's value
 
 def show(source: str, found: Found, names: list[str], everything: bool) -> None:
     """Print an area, or of it the registers ``names`` alone; ``everything``: initial state too."""
-    out = console()
-    area = found.area
+    area, width = found.area, terminal_width()
     if names:
-        _rows(out, register_rows(area, names, out.width - _INDENT))
+        print_lines(_rows(register_rows(area, names, width - _INDENT), width))
         return
-    _header(out, source, found)
-    _components(out, area)
+    title = source if found.label == WHOLE else f"{source}: {found.label}"
+    lines: list[Line] = [[(plain(title), "bold")], *_header(found, width)]
+    lines += [[], *_components(area)]
     if area.faults:
-        out.print("\nfaults", style="bold")
-        _lines(out, [Text(f"  {fault}", style="red") for fault in area.faults])
+        lines += [[], [("faults", "bold")]]
+        lines += [[(f"  {fault}", "red")] for fault in area.faults]
     if registers := chosen(area, everything):
-        out.print("\nregisters", style="bold")
-        _rows(out, register_rows(area, registers, out.width - _INDENT))
+        lines += [[], [("registers", "bold")]]
+        lines += _rows(register_rows(area, registers, width - _INDENT), width)
     if others := list(other_rows(area, everything)):
-        out.print("\nother fields", style="bold")
-        _rows(out, others)
+        lines += [[], [("other fields", "bold")], *_rows(others, width)]
+    print_lines(lines)
 
 
-def _lines(out: Console, lines: Iterable[Text]) -> None:
-    # Once for all lines: rich takes 0.2 ms a call. Wrapped values could not be copied.
-    out.print(Text("\n").join(lines), soft_wrap=True)
-
-
-def _rows(out: Console, rows: Iterable[Row]) -> None:
+def _rows(rows: Iterable[Row], width: int) -> Iterator[Line]:
     rows = list(rows)
     longest = max(len(row.name) for row in rows)
-    lines = []
     for row in rows:
-        width = _NAME if len(row.name) <= _NAME else longest
-        line = Text(style="dim" if row.dim else "")
-        line.append(f"  {row.name:{width}}  ", style="cyan")
-        line.append(row.value)
-        remark = f"  {row.remark}" if row.remark else ""
-        if len(line) + len(remark) > out.width:
-            lines.append(line)
-            line = Text(" " * (2 + width))
-        lines.append(line.append(remark, style="green"))
-        indent = _INDENT if row.indented else 0
-        lines += [Text(" " * indent + part) for part in row.more]
-    _lines(out, lines)
+        head = f"  {row.name:{_NAME if len(row.name) <= _NAME else longest}}"
+        line = [(head, "dim" if row.dim else "cyan"), (f"  {row.value}", "dim" if row.dim else "")]
+        if row.remark:
+            if len(head) + len(row.value) + len(row.remark) + 4 > width:
+                yield line
+                line = [(" " * len(head), "")]
+            line.append((f"  {row.remark}", "green"))
+        yield line
+        indent = " " * _INDENT if row.indented else ""
+        for part in row.more:
+            yield [(indent + part, "")]
 
 
-def _header(out: Console, file: str, found: Found) -> None:
+def _header(found: Found, width: int) -> Iterator[Line]:
     area = found.area
     model, layout = area.model, area.layout
     size = f"{len(area)} bytes"
@@ -86,33 +74,18 @@ def _header(out: Console, file: str, found: Found) -> None:
         ("XSTATE_BV", mask_text(area.xstate_bv, model.names_of(area.xstate_bv))),
         ("XCOMP_BV", mask_text(area.xcomp_bv, model.names_of(area.xcomp_bv))),
     ]
-    title = file if found.label == WHOLE else f"{file}: {found.label}"
-    out.print(plain(title), style="bold", soft_wrap=True)
-    lines = []
     for name, value in facts:
-        first, *more = wrap(value, max(40, out.width - _MARGIN))
-        lines += [f"  {name}".ljust(_MARGIN) + first, *(" " * _MARGIN + part for part in more)]
-    _lines(out, map(Text, lines))
+        first, *more = wrap(value, max(40, width - _MARGIN))
+        yield [(f"  {name}".ljust(_MARGIN), "cyan"), (first, "")]
+        for part in more:
+            yield [(" " * _MARGIN + part, "")]
 
 
-def _components(out: Console, area: XsaveArea) -> None:
-    rows = table(
-        out,
-        ("#", "right"),
-        ("component", "left"),
-        ("state", "left"),
-        ("offset", "right"),
-        ("size", "right"),
-    )
+def _components(area: XsaveArea) -> Iterator[Line]:
+    longest = max(len("component"), *(len(slot.name) for slot in area.layout))
+    yield [(f"   #  {'component':{longest}}  state    offset  size", "bold")]
     for slot in area.layout:
         in_use = area.in_use(slot.name)
-        rows.add_row(
-            str(slot.number),
-            slot.name,
-            "in use" if in_use else "initial",
-            str(slot.offset),
-            str(slot.size),
-            style="" if in_use else "dim",
-        )
-    out.print()
-    out.print(rows)
+        state = "in use" if in_use else "initial"
+        row = f"  {slot.number:2}  {slot.name:{longest}}  {state:7}  {slot.offset:6}  {slot.size:4}"
+        yield [(row, "" if in_use else "dim")]

@@ -9,9 +9,7 @@ from xsaveschema.cli.options import (
     catalog_of,
     json_option,
     mask_option,
-    named_model,
     schemas_option,
-    usage,
 )
 from xsaveschema.cli.output import console, number, print_json, table
 from xsaveschema.errors import MaskError, hex_mask
@@ -45,14 +43,13 @@ def command(
     Without --xss, --xcomp-bv and --compacted the standard format is shown. A MASK is hexadecimal
     with 0x, or decimal.
     """
-    model = named_model(catalog_of(ctx, schemas), model_name)
-    with usage():
-        if xcomp_bv is not None:
-            layout = _compacted(model, xcr0, xss, xcomp_bv)
-        elif xss is not None or compacted:
-            layout = model.limited(xcr0, xss).compacted_layout()
-        else:
-            layout = model.standard_layout(xcr0)
+    model = catalog_of(ctx, schemas).model(model_name)
+    if xcomp_bv is not None:
+        layout = _compacted(model, xcr0, xss, xcomp_bv)
+    elif xss is not None or compacted:
+        layout = model.limited(xcr0, xss).compacted_layout()
+    else:
+        layout = model.standard_layout(xcr0)
     if as_json:
         print_json(
             {

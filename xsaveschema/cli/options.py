@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from collections.abc import Callable, Iterable
+from typing import Any, Final, TypeVar
 
 import click
 
 from xsaveschema.catalog import Catalog, default_catalog
-from xsaveschema.errors import XsaveError
-
-if TYPE_CHECKING:
-    from xsaveschema.model import CpuModel
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -68,25 +63,6 @@ def catalog_of(ctx: click.Context, schemas: Iterable[str]) -> Catalog:
     for text in catalog.overrides:
         note(text)
     return catalog
-
-
-def named_model(catalog: Catalog, name: str) -> CpuModel:
-    """The model of this name; an unknown name is wrong usage."""
-    from xsaveschema.errors import ModelNotFoundError
-
-    try:
-        return catalog.model(name)
-    except ModelNotFoundError as error:
-        raise click.UsageError(str(error)) from None
-
-
-@contextmanager
-def usage() -> Iterator[None]:
-    """What fails in here is the fault of an option, not of the input."""
-    try:
-        yield
-    except XsaveError as error:
-        raise click.UsageError(str(error)) from None
 
 
 def listed(values: Iterable[str]) -> list[str]:

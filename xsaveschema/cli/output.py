@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -38,6 +41,29 @@ def plain(text: str) -> str:
 def mask_text(mask: int, names: list[str]) -> str:
     """A mask with the names of its bits: ``0x203  x87 sse pkru``."""
     return f"{hex_mask(mask)}  {' '.join(names)}".rstrip()
+
+
+Line = list[tuple[str, str]]
+"""A line of text in parts: (text, style as rich calls it)."""
+
+
+def print_lines(lines: Iterable[Line]) -> None:
+    """Write lines as they are, unwrapped; rich is imported where they are to have colours."""
+    stdout = sys.stdout
+    if not (stdout and stdout.isatty()) and not os.environ.get("FORCE_COLOR"):
+        click.echo("\n".join("".join(text for text, _ in line) for line in lines))
+        return
+    from rich.text import Text
+
+    # Once for all lines: rich takes 0.2 ms a call.
+    console().print(Text("\n").join(Text.assemble(*line) for line in lines), soft_wrap=True)
+
+
+def terminal_width() -> int:
+    """The columns of the terminal; COLUMNS, or 80, where there is none."""
+    from shutil import get_terminal_size
+
+    return get_terminal_size().columns
 
 
 def console() -> Console:

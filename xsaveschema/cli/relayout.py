@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import click
 
-from xsaveschema.cli.convert import limited, permitted, summary, wrong_drop
+from xsaveschema.cli.convert import limited, permitted, summary
 from xsaveschema.cli.files import about, read_area, refuse_terminal, write_area
 from xsaveschema.cli.options import (
     catalog_of,
     drop_option,
-    named_model,
     output_option,
     schemas_option,
 )
@@ -45,8 +44,8 @@ def command(
     refuse_terminal(output)
     data = read_area(source)
     catalog = catalog_of(ctx, schemas)
-    writer, target = named_model(catalog, source_name), named_model(catalog, target_name)
-    with about(source), wrong_drop():
+    writer, target = catalog.model(source_name), catalog.model(target_name)
+    with about(source):
         writer, limits = limited(writer, data)
         target, more = limited(target, data)
         result = relayout(data, source=writer, target=target, drop=permitted(drop))
