@@ -64,22 +64,11 @@ def lint_case(case: Path) -> list[SchemaFault]:
         return lint(paths)
 
 
-def faults(case: Path) -> list[tuple[str, str]]:
-    """The faults of a case as (file, text without the file's name)."""
-    return [shown(fault) for fault in lint_case(case)]
-
-
 def shown(fault: SchemaFault) -> tuple[str, str]:
     """A fault's file and its text, the same on every machine."""
     file = fault.file.removeprefix(f"{BAD}/")
     text = str(fault).removeprefix(f"{fault.file}:").strip()
     return file, text.replace(f"{shipped_directory()}/", "schemas/")
-
-
-def header(text: str) -> str:
-    """An expected fault as comment lines."""
-    first, *rest = text.split("\n")
-    return EXPECT + first + "\n" + "".join(f"#{line}\n" for line in rest)
 
 
 def expected(file: Path) -> list[str]:

@@ -177,12 +177,22 @@ def test_a_named_model_that_does_not_fit_is_not_used() -> None:
 
 
 def test_a_named_model_is_used_where_the_catalogue_knows_nothing() -> None:
-    area = intel_area(2600, 0xE7)  # no CPU has this size
-    with pytest.raises(IdentificationError, match="several models fit"):
-        one(cores.core(cores.threads([ZEN4[:2432] + bytes(300)])), None)
-    found = one(cores.core(cores.threads([bytes(area)])), "zen4")
-    assert found.layout_source == "model zen4 limited to XCR0 0xE7 at byte 464"
-    assert "2600 bytes under XCR0 mask 0xE7 do not fit" in found.notes[0]
+    area = intel_area(2600, 0x207, 0x2FFFF)  # no CPU has this size; Zen 2 and 3 differ in PKRU
+    data = cores.core(cores.threads([bytes(area)]))
+    with pytest.raises(IdentificationError, match="several models fit") as caught:
+        one(data)
+    assert caught.value.__notes__ == ["thread 100"]
+    found = one(data, "zen3")
+    assert found.layout_source == "model zen3"
+    fault = "2600 bytes under XCR0 mask 0x207 do not fit: zen3 has 2440 under XCR0 0x207"
+    assert fault in found.notes
+
+
+def test_an_area_longer_than_its_layout_is_told_of() -> None:
+    found = one(cores.core(cores.threads([ZEN4 + bytes(300)])))
+    assert found.area.model.name == "zen4"
+    fault = "2732 bytes under XCR0 mask 0xE7 do not fit: zen4 has 2432 under XCR0 0xE7"
+    assert found.notes == (fault,)
 
 
 def test_a_layout_that_no_model_has_is_built_from_the_note() -> None:

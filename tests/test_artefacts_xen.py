@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 
 import pytest
 from writers import xen as w
@@ -30,7 +31,7 @@ def domain(
     return w.hvm(*(w.xsave(i, a, mask) for i, a in enumerate(areas)), signature=signature)
 
 
-WRAPS = {
+WRAPS: dict[str, Callable[[bytes], bytes]] = {
     "hvm": lambda context: context,
     "libxc": lambda context: w.libxc(*w.hvm_context(context)),
     "libxl": lambda context: w.libxl(w.libxc(*w.hvm_context(context))),
@@ -157,8 +158,8 @@ BAD = [
     pytest.param(w.libxc(w.padded(9, b"")), "a record of the HVM context", id="no-context"),
     pytest.param(w.libxc(w.padded(9, bytes(64))), "its one HEADER", id="no-header"),
     pytest.param(w.libxl(bytes(40)), "no libxc stream stands here", id="no-libxc"),
-    pytest.param(w.libxl(STREAM)[:16] + w.padded(0, b""), "no libxc context", id="libxl-end"),
-    pytest.param(w.libxl(STREAM)[:20], "a record of libxl", id="libxl-cut"),
+    pytest.param(w.libxl(STREAM)[:16] + bytes(16), "no libxc context", id="libxl-end"),
+    pytest.param(w.libxl(STREAM)[:32], "a record of libxl takes 13", id="libxl-cut"),
     pytest.param(
         patched(w.libxl(STREAM), 12, "I", 1 << 24), "libxl stream is big-endian", id="libxl-big"
     ),

@@ -136,6 +136,12 @@ def test_one_register_written_changes_no_other(data: st.DataObject, model: CpuMo
 
 
 @given(data=st.data(), model=models)
+def test_all_registers_at_once_are_what_each_is_alone(data: st.DataObject, model: CpuModel) -> None:
+    registers = XsaveArea.parse(data.draw(areas(model)), model).registers
+    assert registers.read() == {name: registers[name] for name in registers}
+
+
+@given(data=st.data(), model=models)
 def test_any_bytes_are_an_area_or_an_xsave_error(data: st.DataObject, model: CpuModel) -> None:
     area = bytearray(data.draw(areas(model)))
     for _ in range(data.draw(st.integers(1, 4))):

@@ -105,7 +105,21 @@ class Registers(MutableMapping[str, Any]):
 
     def read(self, names: Iterable[str] | None = None) -> dict[str, Any]:
         """Several registers at once (default: all that have a place), by name."""
-        return {name: self[name] for name in (self._plans if names is None else names)}
+        if names is not None:
+            return {name: self[name] for name in names}
+        area = self._area
+        whole = _whole(area.layout, area.xstate_bv & area.layout.mask)
+        data, number = bytes(area.buffer), int.from_bytes
+        found = whole.template.copy()
+        found.update(
+            zip(whole.names, [number(data[place], "little") for place in whole.places], strict=True)
+        )
+        for name, parts in whole.composed:
+            joined = b"".join([data[p] if type(p) is slice else p for p in parts])
+            found[name] = number(joined, "little")
+        for name in whole.others:
+            found[name] = self[name]
+        return found
 
     def in_use(self, name: str) -> bool:
         """Whether any component that holds a part of the register is in use."""
@@ -176,6 +190,49 @@ class Registers(MutableMapping[str, Any]):
         for row in range(rows):
             tile[64 * row : 64 * row + colsb] = data[colsb * row : colsb * (row + 1)]
         self._area.write(place.slot, place.start - place.slot.origin, bytes(tile))
+
+
+class _Whole(NamedTuple):
+    """How to read every register of a layout in one go, for one set of components in use.
+
+    ``template`` has all of them, at their initial values; ``names`` and ``places`` those that are
+    one run of bytes; ``composed`` those of several parts (slices, or initial bytes); ``others``
+    those that depend on TOP or TILECFG.
+    """
+
+    template: dict[str, Any]
+    names: tuple[str, ...]
+    places: tuple[slice, ...]
+    composed: tuple[tuple[str, tuple[slice | bytes, ...]], ...]
+    others: tuple[str, ...]
+
+
+@lru_cache(maxsize=4096)
+def _whole(layout: Layout, live: int) -> _Whole:
+    template: dict[str, Any] = {}
+    single: dict[str, slice] = {}
+    composed: dict[str, tuple[slice | bytes, ...]] = {}
+    others = []
+    for name, plan in _plans(layout).items():
+        template[name] = sum(place.initial << place.shift for place in plan.places)
+        if plan.top is not None or plan.shape is not None:
+            others.append(name)
+            continue
+        parts: list[slice | bytes] = []
+        for place in plan.places:
+            stored = (live | _ALWAYS) & place.bit
+            size = place.end - place.start
+            initial = place.initial.to_bytes(size, "little")
+            parts.append(slice(place.start, place.end) if stored else initial)
+        while parts and isinstance(parts[-1], bytes) and not any(parts[-1]):
+            parts.pop()  # zeros above change no number
+        if len(parts) == 1 and isinstance(parts[0], slice):
+            single[name] = parts[0]
+        elif any(isinstance(part, slice) for part in parts):
+            composed[name] = tuple(parts)
+    return _Whole(
+        template, tuple(single), tuple(single.values()), tuple(composed.items()), tuple(others)
+    )
 
 
 @lru_cache(maxsize=512)

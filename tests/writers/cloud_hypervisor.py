@@ -40,7 +40,7 @@ def vcpu(area: bytes, table: Sequence[Mapping[str, Any]] = (), extra: bool = Tru
 def snapshot(vcpus: Mapping[str, str], style: str = "string", indent: int | None = None) -> bytes:
     """state.json with these vCPUs; ``style`` is how their states are embedded.
 
-    "string": JSON in a string; "bytes": a list of its bytes, as before version 26; "object": as
+    "string": JSON in a string; "bytes": a list of its bytes, as older versions do; "object": as
     it is.
     """
     manager: dict[str, Any] = {}

@@ -165,10 +165,10 @@ class CoreLayouts:
         notes = []
         if flags:
             notes.append(f"{_LAYOUT} has flags {hex_mask(flags)}, whose meaning is not known here")
-        if survey.threads > survey.areas:
-            notes.append(f"{survey.threads - survey.areas} threads have no NT_X86_XSTATE")
         if survey.cut:
             notes.append(f"the core is damaged, threads may be missing: {survey.cut}")
+        elif survey.threads > survey.areas:
+            notes.append(f"{survey.threads - survey.areas} threads have no NT_X86_XSTATE")
         self._notes = tuple(notes)
 
     def known(self, data: memoryview) -> Known:

@@ -109,7 +109,7 @@ class QemuStreamReader:
         if not cpus:
             raise ArtefactError("the stream has no section of an x86 vCPU")
         for instance, start, described in cpus:
-            fields, subsections = _fields(data, start, described)
+            fields, subsections = _fields(data, start, json.loads(text[described]))
             yield _found(data, instance, start, fields, subsections, options)
 
 
@@ -117,12 +117,16 @@ READER: Final = QemuStreamReader()
 
 
 class _Device(NamedTuple):
-    """A device of the description: ``size`` is that of its section's data in bytes."""
+    """A device of the description: ``size`` is that of its section's data in bytes.
+
+    ``described`` is where a vCPU's description stands in the text: parsed, many of them would not
+    be small.
+    """
 
     name: str
     instance: int
     size: int
-    described: Mapping[str, Any] | None
+    described: slice | None
 
 
 def _description(data: memoryview) -> tuple[str, int]:
@@ -183,16 +187,16 @@ def _devices(text: str, at: int) -> Iterator[_Device]:
         raise ArtefactError("the description has no devices", at)
     found, position = mark(position, "[")
     for _ in range(_MAX_DEVICES):
-        start = at + position
-        node, position = value(position)
-        yield _device(node, start)
+        start = _GAP.match(text, position).end()  # type: ignore[union-attr]
+        node, position = value(start)
+        yield _device(node, at + start, slice(start, position))
         found, position = mark(position, ",]")
         if found == "]":
             return
     raise ArtefactError(f"more than {_MAX_DEVICES} devices", at)
 
 
-def _device(node: Any, at: int) -> _Device:
+def _device(node: Any, at: int, text: slice) -> _Device:
     if not isinstance(node, dict):
         raise ArtefactError("the description has a device that is no object", at)
     name, instance = node.get("name"), node.get("instance_id")
@@ -201,7 +205,7 @@ def _device(node: Any, at: int) -> _Device:
     if not isinstance(instance, int) or not 0 <= instance < 1 << 32:
         raise ArtefactError(f"{name} has the instance {instance!r:.40}", at)
     vcpu = name == "cpu" and node.get("vmsd_name") == "cpu"
-    return _Device(name, instance, _size(node, at), node if vcpu else None)
+    return _Device(name, instance, _size(node, at), text if vcpu else None)
 
 
 def _size(node: Mapping[str, Any], at: int, depth: int = 0) -> int:
@@ -238,7 +242,7 @@ def _name(node: Mapping[str, Any], at: int) -> str:
 
 def _sections(
     data: memoryview, description: int, devices: Iterator[_Device]
-) -> list[tuple[int, int, Mapping[str, Any]]]:
+) -> list[tuple[int, int, slice]]:
     """(instance, offset of the data, description) of every vCPU's section.
 
     ``description`` is the offset of the JSON: a type byte and a length stand before it, the
@@ -250,7 +254,7 @@ def _sections(
         raise ArtefactError("no end mark before the description", max(end, 0))
     left = sum(device.described is not None for device in known)
     footers = end >= _SECTION.size and data[end - _SECTION.size] == _FOOTER
-    found: list[tuple[int, int, Mapping[str, Any]]] = []
+    found: list[tuple[int, int, slice]] = []
     seen = set()
     for device in reversed(known):
         if not left:

@@ -13,11 +13,13 @@ producer**: the tests' files are built from those structures.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from struct import Struct
 from typing import Final
 
+from xsaveschema.artefacts.layouts import places
 from xsaveschema.artefacts.reader import ArtefactError, Found, InPlace, Options, area_of
-from xsaveschema.catalog import default_catalog
+from xsaveschema.catalog import Catalog, default_catalog
 from xsaveschema.cpuid.record import signature_parts
 from xsaveschema.errors import IdentificationError, hex_mask
 from xsaveschema.layout import standard, takes_xcr0
@@ -186,7 +188,9 @@ def _found(
     xcr0, accumulated = masks
     notes = (f"XCR0 {hex_mask(xcr0)}, ever enabled {hex_mask(accumulated)}",)
     if options.model is None:
-        model, source = _model(accumulated, end - at, signature, options)
+        model, source = _model(
+            accumulated, end - at, signature, options.catalog or default_catalog()
+        )
     else:
         model, source = options.model, f"model {options.model.name}, as named"
         if takes_xcr0(model, accumulated):
@@ -196,9 +200,9 @@ def _found(
     return Found(label, area_of(data[at:end], model, options, label), source, at, notes)
 
 
-def _model(xcr0: int, size: int, signature: int | None, options: Options) -> tuple[CpuModel, str]:
+@lru_cache(maxsize=64)
+def _model(xcr0: int, size: int, signature: int | None, catalog: Catalog) -> tuple[CpuModel, str]:
     """The model whose standard format for this XCR0 has this size; best one of this signature."""
-    catalog = options.catalog or default_catalog()
     fits = [
         model.limited(xcr0=xcr0)
         for model in catalog.models()
@@ -214,9 +218,8 @@ def _model(xcr0: int, size: int, signature: int | None, options: Options) -> tup
     if same:
         said += " and CPUID signature"
     best = same or fits
-    places = {tuple((slot.number, slot.offset) for slot in standard(m, xcr0)) for m in best}
-    if len(places) != 1:
-        what = "several models fit" if best else "no model fits"
+    if len({places(standard(model, xcr0)) for model in best}) != 1:
+        what = "several models fit, with different layouts" if best else "no model fits"
         raise IdentificationError(
             f"{what}: {size} bytes, {said}; name the one that wrote the area (--model)",
             [model.name for model in best],

@@ -1,0 +1,238 @@
+"""Live processes: every thread's registers, and the process as it was."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import cores
+import processor
+import xsaveschema as xs
+from test_artefacts_elf import host_areas, same_registers
+from xsaveschema import artefacts
+from xsaveschema.artefacts import process
+from xsaveschema.catalog.leaf import host_model
+
+if why := processor.available():
+    pytest.skip(why, allow_module_level=True)
+
+
+def state(pid: int, name: str = "State") -> str:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith(f"{name}:"):
+            return line.split()[1]
+    raise AssertionError(name)
+
+
+def wait_for(pid: int, letter: str) -> None:
+    deadline = time.monotonic() + 10
+    while state(pid) != letter:
+        assert time.monotonic() < deadline, state(pid)
+        time.sleep(0.001)
+
+
+@pytest.fixture()
+def sleeper() -> Iterator[int]:
+    with subprocess.Popen(["sleep", "1000"]) as child:
+        wait_for(child.pid, "S")
+        yield child.pid
+        child.kill()
+
+
+def test_every_thread_has_what_it_loaded(tmp_path: Path) -> None:
+    model, areas = host_areas(8)
+    with cores.loaded(areas, tmp_path) as program:
+        pid = program.process.pid
+        for _ in range(2):  # the second time shows that the first did no harm
+            seen = set()
+            for found in artefacts.open(f"pid:{pid}"):
+                index = program.threads.get(int(found.label.removeprefix("thread ")))
+                assert found.layout_source == "this machine's CPUID leaf 0xD"
+                assert (found.offset, found.notes) == (None, ())
+                if index is not None:  # else it is the thread that announces the others
+                    same_registers(found.area, model, areas[index])
+                    seen.add(index)
+            assert seen == set(range(8))
+        assert state(pid, "TracerPid") == "0"
+
+
+def test_a_sleeping_process_sleeps_on(sleeper: int) -> None:
+    (found,) = artefacts.open(f"pid:{sleeper}")
+    assert found.label == f"thread {sleeper}"
+    wait_for(sleeper, "S")
+    assert state(sleeper, "TracerPid") == "0"
+
+
+def test_a_stopped_process_stays_stopped(sleeper: int) -> None:
+    os.kill(sleeper, signal.SIGSTOP)
+    wait_for(sleeper, "T")
+    for _ in range(3):
+        assert len(list(artefacts.open(f"pid:{sleeper}"))) == 1
+        assert state(sleeper) == "T"
+    assert state(sleeper, "TracerPid") == "0"
+    os.kill(sleeper, signal.SIGCONT)
+    wait_for(sleeper, "S")
+
+
+def test_no_signal_is_lost() -> None:
+    """Queued signals arrive while the process is read again and again; each is delivered."""
+    program = (
+        "import signal, sys\n"
+        "seen = 0\n"
+        "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGRTMIN])\n"
+        "print('ready', flush=True)\n"
+        "while seen < 300:\n"
+        "    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGRTMIN + 1])\n"
+        "    if signal.sigtimedwait([signal.SIGRTMIN], 5) is None: break\n"
+        "    seen += 1\n"
+        "print(seen)\n"
+    )
+    # Handlers of Python's merge signals; a plain C handler cannot count. So: sigtimedwait for the
+    # queue, and below a handler that must run.
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        for _ in range(300):
+            os.kill(child.pid, signal.SIGRTMIN)
+            list(artefacts.open(f"pid:{child.pid}"))
+            if child.poll() is not None:
+                break
+        assert child.stdout.read() == "300\n"
+
+
+def test_a_signal_that_stops_the_thread_is_delivered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal between seizing and interrupting: the thread stops for it, and gets it."""
+    program = (
+        "import signal, sys, time\n"
+        "def handler(*_):\n"
+        "    print('delivered', flush=True)\n"
+        "    sys.exit()\n"
+        "signal.signal(signal.SIGUSR1, handler)\n"
+        "print('ready', flush=True)\n"
+        "while True: time.sleep(100)\n"
+    )
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        wait_for(child.pid, "S")
+        ptrace = process._ptrace
+
+        def with_signal(request: int, thread: int, address: int, data: int) -> None:
+            if request == process._INTERRUPT:
+                os.kill(child.pid, signal.SIGUSR1)
+                wait_for(child.pid, "t")
+                return
+            ptrace(request, thread, address, data)
+
+        monkeypatch.setattr(process, "_ptrace", with_signal)
+        assert len(list(artefacts.open(f"pid:{child.pid}"))) == 1
+        assert child.stdout.readline() == "delivered\n"
+        assert child.wait(10) == 0
+
+
+def test_a_thread_that_does_not_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The parent of a vfork is in uninterruptible sleep until its child is gone."""
+    monkeypatch.setattr(process, "_SECONDS", 0.1)
+    program = (
+        "import ctypes, mmap\n"
+        "code = mmap.mmap(-1, 4096, prot=7)\n"
+        "code.write(bytes.fromhex('b83a0000000f05 85c0 7501 90 7506 b8220000000f05 c3'))\n"
+        "ctypes.CFUNCTYPE(None)(ctypes.addressof(ctypes.c_char.from_buffer(code)))()\n"
+    )
+    # vfork (58); the child waits in pause (34) and shares its parent's memory meanwhile.
+    with subprocess.Popen([sys.executable, "-c", program]) as parent:
+        wait_for(parent.pid, "D")
+        with pytest.raises(artefacts.ArtefactError, match="does not stop within 0.1 s: its state"):
+            list(artefacts.open(f"pid:{parent.pid}"))
+        assert state(parent.pid, "TracerPid") == "0"
+        children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
+        for child in children:
+            os.kill(int(child), signal.SIGKILL)
+        parent.kill()
+
+
+def test_an_ended_process() -> None:
+    child = subprocess.Popen(["true"])
+    wait_for(child.pid, "Z")
+    with pytest.raises(artefacts.ArtefactError, match=f"process {child.pid} has ended"):
+        list(artefacts.open(f"pid:{child.pid}"))
+    assert child.wait() == 0  # how it ended was left for its parent
+    with pytest.raises(artefacts.ArtefactError, match=f"there is no process {child.pid}"):
+        list(artefacts.open(f"pid:{child.pid}"))
+
+
+def test_one_that_is_traced_already(sleeper: int, tmp_path: Path) -> None:
+    said = cores.gdb(
+        f"shell {sys.executable} -c 'from xsaveschema import artefacts;"
+        f'list(artefacts.open("pid:{sleeper}"))\'',
+        folder=tmp_path,
+        arguments=["-p", str(sleeper)],
+    )
+    assert f"thread {sleeper} cannot be traced: process " in said
+    assert "traces it already" in said
+
+
+def test_what_cannot_be_traced() -> None:
+    for which in ("", "x", "0", "-1", "1x", "99999999999", "self "):
+        with pytest.raises(artefacts.ArtefactError, match="is no process"):
+            list(artefacts.open(f"pid:{which}"))
+    if state(2, "Kthread") == "1":
+        with pytest.raises(artefacts.ArtefactError, match="it is a thread of the kernel"):
+            list(artefacts.open("pid:2"))
+
+
+def test_another_users_process(sleeper: int) -> None:
+    if os.geteuid():
+        pytest.skip("only root can be somebody else")
+    os.seteuid(65534)
+    try:
+        with pytest.raises(artefacts.ArtefactError, match="no permission"):
+            list(artefacts.open(f"pid:{sleeper}"))
+    finally:
+        os.seteuid(0)
+
+
+def test_oneself() -> None:
+    """XSAVE64 in this process: MXCSR is what LDMXCSR put there, the layout the processor's."""
+    for which in ("self", str(os.getpid())):
+        (found,) = artefacts.open(f"pid:{which}")
+        assert found.area.registers["mxcsr"] & 0xFFC0 == 0x1F80
+        assert found.area.model.xcr0 == processor.xgetbv(0)
+        assert len(found.area) == processor.cpuid(0xD)[1]
+        assert found.area.xcomp_bv == 0
+    own = artefacts.process.own(artefacts.Options())
+    assert own.label.startswith("thread ")
+
+
+def test_a_named_model_does_not_change_the_layout(sleeper: int) -> None:
+    host = host_model()
+    other = "zen4" if host.vendor == "GenuineIntel" else "skylake-server"
+    model = xs.load_model(other)
+    if host.xcr0 & ~7:
+        with_note = [f"this machine's layout is not model {other}'s"]
+    else:
+        with_note = []
+    (found,) = artefacts.open(f"pid:{sleeper}", model)
+    assert found.layout_source == "this machine's CPUID leaf 0xD"
+    assert list(found.notes) == with_note
+
+
+def test_without_cpuid_the_area_is_identified(
+    sleeper: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbidden(catalog: object) -> None:
+        raise xs.XsaveError("executable memory is forbidden")
+
+    monkeypatch.setattr(process, "host_model", forbidden)
+    (found,) = artefacts.open(f"pid:{sleeper}")
+    assert found.layout_source == "identified by XCR0 mask at byte 464 and size"
+    assert found.notes == ("this machine's CPUID: executable memory is forbidden",)
