@@ -669,6 +669,7 @@ class TestBadInput:
             file.write(samples.read("zen4-kernel-core"))
         run("decode", str(path), "--model", "zen4")
 
+    @pytest.mark.skipif(not Path("/dev/zero").exists(), reason="no /dev/zero")
     def test_endless_standard_input(self) -> None:
         with Path("/dev/zero").open("rb") as zeros:
             done = subprocess.run(
@@ -770,9 +771,8 @@ class TestConvert:
         assert result.stdout_bytes == area.read_bytes()
         assert result.stderr.startswith("standard output: zen4, standard format, 2432 bytes")
 
-    def test_bytes_are_not_written_to_a_terminal(
-        self, area: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    @pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminals")
+    def test_bytes_are_not_written_to_a_terminal(self, area: Path) -> None:
         import pty
 
         leader, follower = pty.openpty()

@@ -334,6 +334,17 @@ def test_no_more_is_written_than_differs_from_a_model_that_is_close() -> None:
     assert "mxcsr_mask" not in text
 
 
+def test_a_component_that_leaf_0xd_describes_but_no_mask_enables(tmp_path: Path) -> None:
+    # As on Centaur CNS: the CET components are there, and IA32_XSS has neither.
+    record = changed(s1=(0xF, 0, 0, 0))
+    for text in round_trip(record, tmp_path):
+        assert (
+            "  cet_u: {size: 16, supervisor: true, optional: absent}  "
+            "# described, but IA32_XSS cannot enable it\n"
+        ) in re.sub(" +{", " {", text).replace(",  ", ", ")
+    assert "extends: zen3\n" in drafted(record)
+
+
 def test_a_model_of_which_too_much_differs_is_not_extended() -> None:
     extra = {f"s{n}": (64, 0, 1, 0) for n in (40, 41, 42)}
     three = sum(1 << n - 32 for n in (40, 41, 42))
@@ -469,6 +480,8 @@ def test_kin() -> None:
     assert names(kin(CpuidRecord("AuthenticAMD", 0x00A10F11, zen4))) == ("zen4",) * 3
     assert names(kin(CpuidRecord("GenuineIntel", 0x00BF0F00, zen4)))[0] is None
     assert names(kin(CpuidRecord("AuthenticAMD", None, zen4)))[0] in ("zen4", "zen5")
+    # The same layout with other instructions is another model, which may extend this one.
+    assert names(kin(changed(s1=(1, 0, 0x1800, 0)))) == (None, None, "zen3")
     # Nobody extends the model that the file replaces.
     assert names(kin(CpuidRecord("AuthenticAMD", 0x00A10F11, zen4), "zen4")) == (
         "zen4", "zen4", None)  # fmt: skip

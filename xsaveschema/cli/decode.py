@@ -32,12 +32,14 @@ from xsaveschema.model import CpuModel
     "--registers",
     metavar="NAME",
     multiple=True,
-    help="Show just these registers, separated by commas; zmm means all of zmm0, zmm1, …; "
+    help="Show just these registers, separated by commas; zmm means all of zmm0, zmm1, ...; "
     "may be repeated.",
 )
 @click.option("--all", "show_all", is_flag=True, help="Show initial state too, and ymm, xmm, mm.")
 @click.option(
-    "--lenient", is_flag=True, help="Show an area with an illegal header too, with its faults."
+    "--lenient",
+    is_flag=True,
+    help="Show an area with an illegal header too, with its faults, and exit with 0.",
 )
 @json_option
 @schemas_option

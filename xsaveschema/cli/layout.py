@@ -80,7 +80,7 @@ def _compacted(model: CpuModel, xcr0: int | None, xss: int | None, xcomp_bv: int
 def _show(model: CpuModel, layout: Layout) -> None:
     from rich.text import Text
 
-    from xsaveschema.cli.picture import blocks, picture
+    from xsaveschema.cli.picture import blocks, gap_mark, picture
 
     out = console()
     mask = f"XCR0 {hex_mask(layout.mask)}"
@@ -117,6 +117,11 @@ def _show(model: CpuModel, layout: Layout) -> None:
     out.print(rows)
     out.print()
     width = min(out.width, 120)
+    out.print(
+        f"about {max(1, round(layout.size / width))} bytes a cell, at least one cell each; "
+        f"h: header, {gap_mark(out.options.ascii_only)}: no component",
+        style="dim",
+    )
     drawn = picture(
         layout,
         width,

@@ -11,8 +11,8 @@ from xsaveschema.cli.output import console, number, print_json, table
 from xsaveschema.errors import hex_mask
 from xsaveschema.model import CpuModel, Signature
 
-_WIDE: Final = 160
-_MORE: Final = f"from {_WIDE} columns on, piped, or --json"
+_MORE: Final = {"signatures": 110, "title": 190}
+"""Columns that a narrow terminal does not get, with the cells that they need."""
 
 
 @click.command("models")
@@ -80,9 +80,9 @@ def _compacted_size(model: CpuModel) -> int | None:
 
 def _show(models: list[CpuModel]) -> None:
     out = console()
-    # What is read by a program has no last column.
-    whole = not out.is_terminal or out.width >= _WIDE
-    out.width = out.width if out.is_terminal else 1000
+    if not out.is_terminal:
+        out.width = 1000  # what a program reads has no last column
+    more = [heading for heading, needed in _MORE.items() if out.width >= needed]
     rows = table(
         out,
         ("model", "left"),
@@ -91,8 +91,10 @@ def _show(models: list[CpuModel]) -> None:
         ("standard", "right"),
         ("compacted", "right"),
         ("confirmed", "left"),
-        *([("signatures", "left"), ("title", "left")] if whole else []),
+        *((heading, "left") for heading in more),
     )
+    for column in rows.columns[6:]:
+        column.no_wrap = False
     vendor = ""
     for model in models:
         if model.vendor != vendor:
@@ -106,10 +108,11 @@ def _show(models: list[CpuModel]) -> None:
             str(model.standard_layout().size),
             "-" if compacted is None else str(compacted),
             "yes" if model.confirmed else "no",
-            *([_signatures(model), model.title] if whole else []),
+            *[_signatures(model), model.title][: len(more)],
         )
     out.print(rows)
-    out.print(f"{len(models)} models" + ("" if whole else f"; signatures and titles: {_MORE}"))
+    hint = "; more columns in a wider terminal, through a pipe, or with --json"
+    out.print(f"{len(models)} models" + (hint if len(more) < len(_MORE) else ""))
 
 
 def _signatures(model: CpuModel) -> str:

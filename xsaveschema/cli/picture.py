@@ -75,12 +75,17 @@ def widths(sizes: list[int], cells: int) -> list[int]:
     return found
 
 
+def gap_mark(ascii_only: bool) -> str:
+    """What stands in the picture for bytes that belong to no component."""
+    return "." if ascii_only else "\u00b7"
+
+
 def picture(layout: Layout, width: int, *, ascii_only: bool, colour: bool) -> Text:
     """The bar, and under it the offsets where there is room; ``width`` is in cells."""
     parts = blocks(layout)
     cells = widths([block.size for block in parts], width)
     fills = ("-", "=") if ascii_only else ("\u2591", "\u2592")  # light and medium shade
-    gap = "." if ascii_only else "\u00b7"
+    gap = gap_mark(ascii_only)
     bar, used = Text(), 0
     for block, count in zip(parts, cells, strict=True):
         if not block.key:
