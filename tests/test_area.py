@@ -269,6 +269,18 @@ def test_new_takes_the_mask_of_its_format_only() -> None:
         XsaveArea.new(model, "packed")  # type: ignore[arg-type]  # the mistake under test
 
 
+def test_supervisor_state_that_its_writer_left_out_of_xstate_bv() -> None:
+    model = load_model("tiger-lake")
+    data = standard(7, xcomp_bv=7 | 0x1800 | COMPACTED)
+    data[832:840] = (3).to_bytes(8, "little")  # IA32_U_CET, behind AVX
+    assert XsaveArea.parse(data, model).registers["ia32_u_cet"] == 0
+    area = XsaveArea.parse(data, model, assume_supervisor=True)
+    assert area.registers["ia32_u_cet"] == 3
+    assert data[512] == 7
+    area.registers["ia32_pl3_ssp"] = 8
+    assert data[512:514] == b"\x07\x18"
+
+
 def test_skylake_server_has_101_stored_fields() -> None:
     values = XsaveArea.parse(standard(0x2FF), load_model("skylake-server")).values()
     assert len(values) == 101

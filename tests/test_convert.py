@@ -253,8 +253,9 @@ def test_relayout_keeps_the_format_it_is_given() -> None:
     intel, amd = load_model("skylake-server"), load_model("zen4")
     kept = relayout(area(7), source=intel, target=amd)
     assert kept.layout.format == "standard"
-    kept = relayout(area(7, 7 | COMPACTED), source=intel, target=amd)
+    kept = relayout(area(7, 0x107 | COMPACTED), source=intel, target=amd)
     assert kept.layout.format == "compacted"
+    assert kept.layout.mask == 7, "XCOMP_BV is kept as far as the target has the components"
     turned = relayout(area(7), source=intel, target=amd, format="compacted", xcomp_bv=7)
     assert len(turned.data) == 832
     with pytest.raises(XsaveError):

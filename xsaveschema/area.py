@@ -73,6 +73,8 @@ class XsaveArea:
             area.faults = ()
         else:
             area.layout, area.faults = lenient_layout(model, xstate_bv, xcomp_bv, len(view))
+        if assume_supervisor:
+            area.xstate_bv |= area.layout.mask & model.supervisor_mask
         return area
 
     @classmethod

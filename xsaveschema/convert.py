@@ -8,9 +8,10 @@ it is compiled once and run over as many areas as come. The rules are the proces
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
+from operator import itemgetter
 from struct import Struct
 from typing import Final, Literal
 
@@ -35,9 +36,8 @@ Drop = Iterable[str | int]
 Software = Literal["keep", "zero"]
 """What becomes of bytes 416..511, which no instruction writes and software may use."""
 
-_MASKS_AND_MXCSR: Final = Struct(
-    f"<{MXCSR_OFFSET}xI{HEADER_OFFSET - MXCSR_OFFSET - 4}xQQ"
-).unpack_from
+_state: Final = Struct(f"<{MXCSR_OFFSET}xI{HEADER_OFFSET - MXCSR_OFFSET - 4}xQQ").unpack_from
+"""MXCSR, XSTATE_BV and XCOMP_BV: what a plan depends on."""
 _MXCSR_INITIAL: Final = MXCSR_INITIAL.to_bytes(4, "little")
 _MXCSR_END: Final = MXCSR_OFFSET + 4
 _MASK_END: Final = MXCSR_OFFSET + 8
@@ -47,7 +47,8 @@ _MASK_END: Final = MXCSR_OFFSET + 8
 class Conversion:
     """A converted area: ``data``, its ``layout``, and the names of the live components ``dropped``.
 
-    ``data`` is a new bytearray, or a view of the caller's ``out``, exactly ``layout.size`` long.
+    ``data`` is a new bytearray, or the caller's ``out`` (a view of it where ``out`` is longer than
+    the result), exactly ``layout.size`` bytes.
     """
 
     data: bytearray | memoryview = field(repr=False)
@@ -79,7 +80,7 @@ def to_standard(
         xcr0 = model.xcr0
     else:
         check_xcr0(model, xcr0)
-    return _convert(data, source or model, model, "standard", xcr0, drop, out, software)
+    return _convert(data, _job(source or model, model, "standard", xcr0, software), drop, out)
 
 
 def to_compacted(
@@ -100,7 +101,7 @@ def to_compacted(
     has it (HW). The other arguments and errors are those of :func:`to_standard`.
     """
     mask = model.xcr0 | model.xss if xcomp_bv is None else xcomp_bv & ~COMPACTED
-    return _convert(data, source or model, model, "compacted", mask, drop, out, software)
+    return _convert(data, _job(source or model, model, "compacted", mask, software), drop, out)
 
 
 def relayout(
@@ -123,6 +124,8 @@ def relayout(
     if format is None:
         xcomp = MASKS.unpack_from(view_of(data), HEADER_OFFSET)[1]
         format = "compacted" if xcomp & COMPACTED else "standard"
+        if format == "compacted" and xcomp_bv is None:
+            xcomp_bv = xcomp & (target.user_mask | target.supervisor_mask)
     if format == "standard":
         if xcomp_bv is not None:
             raise XsaveError("the standard format takes xcr0=, not xcomp_bv=")
@@ -142,77 +145,105 @@ def relayout(
 class _Plan:
     """What a conversion does, for one pair of layouts and one XSTATE_BV.
 
-    ``copies`` are (target, source) slices, ``constants`` (target, bytes) and ``clears`` the same
-    with zeros only, which a new buffer need not be given. ``residue`` are (component, source
-    slice, initial bytes): bytes without a place in the target, lost unless they are initial.
+    ``copies`` are (target, source) slices, ``constants`` (target, bytes), ``clears`` the same with
+    zeros only. ``take``, ``order`` and ``put`` do all three in three calls: the source's runs are
+    taken, joined by the constants, put in the target's order, and written with zeros between.
+    ``residue`` are (component, source slice, initial bytes): bytes without a place in the target,
+    lost unless they are initial.
     """
 
     layout: Layout
+    size: int
     needed: int
     copies: tuple[tuple[slice, slice], ...]
     constants: tuple[tuple[slice, bytes], ...]
     clears: tuple[tuple[slice, bytes], ...]
     lost: tuple[int, ...]
     residue: tuple[tuple[int, slice, bytes], ...]
+    take: Callable[[Buffer], tuple[bytes, ...]]
+    fixed: tuple[bytes, ...]
+    order: Callable[[tuple[bytes, ...]], tuple[bytes, ...]]
+    put: Callable[..., None]
+
+
+class _Job:
+    """A conversion from any area of one model to one layout of another; plans are kept by state."""
+
+    __slots__ = ("arguments", "plans", "source", "target")
+
+    def __init__(
+        self, source: CpuModel, target: CpuModel, format: Format, mask: int, software: Software
+    ):
+        self.source = source
+        self.target = target
+        self.arguments: Final = (format, mask, software)
+        self.plans: dict[tuple[int, int, int], _Plan] = {}
+
+    def plan(self, state: tuple[int, int, int]) -> _Plan:
+        """Make and keep the plan for an MXCSR, XSTATE_BV and XCOMP_BV."""
+        mxcsr, xstate_bv, xcomp_bv = state
+        format, mask, software = self.arguments
+        mxcsr_live = (
+            mxcsr != MXCSR_INITIAL
+            and not xstate_bv & SSE
+            and not xcomp_bv & COMPACTED
+            and format == "compacted"
+        )
+        plan = _plan(
+            self.source, self.target, xstate_bv, xcomp_bv, format, mask, mxcsr_live, software
+        )
+        if len(self.plans) >= _MOST_PLANS:
+            self.plans.clear()
+        self.plans[state] = plan
+        return plan
+
+
+_MOST_PLANS: Final = 4096
+
+_job = lru_cache(maxsize=512)(_Job)
 
 
 def _convert(
     data: Buffer,
-    source: CpuModel,
-    target: CpuModel,
-    format: Format,
-    mask: int,
+    job: _Job,
     drop: Drop,
     out: bytearray | memoryview | None,
-    software: Software,
 ) -> Conversion:
-    view = view_of(data)
-    mxcsr, xstate_bv, xcomp_bv = _MASKS_AND_MXCSR(view)
-    mxcsr_live = (
-        mxcsr != MXCSR_INITIAL
-        and not xstate_bv & SSE
-        and not xcomp_bv & COMPACTED
-        and format == "compacted"
-    )
-    plan = _plan(source, target, xstate_bv, xcomp_bv, format, mask, mxcsr_live, software)
-    if len(view) < plan.needed:
-        buffer_layout(source, xstate_bv, xcomp_bv, len(view))
+    # An array's or a mapping's length need not be its bytes'; what struct reads always is.
+    if type(data) is not bytes and type(data) is not bytearray:
+        data = view_of(data)
+    length = len(data)
+    if length < EXTENDED_OFFSET:
+        view_of(data)
+    state = _state(data)
+    plan = job.plans.get(state) or job.plan(state)
+    if length < plan.needed:
+        buffer_layout(job.source, state[1], state[2], length)
     dropped: tuple[str, ...] = ()
-    if plan.lost or plan.residue or drop:
-        dropped = _losses(plan, view, source, target, drop)
+    if drop or plan.lost or plan.residue:
+        dropped = _losses(plan, view_of(data), job.source, job.target, drop)
     if out is None:
-        result = bytearray(plan.layout.size)
-        to = memoryview(result)
-        for place, taken in plan.copies:
-            to[place] = view[taken]
-        for place, constant in plan.constants:
-            to[place] = constant
-        return Conversion(result, dropped, plan.layout)
-    to = _room(out, plan.layout)
-    if to.obj is view.obj:
-        # The caller converts in place: the source must not change while it is read.
-        view = memoryview(bytes(view))
-    for place, taken in plan.copies:
-        to[place] = view[taken]
-    for place, constant in plan.constants:
-        to[place] = constant
-    for place, constant in plan.clears:
-        to[place] = constant
-    return Conversion(to[: plan.layout.size], dropped, plan.layout)
+        out = bytearray(plan.size)
+    elif type(out) is not bytearray or len(out) != plan.size:
+        out = _room(out, plan.layout)
+    # What is taken is a copy: converting in place is safe.
+    plan.put(out, 0, *plan.order(plan.take(data) + plan.fixed))
+    return Conversion(out, dropped, plan.layout)
 
 
 def _room(out: bytearray | memoryview, layout: Layout) -> memoryview:
+    """The first ``layout.size`` bytes of the caller's buffer."""
     to = memoryview(out)
-    if type(out) is bytearray and len(to) >= layout.size:
-        return to
     if to.format != "B" or to.ndim != 1:
         to = to.cast("B")
     if to.readonly:
         raise XsaveError("out= is read-only: give a bytearray or a writable memoryview")
-    if len(to) < layout.size:
-        raise TooShortError(
-            f"out= has {len(to)} bytes; {layout!r} needs {layout.size}", layout.size, len(to)
-        )
+    if len(to) != layout.size:
+        if len(to) < layout.size:
+            raise TooShortError(
+                f"out= has {len(to)} bytes; {layout!r} needs {layout.size}", layout.size, len(to)
+            )
+        to = to[: layout.size]
     return to
 
 
@@ -329,16 +360,37 @@ def _plan(
         built.copy(SOFTWARE_OFFSET, HEADER_OFFSET, SOFTWARE_OFFSET)
     header = MASKS.pack(kept, layout.xcomp_bv)
     built.constant(HEADER_OFFSET, header + bytes(HEADER_SIZE - len(header)))
+    copies = built.slices()
+    constants = tuple((slice(at, at + len(data)), data) for at, data in built.constants)
+    # Where each run that is taken, and each constant behind them, goes in the target.
+    taken = sorted(copies, key=lambda copy: int(copy[1].start))
+    goals = [place for place, _ in taken] + [place for place, _ in constants]
+    order = sorted(range(len(goals)), key=lambda index: int(goals[index].start))
     live_ends = [slot.end for slot in origin if slot.component.bit & xstate_bv]
     return _Plan(
         layout=layout,
+        size=layout.size,
         needed=origin.size if xcomp_bv & COMPACTED else max([EXTENDED_OFFSET, *live_ends]),
-        copies=built.slices(),
-        constants=tuple((slice(at, at + len(data)), data) for at, data in built.constants),
+        copies=copies,
+        constants=constants,
         clears=built.holes(layout.size),
         lost=tuple(bits_of(in_use & ~layout.mask)),
         residue=tuple(residue),
+        take=_runs((part for _, part in taken), 0).unpack_from,
+        fixed=tuple(data for _, data in constants),
+        order=tuple if order == sorted(order) else itemgetter(*order),
+        put=_runs(goals, layout.size).pack_into,
     )
+
+
+def _runs(places: Iterable[slice], size: int) -> Struct:
+    """A struct of these runs of bytes in order of place, with padding between and up to ``size``."""
+    codes, end = ["<"], 0
+    for place in sorted(places, key=lambda place: int(place.start)):
+        codes.append(f"{place.start - end}x{place.stop - place.start}s")
+        end = place.stop
+    codes.append(f"{max(0, size - end)}x")
+    return Struct("".join(codes))
 
 
 def _fill(built: _Builder, slot: Slot) -> None:

@@ -6,9 +6,11 @@ and reads and writes follow the places.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from difflib import get_close_matches
 from functools import lru_cache
+from operator import itemgetter
+from struct import Struct
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from xsaveschema.errors import NoPlaceError, UnknownComponentError, hex_mask
@@ -109,14 +111,18 @@ class Registers(MutableMapping[str, Any]):
             return {name: self[name] for name in names}
         area = self._area
         whole = _whole(area.layout, area.xstate_bv & area.layout.mask)
-        data, number = bytes(area.buffer), int.from_bytes
+        number, joined = int.from_bytes, b"".join
+        parts: tuple[Any, ...] = whole.fixed
+        for take in whole.takes:
+            parts += take(area.buffer)
         found = whole.template.copy()
-        found.update(
-            zip(whole.names, [number(data[place], "little") for place in whole.places], strict=True)
-        )
-        for name, parts in whole.composed:
-            joined = b"".join([data[p] if type(p) is slice else p for p in parts])
-            found[name] = number(joined, "little")
+        for name, pick in whole.stored:
+            found[name] = number(pick(parts), "little")
+        for name, several in whole.composed:
+            found[name] = number(joined(several(parts)), "little")
+        top = self._top(whole.physical[0][1]) if whole.physical else 0
+        for name, plan, picks in whole.physical:
+            found[name] = number(picks[(plan.register.index - top) & 7](parts), "little")
         for name in whole.others:
             found[name] = self[name]
         return found
@@ -159,9 +165,13 @@ class Registers(MutableMapping[str, Any]):
     def _physical(self, plan: _Plan) -> _Place:
         """The slot of a physical register: ST(i) slots are relative to TOP (SDM 10.5.1.1)."""
         assert plan.top is not None  # noqa: S101 - the caller's condition
-        place, low, slots = plan.top
-        top = self._number(place) >> low & 7
-        return slots[(plan.register.index - top) & 7]
+        return plan.top[2][(plan.register.index - self._top(plan)) & 7]
+
+    def _top(self, plan: _Plan) -> int:
+        """What a physical register's number is relative to: FSW.TOP."""
+        assert plan.top is not None  # noqa: S101 - the caller's condition
+        place, low, _ = plan.top
+        return self._number(place) >> low & 7
 
     def _shape(self, plan: _Plan) -> tuple[int, int]:
         """Rows and bytes a row of a tile; the whole tile while TILECFG says nothing legal."""
@@ -195,44 +205,85 @@ class Registers(MutableMapping[str, Any]):
 class _Whole(NamedTuple):
     """How to read every register of a layout in one go, for one set of components in use.
 
-    ``template`` has all of them, at their initial values; ``names`` and ``places`` those that are
-    one run of bytes; ``composed`` those of several parts (slices, or initial bytes); ``others``
-    those that depend on TOP or TILECFG.
+    ``template`` has all of them, at their initial values. ``takes`` give the parts that stand in
+    memory, behind the ``fixed`` ones; from the parts, ``stored`` registers pick one and
+    ``composed`` ones several, ``physical`` ones one of eight, by TOP. ``others`` depend on TILECFG.
     """
 
     template: dict[str, Any]
-    names: tuple[str, ...]
-    places: tuple[slice, ...]
-    composed: tuple[tuple[str, tuple[slice | bytes, ...]], ...]
+    fixed: tuple[bytes, ...]
+    takes: tuple[Callable[[memoryview], tuple[bytes, ...]], ...]
+    stored: tuple[tuple[str, Callable[[tuple[bytes, ...]], bytes]], ...]
+    composed: tuple[tuple[str, Callable[[tuple[bytes, ...]], tuple[bytes, ...]]], ...]
+    physical: tuple[tuple[str, _Plan, tuple[Callable[[tuple[bytes, ...]], bytes], ...]], ...]
     others: tuple[str, ...]
 
 
 @lru_cache(maxsize=4096)
 def _whole(layout: Layout, live: int) -> _Whole:
     template: dict[str, Any] = {}
-    single: dict[str, slice] = {}
-    composed: dict[str, tuple[slice | bytes, ...]] = {}
+    parts: dict[str, list[tuple[int, int] | bytes]] = {}
+    slots: dict[str, list[tuple[int, int]]] = {}
     others = []
     for name, plan in _plans(layout).items():
         template[name] = sum(place.initial << place.shift for place in plan.places)
-        if plan.top is not None or plan.shape is not None:
+        if plan.top is not None:
+            if live & plan.places[0].bit:
+                slots[name] = [(place.start, place.end) for place in plan.top[2]]
+            continue
+        if plan.shape is not None:
             others.append(name)
             continue
-        parts: list[slice | bytes] = []
+        own: list[tuple[int, int] | bytes] = []
         for place in plan.places:
+            initial = place.initial.to_bytes(place.end - place.start, "little")
             stored = (live | _ALWAYS) & place.bit
-            size = place.end - place.start
-            initial = place.initial.to_bytes(size, "little")
-            parts.append(slice(place.start, place.end) if stored else initial)
-        while parts and isinstance(parts[-1], bytes) and not any(parts[-1]):
-            parts.pop()  # zeros above change no number
-        if len(parts) == 1 and isinstance(parts[0], slice):
-            single[name] = parts[0]
-        elif any(isinstance(part, slice) for part in parts):
-            composed[name] = tuple(parts)
+            own.append((place.start, place.end) if stored else initial)
+        while own and isinstance(own[-1], bytes) and not any(own[-1]):
+            own.pop()  # zeros above change no number
+        if any(isinstance(part, tuple) for part in own):
+            parts[name] = own
+    everything = [part for own in parts.values() for part in own]
+    fixed = [part for part in dict.fromkeys(everything) if isinstance(part, bytes)]
+    wanted = {part for part in everything if isinstance(part, tuple)}
+    passes = _passes(wanted.union(*slots.values()))
+    order: list[tuple[int, int] | bytes] = [*fixed, *(part for runs in passes for part in runs)]
+    index: dict[Any, int] = {part: number for number, part in enumerate(order)}
+    picks = {name: itemgetter(*(index[part] for part in own)) for name, own in parts.items()}
     return _Whole(
-        template, tuple(single), tuple(single.values()), tuple(composed.items()), tuple(others)
+        template,
+        tuple(fixed),
+        tuple(_take(runs) for runs in passes),
+        tuple((name, pick) for name, pick in picks.items() if len(parts[name]) == 1),
+        tuple((name, pick) for name, pick in picks.items() if len(parts[name]) > 1),
+        tuple(
+            (name, _plans(layout)[name], tuple(itemgetter(index[run]) for run in runs))
+            for name, runs in slots.items()
+        ),
+        tuple(others),
     )
+
+
+def _passes(runs: set[tuple[int, int]]) -> list[list[tuple[int, int]]]:
+    """Runs of bytes sorted into passes without overlap: XMM16 is a part of ZMM16's bytes."""
+    passes: list[list[tuple[int, int]]] = []
+    for start, end in sorted(runs):
+        for found in passes:
+            if found[-1][1] <= start:
+                found.append((start, end))
+                break
+        else:
+            passes.append([(start, end)])
+    return passes
+
+
+def _take(runs: list[tuple[int, int]]) -> Callable[[memoryview], tuple[bytes, ...]]:
+    """One unpack of these runs."""
+    codes, at = ["<"], 0
+    for start, end in runs:
+        codes.append(f"{start - at}x{end - start}s")
+        at = end
+    return Struct("".join(codes)).unpack_from
 
 
 @lru_cache(maxsize=512)
