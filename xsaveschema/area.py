@@ -50,9 +50,18 @@ class XsaveArea:
     _view: memoryview
 
     @classmethod
-    def parse(cls, data: Buffer, model: CpuModel | None = None, strict: bool = True) -> XsaveArea:
+    def parse(
+        cls,
+        data: Buffer,
+        model: CpuModel | None = None,
+        strict: bool = True,
+        *,
+        assume_supervisor: bool = False,
+    ) -> XsaveArea:
         """View a buffer as an area that ``model`` wrote; without a model, identify it first.
 
+        ``assume_supervisor`` takes every supervisor component with a place as in use: a writer
+        such as WHPX can leave their bits out of XSTATE_BV. The header changes at the first write.
         Lengths and masks are checked before anything is read. Raises TooShortError, HeaderError
         (both only where ``strict``; a lenient area carries them in ``faults``), and
         IdentificationError where no model, or several with different layouts, would fit.
@@ -221,6 +230,8 @@ class XsaveArea:
             raise HeaderError(self.faults)
         if self._view.readonly:
             self._view = memoryview(bytearray(self._view))
+        if MASKS.unpack_from(self._view, HEADER_OFFSET)[0] != self.xstate_bv:
+            self._set_xstate_bv(self.xstate_bv)  # what was assumed of supervisor components
         return self._view
 
 

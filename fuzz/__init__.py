@@ -1,0 +1,1 @@
+"""Fuzzing of every entry that takes bytes or text: ``python -m fuzz [ENTRY …] [--seconds N]``."""

@@ -1,0 +1,111 @@
+"""``python -m fuzz [ENTRY …] [--seconds N]``: fuzz, guided by coverage where atheris is installed.
+
+Without atheris, good input is mutated at random. Prints the executions of each entry; the input
+of a crash is written to the working folder and the exit code is 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from fuzz.entries import ENTRIES, Entry, seeds
+
+
+def main() -> int:
+    """Run the entries, one after the other."""
+    parser = argparse.ArgumentParser(prog="python -m fuzz", description=__doc__)
+    parser.add_argument("entries", nargs="*", metavar="ENTRY", help=", ".join(ENTRIES))
+    parser.add_argument("--seconds", type=float, default=10, help="for each entry (10)")
+    parser.add_argument("--guided", metavar="ENTRY", help=argparse.SUPPRESS)
+    parser.add_argument("--plain", action="store_true", help="mutate at random, without atheris")
+    options = parser.parse_args()
+    if options.guided:
+        return _guided(options.guided, options.seconds)
+    unknown = sorted(set(options.entries) - set(ENTRIES))
+    if unknown:
+        parser.error(f"no entry {', '.join(unknown)}: {', '.join(ENTRIES)}")
+    failed = 0
+    for name in options.entries or ENTRIES:
+        if not options.plain and _has_atheris():
+            command = [sys.executable, "-m", "fuzz", "--guided", name]
+            command += ["--seconds", str(options.seconds)]
+            failed |= subprocess.run(command, check=False).returncode
+        else:
+            failed |= _plain(name, ENTRIES[name], options.seconds)
+    return min(failed, 1)
+
+
+def _has_atheris() -> bool:
+    from importlib.util import find_spec
+
+    return find_spec("atheris") is not None
+
+
+def _guided(name: str, seconds: float) -> int:
+    import atheris
+
+    with tempfile.TemporaryDirectory() as corpus:
+        for number, seed in enumerate(seeds(name)):
+            Path(corpus, str(number)).write_bytes(seed)
+        with atheris.instrument_imports(include=["xsaveschema"]):
+            ENTRIES[name](b"")
+        arguments = [name, corpus, f"-max_total_time={int(seconds)}", "-max_len=16384"]
+        arguments += ["-timeout=20", "-rss_limit_mb=4096", f"-artifact_prefix={Path.cwd()}/crash-"]
+        atheris.Setup([*arguments, "-print_final_stats=1", "-verbosity=0"], ENTRIES[name])
+        print(f"{name}: guided by coverage, {int(seconds)} s", flush=True)
+        atheris.Fuzz()
+    return 0
+
+
+def _plain(name: str, entry: Entry, seconds: float) -> int:
+    rng = random.Random(name)
+    good = seeds(name)
+    end = time.monotonic() + seconds
+    count = 0
+    while time.monotonic() < end:
+        data = _mutated(rng, rng.choice(good))
+        count += 1
+        try:
+            entry(data)
+        except BaseException:
+            path = Path(f"crash-{name}-{count}")
+            path.write_bytes(data)
+            print(f"{name}: crashed after {count} executions, input in {path}", file=sys.stderr)
+            raise
+    print(f"{name}: {count} executions at random, no crash", flush=True)
+    return 0
+
+
+def _mutated(rng: random.Random, data: bytes) -> bytes:
+    changed = bytearray(data)
+    for _ in range(1 << rng.randrange(5)):
+        kind = rng.randrange(5)
+        at = (
+            rng.randrange(len(changed) + 1)
+            if rng.random() < 0.5
+            else rng.randrange(min(512, len(changed)), min(577, len(changed) + 1))
+        )
+        if kind == 0 and at < len(changed):
+            changed[at] ^= 1 << rng.randrange(8)
+        elif kind == 1 and at < len(changed):
+            changed[at] = rng.choice((0, 1, 0x7F, 0x80, 0xFF, rng.randrange(256)))
+        elif kind == 2:
+            del changed[at : at + rng.choice((1, 4, 64, 1024))]
+        elif kind == 3:
+            changed[at:at] = rng.randbytes(rng.choice((1, 4, 64)))
+        else:
+            start = rng.randrange(len(changed) + 1)
+            changed[at:at] = changed[start : start + rng.choice((8, 64, 256))]
+        if not changed:
+            break
+    return bytes(changed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
