@@ -14,30 +14,29 @@ import tempfile
 import time
 from pathlib import Path
 
-from fuzz.entries import ENTRIES, Entry, seeds
-
 
 def main() -> int:
     """Run the entries, one after the other."""
+    if "--guided" in sys.argv:
+        return _guided(sys.argv[sys.argv.index("--guided") + 1], sys.argv[-1])
+    from fuzz.entries import ENTRIES
+
     parser = argparse.ArgumentParser(prog="python -m fuzz", description=__doc__)
     parser.add_argument("entries", nargs="*", metavar="ENTRY", help=", ".join(ENTRIES))
     parser.add_argument("--seconds", type=float, default=10, help="for each entry (10)")
-    parser.add_argument("--guided", metavar="ENTRY", help=argparse.SUPPRESS)
     parser.add_argument("--plain", action="store_true", help="mutate at random, without atheris")
     options = parser.parse_args()
-    if options.guided:
-        return _guided(options.guided, options.seconds)
     unknown = sorted(set(options.entries) - set(ENTRIES))
     if unknown:
         parser.error(f"no entry {', '.join(unknown)}: {', '.join(ENTRIES)}")
     failed = 0
     for name in options.entries or ENTRIES:
         if not options.plain and _has_atheris():
-            command = [sys.executable, "-m", "fuzz", "--guided", name]
-            command += ["--seconds", str(options.seconds)]
+            # A process each: libFuzzer ends the one it runs in.
+            command = [sys.executable, "-m", "fuzz", "--guided", name, str(int(options.seconds))]
             failed |= subprocess.run(command, check=False).returncode
         else:
-            failed |= _plain(name, ENTRIES[name], options.seconds)
+            failed |= _plain(name, options.seconds)
     return min(failed, 1)
 
 
@@ -47,23 +46,28 @@ def _has_atheris() -> bool:
     return find_spec("atheris") is not None
 
 
-def _guided(name: str, seconds: float) -> int:
+def _guided(name: str, seconds: str) -> int:
     import atheris
 
+    with atheris.instrument_imports(include=["xsaveschema"]):
+        from fuzz.entries import ENTRIES, seeds
+
+        ENTRIES[name](b"")
     with tempfile.TemporaryDirectory() as corpus:
         for number, seed in enumerate(seeds(name)):
             Path(corpus, str(number)).write_bytes(seed)
-        with atheris.instrument_imports(include=["xsaveschema"]):
-            ENTRIES[name](b"")
-        arguments = [name, corpus, f"-max_total_time={int(seconds)}", "-max_len=16384"]
+        arguments = [name, corpus, f"-max_total_time={seconds}", "-max_len=16384"]
         arguments += ["-timeout=20", "-rss_limit_mb=4096", f"-artifact_prefix={Path.cwd()}/crash-"]
         atheris.Setup([*arguments, "-print_final_stats=1", "-verbosity=0"], ENTRIES[name])
-        print(f"{name}: guided by coverage, {int(seconds)} s", flush=True)
+        print(f"{name}: guided by coverage, {seconds} s", flush=True)
         atheris.Fuzz()
     return 0
 
 
-def _plain(name: str, entry: Entry, seconds: float) -> int:
+def _plain(name: str, seconds: float) -> int:
+    from fuzz.entries import ENTRIES, seeds
+
+    entry = ENTRIES[name]
     rng = random.Random(name)
     good = seeds(name)
     end = time.monotonic() + seconds
