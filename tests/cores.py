@@ -16,9 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-import pytest
-
 import processor
+import pytest
 
 XSTATE, LAYOUT, PRSTATUS = 0x202, 0x205, 1
 PROGRAM = Path(__file__).with_name("loaded.py")
@@ -130,7 +129,7 @@ def loaded(areas: Sequence[bytes], folder: Path, crash: bool = False) -> Iterato
     image = folder / "areas.bin"
     image.write_bytes(b"".join(area.ljust(size, b"\0") for area in areas))
     mode = "crash" if crash else "wait"
-    command = [sys.executable, "-I", PROGRAM, mode, image, str(len(areas))]
+    command = [sys.executable, "-I", str(PROGRAM), mode, str(image), str(len(areas))]
     with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE) as process:
         try:
             assert process.stdout is not None

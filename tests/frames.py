@@ -13,9 +13,8 @@ import struct
 import subprocess
 from pathlib import Path
 
-import pytest
-
 import processor
+import pytest
 
 DATA = bytes(range(1, 17))
 """What is in XMM0, and in XMM7 (32-bit) or XMM15."""

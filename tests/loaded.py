@@ -15,6 +15,7 @@ import struct
 import sys
 import threading
 import time
+from pathlib import Path
 
 RESTORE = bytes.fromhex(
     "488b37 b8e7000000 31d2"  # mov rsi, [rdi]; mov eax, 0xE7; xor edx, edx
@@ -36,8 +37,7 @@ KEPT: list[object] = []
 
 
 def main(mode: str, path: str, count: int) -> None:
-    with open(path, "rb") as file:
-        image = file.read()
+    image = Path(path).read_bytes()
     size = len(image) // count
     stride = (size + 63) // 64 * 64
     memory = mmap.mmap(-1, stride * count + 4096)

@@ -8,12 +8,12 @@ import struct
 import subprocess
 from pathlib import Path
 
-import pytest
-
 import captures
 import cores
+import pytest
+from artefact_areas import INTEL, ZEN4, ZEN4_LAYOUT, host_areas, intel_area, same_registers
+
 import xsaveschema as xs
-from test_artefacts_elf import INTEL, ZEN4, ZEN4_LAYOUT, host_areas, intel_area, same_registers
 from xsaveschema import artefacts
 from xsaveschema.artefacts.elf_file import ElfCore
 from xsaveschema.errors import (
@@ -26,7 +26,7 @@ from xsaveschema.errors import (
 )
 
 
-@pytest.fixture()
+@pytest.fixture
 def core(tmp_path: Path) -> Path:
     """A core of two threads without a layout note."""
     path = tmp_path / "core"
@@ -210,8 +210,9 @@ def test_copying_where_the_system_does_not_help(
     monkeypatch.delattr(os, missing)
     out = core.with_name("out")
     artefacts.patch(core, out, {"k1": 1}, 100)
-    artefacts.patch(out, registers={"k1": areas(core)[0].area.registers["k1"]}, thread=100,
-                    in_place=True)
+    artefacts.patch(
+        out, registers={"k1": areas(core)[0].area.registers["k1"]}, thread=100, in_place=True
+    )
     assert out.read_bytes() == core.read_bytes()
 
 
@@ -252,8 +253,9 @@ def test_add_layout(bits: int, align: int, sections: bool, tmp_path: Path) -> No
         assert f"{segment.offset:06x} {segment.size:06x}" in readelf(out, "-SW")
     # All but the headers stays where it was.
     segments = ElfCore.parse(memoryview(before)).segments
-    assert written[segments[0].offset : len(before) - 200] == (
-        before[segments[0].offset : len(before) - 200]
+    assert (
+        written[segments[0].offset : len(before) - 200]
+        == (before[segments[0].offset : len(before) - 200])
     )
 
 
@@ -280,8 +282,12 @@ def test_a_core_of_the_kernel_keeps_its_memory(tmp_path: Path) -> None:
             assert found.layout_source == "NT_X86_XSAVE_LAYOUT"
             index = program.threads[int(found.label.removeprefix("thread "))]
             same_registers(found.area, model, loaded[index])
-        told = [cores.gdb("info registers rip", "x/4i $rip", folder=tmp_path,
-                          arguments=["-c", str(path)]) for path in (core, out)]
+        told = [
+            cores.gdb(
+                "info registers rip", "x/4i $rip", folder=tmp_path, arguments=["-c", str(path)]
+            )
+            for path in (core, out)
+        ]
         assert "ud2" in told[1]
         assert told[0] == told[1]
 
@@ -289,7 +295,9 @@ def test_a_core_of_the_kernel_keeps_its_memory(tmp_path: Path) -> None:
 def test_what_gets_no_layout_note(core: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
 
-    def refused(data: bytes, message: str, error: type[XsaveError] = artefacts.ArtefactError) -> None:
+    def refused(
+        data: bytes, message: str, error: type[XsaveError] = artefacts.ArtefactError
+    ) -> None:
         core.write_bytes(data)
         with pytest.raises(error, match=message):
             artefacts.add_layout(core, out)

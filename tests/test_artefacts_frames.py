@@ -9,17 +9,14 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
-import captures
 import frames
+import pytest
+from artefact_areas import FRAME, FRAME_32, ZEN4, intel_area, kvm, one
+
 import xsaveschema as xs
-from test_artefacts_elf import ZEN4, intel_area, one
 from xsaveschema import artefacts
 from xsaveschema.errors import HeaderError, IdentificationError, TooShortError, XsaveError
 
-FRAME = (captures.FOLDER / "linux-sigframe.bin").read_bytes()
-FRAME_32 = bytes(112) + FRAME[:468] + struct.pack("<I", 2436 + 112) + FRAME[472:]
 K1 = 0x8181A8CC369147EB
 
 
@@ -90,10 +87,6 @@ def test_frames_cut_off_at_every_length() -> None:
 # struct kvm_xsave.
 
 
-def kvm(area: bytes) -> bytes:
-    return area.ljust(4096, b"\0")
-
-
 def test_kvm_xsave() -> None:
     found = one(kvm(ZEN4))
     assert (found.label, found.offset, len(found.area)) == ("vCPU", 0, 4096)
@@ -120,7 +113,9 @@ def test_kvm_xsave_has_no_room_for_tiledata() -> None:
     (note,) = found.notes
     assert note.startswith("tiledata: in XCR0, but beyond the 4096 bytes of struct kvm_xsave")
     struct.pack_into("<Q", area, 512, 0x602E7)
-    with pytest.raises(TooShortError, match="tiledata .*; KVM_GET_XSAVE2 gives the whole") as short:
+    with pytest.raises(
+        TooShortError, match=r"tiledata .*; KVM_GET_XSAVE2 gives the whole"
+    ) as short:
         one(bytes(area))
     assert (short.value.component, short.value.needed) == ("tiledata", 11008)
 
@@ -146,7 +141,7 @@ KVM_GET_XSAVE, KVM_SET_XSAVE, KVM_GET_XSAVE2 = 0x9000AEA4, 0x5000AEA5, 0x9000AEC
 KVM_CAP_XSAVE2 = 208
 
 
-@pytest.fixture()
+@pytest.fixture
 def vcpu() -> Iterator[tuple[int, int]]:
     """A vCPU with all that KVM supports: its descriptor, and the XCR0 that it allows."""
     opened: list[int] = []
@@ -191,7 +186,7 @@ def test_kvm_takes_exactly_what_check_accepts(vcpu: tuple[int, int]) -> None:
     model = xs.load_model("host").limited(xcr0=xcr0 & xs.load_model("host").xcr0)
     rng = random.Random(7)
     agreed = {True: 0, False: 0}
-    for _ in range(600):
+    for _ in range(300):
         area = xs.XsaveArea.new(model)
         for name in rng.sample(["xmm3", "ymm5", "st1", "fcw"], 2):
             if name in area.registers:
@@ -225,11 +220,11 @@ def test_kvm_takes_exactly_what_check_accepts(vcpu: tuple[int, int]) -> None:
             for name in ("xmm3", "ymm5", "st1"):
                 if name in wanted:
                     assert read[name] == wanted[name], name
-    assert min(agreed.values()) > 50
+    assert min(agreed.values()) > 30
 
 
 def test_kvm_xsave2(vcpu: tuple[int, int]) -> None:
-    with open("/dev/kvm", "rb") as system:
+    with Path("/dev/kvm").open("rb") as system:
         size = fcntl.ioctl(system, KVM_CHECK_EXTENSION, KVM_CAP_XSAVE2)
     if size < 4096:
         pytest.skip("this KVM has no KVM_GET_XSAVE2")

@@ -12,15 +12,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 import captures
 import cores
+import pytest
+from artefact_areas import FRAME, FRAME_32, ZEN4, kvm, zen4_core
+
 import xsaveschema as xs
-from test_artefacts_elf import ZEN4, zen4_core
-from test_artefacts_frames import FRAME, FRAME_32, kvm
 from xsaveschema import artefacts
-from xsaveschema.artefacts import recognise
+from xsaveschema.artefacts import registry
 from xsaveschema.errors import XsaveError
 
 MADE_UP = {
@@ -73,7 +72,7 @@ def test_bytes_of_any_kind() -> None:
 
 # Readers of other packages.
 
-PLUGIN = '''
+PLUGIN = """
 from xsaveschema.artefacts import Found
 from xsaveschema.area import XsaveArea
 import xsaveschema
@@ -85,10 +84,10 @@ class Reader:
     def read(self, data, options):
         model = options.model or xsaveschema.load_model("zen4")
         yield Found("boxed", XsaveArea.parse(bytes(data[4:]), model), "the box", 4)
-'''
+"""
 
 
-@pytest.fixture()
+@pytest.fixture
 def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     (tmp_path / "boxed.py").write_text(PLUGIN)
     info = tmp_path / "boxed-1.0.dist-info"
@@ -97,15 +96,17 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     points = "[xsaveschema.readers]\nboxed = boxed:Reader\nbroken = boxed:Nothing\n"
     (info / "entry_points.txt").write_text(points)
     monkeypatch.syspath_prepend(tmp_path)
-    recognise._plugins.cache_clear()
+    registry._plugins.cache_clear()
     yield
-    recognise._plugins.cache_clear()
+    registry._plugins.cache_clear()
     sys.modules.pop("boxed", None)
 
 
 @pytest.mark.usefixtures("plugin")
 def test_readers_of_other_packages_come_by_entry_points() -> None:
-    with pytest.warns(RuntimeWarning, match=r"the reader broken \(boxed:Nothing\) cannot be loaded"):
+    with pytest.warns(
+        RuntimeWarning, match=r"the reader broken \(boxed:Nothing\) cannot be loaded"
+    ):
         (found,) = artefacts.read_bytes(b"BOX!" + ZEN4)
     assert (found.label, found.layout_source) == ("boxed", "the box")
     assert "boxed" in [reader.name for reader in artefacts.readers()]
@@ -152,40 +153,41 @@ def test_no_permission(tmp_path: Path) -> None:
 def test_descriptors_are_closed(tmp_path: Path) -> None:
     path = tmp_path / "core"
     path.write_bytes(MADE_UP["elf-core"] + bytes(2 << 20))
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(20):
         next(artefacts.open(path))  # not read to its end
         artefacts.open(path)
         with pytest.raises(artefacts.ArtefactError):
             list(artefacts.open("/proc/self/exe"))
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 @pytest.mark.parametrize("name", MADE_UP)
 def test_mutated_files_give_areas_or_clear_errors(name: str) -> None:
-    """Two thousand files with a few bytes changed: no other exception, and no long wait."""
+    """Hundreds of files with a few bytes changed: no other exception, and no long wait."""
     good = MADE_UP[name]
     rng = random.Random(name)
     marks = [m.start() for m in re.finditer(rb"LINUX|CORE", good)]
     hot = [at + d for at in marks for d in range(-12, 40)] or list(range(400, 600))
     if name == "elf-core":
         hot += list(range(64 + 2 * 56))
-    for _ in range(400):
+    for number in range(250):
         data = bytearray(good)
         for _ in range(rng.choice((1, 1, 2, 4))):
             at = rng.choice(hot) if rng.random() < 0.8 else rng.randrange(len(data))
             if rng.random() < 0.3:
-                data[at : at + 4] = rng.choice((b"\xff" * 4, bytes(4), b"\0\0\0\x80", b"\0\x10\0\0"))
+                data[at : at + 4] = rng.choice(
+                    (b"\xff" * 4, bytes(4), b"\0\0\0\x80", b"\0\x10\0\0")
+                )
             else:
                 data[at] = rng.randrange(256)
         start = time.process_time()
-        for strict in (True, False):
-            try:
-                for found in artefacts.read_bytes(bytes(data), strict=strict):
-                    found.area.values()
-                    assert found.layout_source
-            except XsaveError as error:
-                assert str(error)
+        try:
+            for found in artefacts.read_bytes(bytes(data), strict=number % 2 == 0):
+                found.area.values()
+                assert found.layout_source
+        except XsaveError as error:
+            assert str(error)  # noqa: PT017
         assert time.process_time() - start < 1
 
 

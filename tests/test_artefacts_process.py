@@ -11,12 +11,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 import cores
 import processor
+import pytest
+from artefact_areas import host_areas, same_registers
+
 import xsaveschema as xs
-from test_artefacts_elf import host_areas, same_registers
 from xsaveschema import artefacts
 from xsaveschema.artefacts import process
 from xsaveschema.catalog.leaf import host_model
@@ -39,7 +39,7 @@ def wait_for(pid: int, value: str, name: str = "State") -> None:
         time.sleep(0.001)
 
 
-@pytest.fixture()
+@pytest.fixture
 def sleeper() -> Iterator[int]:
     with subprocess.Popen(["sleep", "1000"]) as child:
         wait_for(child.pid, "S")
@@ -91,7 +91,7 @@ def test_no_signal_is_lost() -> None:
         "signal.signal(signal.SIGRTMIN, lambda *_: None)\n"
         "print('ready', flush=True)\n"
         "seen = b''\n"
-        "while seen.count(signal.SIGRTMIN) < 300:\n"
+        "while seen.count(signal.SIGRTMIN) < 100:\n"
         "    time.sleep(0.001)\n"
         "    try: seen += os.read(read, 4096)\n"
         "    except BlockingIOError: pass\n"
@@ -102,7 +102,7 @@ def test_no_signal_is_lost() -> None:
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen(command, text=True, **pipes) as child:  # type: ignore[call-overload]
         child.stdout.readline()
-        for _ in range(300):
+        for _ in range(100):
             os.kill(child.pid, signal.SIGRTMIN)
             list(artefacts.open(f"pid:{child.pid}"))
         killer = threading.Timer(10, child.kill)
@@ -224,13 +224,10 @@ def test_a_named_model_does_not_change_the_layout(sleeper: int) -> None:
     host = host_model()
     other = "zen4" if host.vendor == "GenuineIntel" else "skylake-server"
     model = xs.load_model(other)
-    if host.xcr0 & ~7:
-        with_note = [f"this machine's layout is not model {other}'s"]
-    else:
-        with_note = []
+    notes = (f"this machine's layout is not model {other}'s",) if host.xcr0 & ~7 else ()
     (found,) = artefacts.open(f"pid:{sleeper}", model)
     assert found.layout_source == "this machine's CPUID leaf 0xD"
-    assert list(found.notes) == with_note
+    assert found.notes == notes
 
 
 def test_without_cpuid_the_area_is_identified(

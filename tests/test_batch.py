@@ -48,10 +48,13 @@ def test_rows_are_converted_as_single_areas_are(
         result = many(array, target, errors="collect", threads=threads, out=out, **options)
         dropped: dict[str, int] = {}
         for index, row in enumerate(array):
+            failure = None
             try:
                 single = one(row.tobytes(), target, **options)
             except XsaveError as error:
-                assert type(result.errors.pop(index)) is type(error)
+                failure = type(error)
+            assert type(result.errors.pop(index, None)) is (failure or type(None))
+            if failure:
                 assert not result.data[index].any()
                 continue
             assert result.data[index].tobytes() == single.data, index
@@ -81,7 +84,7 @@ def test_losses_name_the_area() -> None:
     area = XsaveArea.new(model)
     area.registers["k1"] = 1
     array = stack([bytes(XsaveArea.new(model)), bytes(area)])
-    with pytest.raises(batch.BatchError, match="area 1: .*opmask") as caught:
+    with pytest.raises(batch.BatchError, match=r"area 1: .*opmask") as caught:
         batch.to_standard(array, model, xcr0=7)
     assert isinstance(caught.value.error, StateLossError)
     result = batch.to_standard(array, model, xcr0=7, drop=["opmask", "pkru"])
@@ -132,7 +135,7 @@ def test_check_agrees_with_the_check_of_one(data: st.DataObject, model: CpuModel
     for target in ("xrstor", "xrstors", "linux"):
         found = batch.check(array, model, target)
         for index, row in enumerate(array):
-            assert found.get(index, []) == check(row.tobytes(), model, target)  # type: ignore[arg-type]
+            assert found.get(index, []) == check(row.tobytes(), model, target)
 
 
 def test_fields_are_columns_without_a_copy() -> None:

@@ -410,14 +410,15 @@ def _judge_loss(
         losing[number] = np.union1d(losing.get(number, rows[:0]), rows[differs])
     unpermitted: dict[int, list[str]] = {}
     for number, which in sorted(losing.items()):
-        if number in job.permitted:
-            lost[number] = lost.get(number, 0) + len(which)
-            continue
-        for row in which:
+        for row in which if number not in job.permitted else ():
             unpermitted.setdefault(int(row), []).append(job.source.name_of(number))
     for row, names in unpermitted.items():
         bad[first + row] = StateLossError(names, where)
         good[row] = False
+    for number in sorted(losing.keys() & job.permitted):
+        # An area that is refused drops nothing.
+        if count := int(good[losing[number]].sum()):
+            lost[number] = lost.get(number, 0) + count
 
 
 def _fill(

@@ -384,7 +384,7 @@ def _plan(
 
 
 def _runs(places: Iterable[slice], size: int) -> Struct:
-    """A struct of these runs of bytes in order of place, with padding between and up to ``size``."""
+    """A struct of these runs of bytes in order of place, padded between and up to ``size``."""
     codes, end = ["<"], 0
     for place in sorted(places, key=lambda place: int(place.start)):
         codes.append(f"{place.start - end}x{place.stop - place.start}s")

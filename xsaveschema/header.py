@@ -18,7 +18,9 @@ from xsaveschema.model import COMPACTED, EXTENDED_OFFSET, HEADER_OFFSET, SSE, X8
 MASKS: Final = Struct("<QQ")
 """XSTATE_BV and XCOMP_BV, the header's first two fields."""
 
-_PLAIN: Final = frozenset({bytes, bytearray})  # their views are of bytes: nothing to judge
+_PLAIN: Final[frozenset[type]] = frozenset(
+    (bytes, bytearray)
+)  # their views are of bytes: nothing to judge
 
 XSTATE_BV_OFFSET: Final = HEADER_OFFSET
 XCOMP_BV_OFFSET: Final = HEADER_OFFSET + 8

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from xsaveschema.artefacts.edit import Edited, add_layout, patch
 from xsaveschema.artefacts.gdb import gdb_script
 from xsaveschema.artefacts.reader import ArtefactError, Found, Options, Reader, Writer
-from xsaveschema.artefacts.recognise import PID, readers, recognise
+from xsaveschema.artefacts.registry import PID, readers, recognise
 from xsaveschema.artefacts.source import MAX_AREA, Source
 from xsaveschema.catalog import Catalog
 from xsaveschema.model import CpuModel

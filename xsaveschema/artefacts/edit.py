@@ -27,7 +27,7 @@ from xsaveschema.artefacts.elf import (
 from xsaveschema.artefacts.elf_file import MAGIC, ElfCore, Note, note_bytes
 from xsaveschema.artefacts.layouts import places
 from xsaveschema.artefacts.reader import ArtefactError, Found, Options, Writer
-from xsaveschema.artefacts.recognise import PID, recognise
+from xsaveschema.artefacts.registry import PID, recognise
 from xsaveschema.artefacts.source import Source
 from xsaveschema.catalog import Catalog
 from xsaveschema.errors import UnknownComponentError

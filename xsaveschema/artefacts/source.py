@@ -39,10 +39,10 @@ class Source:
     __slots__ = ("_mapping", "data", "descriptor", "path")
 
     def __init__(self, path: str | os.PathLike[str]):
-        self.path = Path(path)
         self.data = memoryview(b"")
         self._mapping: mmap.mmap | None = None
         self.descriptor = -1
+        self.path = Path(path)
         try:
             # Looked at first: opening some devices already does something to them.
             _require_regular(self.path.stat().st_mode)
@@ -76,6 +76,9 @@ class Source:
         if self.descriptor >= 0:
             os.close(self.descriptor)
             self.descriptor = -1
+
+    def __del__(self) -> None:
+        self.close()  # of an iterator that nobody started
 
     def __enter__(self) -> Source:
         return self
