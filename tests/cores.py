@@ -156,6 +156,7 @@ def gdb(*commands: str, folder: Path, arguments: Sequence[str] = ()) -> str:
     for command in commands:
         line += ["-ex", command]
     environment = {**os.environ, "HOME": str(folder), "LC_ALL": "C.UTF-8"}
+    environment.pop("PYTHONPATH", None)
     try:
         done = subprocess.run(
             line, cwd=folder, env=environment, capture_output=True, text=True, timeout=60

@@ -139,6 +139,7 @@ BAD = [
     pytest.param(one(region=[]), "0 words, not 1024", id="empty"),
     pytest.param(b'{"region": [' + b"[" * 200_000, "deeply", id="deep"),
     pytest.param(b'{"a":' * 80 + b'{"region": [1]}' + b"}" * 80, "more than 64 deep", id="nested"),
+    pytest.param(b"[" * 80 + b'{"region": [1]}' + b"]" * 80, "more than 64 deep", id="lists"),
     pytest.param(b'{"region": [1}', "no JSON", id="broken"),
     pytest.param(b'{"region": [' + b"9" * 5000 + b"]}", "could be read", id="digits"),
     pytest.param(b'{"region": [], "a": "\xff"}', "not UTF-8", id="utf8"),

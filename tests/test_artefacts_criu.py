@@ -15,6 +15,7 @@ from writers.state import State
 from xsaveschema import artefacts, load_model
 from xsaveschema.artefacts.criu import MAX_SIZE, READER
 from xsaveschema.artefacts.reader import ArtefactError, Found, Options
+from xsaveschema.catalog.leaf import model_from_leaf
 from xsaveschema.errors import XsaveError
 
 REAL = Path(__file__).parent / "data" / "artefacts"
@@ -122,6 +123,39 @@ def altered(**changes: Any) -> bytes:
     return w.image(w.core(w.encode(entry | changes)))
 
 
+WIDTHS = {"cwd": 16, "swd": 16, "twd": 8, "fop": 16, "mxcsr": 32, "mxcsr_mask": 32}
+WIDTHS |= {"st_space": 32, "xmm_space": 32, "ymmh_space": 32}
+
+
+@pytest.mark.parametrize("name", WIDTHS)
+def test_every_field_has_its_width(name: str) -> None:
+    wide = 1 << WIDTHS[name]
+    listed = {"st_space": 32, "xmm_space": 64, "ymmh_space": 64}
+    for value in (wide - 1, wide):
+        data = altered(**{name: [value] * listed[name] if name in listed else value})
+        if value < wide:
+            assert len(read(data)) == 1
+        else:
+            with pytest.raises(ArtefactError, match=f"{name} cannot be {wide:#x}"):
+                read(data)
+
+
+def test_numbers_as_hexadecimal_text() -> None:
+    text = TEXT.replace('"cwd": 639', '"cwd": "0x37f"')
+    assert read(text.encode())[0].area.registers["fcw"] == 0x37F
+
+
+def test_a_component_that_is_shorter_in_the_named_model() -> None:
+    leaf = {0: (0x207, 0, 0, 0), 1: (0, 0, 0, 0), 2: (256, 576, 0, 0), 9: (4, 832, 0, 0)}
+    model = model_from_leaf(leaf, name="short")
+    entry = w.fields(State(), 0x207)
+    (found,) = read(w.image(w.core(w.encode(entry))), Options(model))
+    assert found.area.registers["pkru"] == State().pkru
+    entry["xsave"]["pkru"] = [5, 1]
+    with pytest.raises(ArtefactError, match="pkru has 8 bytes in the file, 4 on short"):
+        read(w.image(w.core(w.encode(entry))), Options(model))
+
+
 FINE = altered()
 TEXT = w.as_json(w.fields(State(), 7)).decode()
 BAD = [
@@ -138,7 +172,8 @@ BAD = [
     pytest.param(w.image(b"\x13"), "wire type 3", id="group"),
     pytest.param(w.image(b"\x80" * 11), "longer than ten", id="endless-number"),
     pytest.param(w.image(b"\x12\xff\xff\xff\x07"), "bytes, 0 are left", id="long-message"),
-    pytest.param(w.image(b"\x02\x00"), "field 0", id="field-0"),
+    pytest.param(w.image(b"\x02\x00"), "no field 0", id="field-0"),
+    pytest.param(w.image(b"\x00\x00"), "no field 0", id="number-0"),
     pytest.param(w.image(w.message(2, b"") * 2), "a second thread_info", id="twice"),
     pytest.param(w.image(w.varint(1 << 3 | 5) + bytes(4)), "not stored as", id="fixed"),
     pytest.param(FINE[:8] + struct.pack("<I", 1 << 31) + FINE[12:], "are left", id="entry-size"),

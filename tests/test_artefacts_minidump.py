@@ -137,6 +137,18 @@ def test_a_table_that_no_model_has_is_a_layout_all_the_same() -> None:
     assert found.area.registers["pkru"] == state.pkru
 
 
+def test_a_table_that_no_model_has_with_tiles_and_cet() -> None:
+    """The compacted format aligns TILECFG and TILEDATA, which the table does not say."""
+    state, mask = State(), 0x60A27
+    places = {2: 1024, 5: 576, 9: 704, 17: 2048, 18: 4096}
+    misc = w.misc_info([*rows(mask, places), (11, 16, 0)])
+    (found,) = read(w.dump([(1, w.context(state.compacted(mask)))], misc=misc))
+    assert found.area.model.name == "minidump"
+    said = state.registers(mask & ~0x800)
+    assert found.area.registers.read(said) == said
+    assert found.area["cet_u"]["ia32_pl3_ssp"] == state.ssp
+
+
 def test_without_misc_info_a_model_is_asked_for() -> None:
     state = State()
     data = w.dump([(1, w.context(state.standard(0x2E7, ZEN4)))])
@@ -187,6 +199,8 @@ def test_an_edited_area_goes_back(compact: bool) -> None:
     assert not back.in_use("opmask")
     assert found.offset is not None
     assert again[found.offset - 0x100 + 0x34 :][:4] == (0x1F81).to_bytes(4, "little")
+    chunk = again.index(struct.pack("<Q", 0x2C4), found.offset)  # without x87, SSE and opmask
+    assert again[chunk + 8 : chunk + 16] == data[chunk + 8 : chunk + 16]
     assert read(again)[0].area.registers["xmm1"] == State(9).zmm[1] & (1 << 128) - 1
 
 
@@ -210,6 +224,18 @@ def test_an_area_of_another_layout_is_not_written_back() -> None:
         list(READER.replace(memoryview(data), found, other))
 
 
+def test_a_context_without_a_chunk_takes_the_legacy_registers_only() -> None:
+    data = w.dump([(1, w.context(State().standard(3, {}), xstate=False))])
+    (found,) = read(data)
+    new = type(found.area).new(load_model("haswell"))
+    new.registers["xmm1"] = 77
+    (back,) = read(edited(data, list(READER.replace(memoryview(data), found, new))))
+    assert back.area.registers["xmm1"] == 77
+    new.registers["ymm1"] = 1 << 200
+    with pytest.raises(ArtefactError, match="no XState chunk"):
+        list(READER.replace(memoryview(data), found, new))
+
+
 FINE = w.dump([(1, w.context(State().standard(7, INTEL)))], misc=w.misc_info(rows(7, INTEL)))
 
 
@@ -222,6 +248,9 @@ def patched(at: int, form: str, *values: int, data: bytes = FINE) -> bytes:
 CONTEXT = FINE.index(State().legacy()) - 0x100
 CHUNK = CONTEXT + 0x500
 DIRECTORY = 32
+CRASH = w.dump([], exception=(1, FINE[CONTEXT:][:0x4D0]), processor=None)
+_AT = struct.unpack_from("<I", CRASH, 52)[0]
+CRASH = struct.pack("<4sIIIIIQIII", b"MDMP", 0xA793, 1, 32, 0, 0, 0, 6, 168, _AT + 0) + CRASH[44:]
 CONFIG = struct.unpack_from("<I", FINE, DIRECTORY + 12 + 8)[0] + 832
 BAD = [
     pytest.param(patched(8, "I", 1 << 20), "streams are more", id="streams"),
@@ -242,6 +271,8 @@ BAD = [
     pytest.param(patched(CONFIG, "I", 100), "not 528", id="config-size"),
     pytest.param(patched(CONFIG + 16 + 16, "I", 1 << 21), "outside the", id="row-offset"),
     pytest.param(patched(CONFIG + 16 + 20, "I", 0), "outside the", id="row-size"),
+    pytest.param(patched(DIRECTORY + 28, "I", 3), "has no count", id="no-threads"),
+    pytest.param(patched(20, "I", 167, data=CRASH), "has 167 bytes", id="exception"),
     pytest.param(w.dump([(1, bytes(2000))]), "another processor", id="zeros"),
     pytest.param(w.dump([(1, bytes(2000))], processor=None), "neither AMD64", id="unknown"),
     pytest.param(w.dump([(1, FINE[CONTEXT:][:0x4D0])]), "no CONTEXT_EX", id="no-context-ex"),

@@ -110,6 +110,25 @@ def test_a_stream_before_version_12_has_the_legacy_registers() -> None:
     assert found.area.registers["xmm15"] == State().zmm[15] & (1 << 128) - 1
 
 
+def test_components_of_xcr0_that_are_initial_are_not_in_use() -> None:
+    (found,) = read(w.stream({0: w.cpu(State(), 3, xcr0=0x2E7)}))
+    assert found.area.xstate_bv == 3
+    assert "pkru" in found.area.layout
+    assert found.notes == ()
+    (found,) = read(w.stream({0: w.cpu(State(), 3)}))
+    assert len(found.area) == 576  # every stream has the upper halves of YMM
+
+
+def test_every_x87_register_may_be_full() -> None:
+    (found,) = read(w.stream({0: w.cpu(State(ftw=0xFF), 7)}))
+    assert found.area.registers["ftw"] == 0xFF
+
+
+def test_a_device_that_is_saved_before_guest_memory() -> None:
+    data = w.stream({0: w.cpu(State(), 7)}, early=True, ram=bytes(100))
+    assert read(data)[0].area.registers["st0"] == State().st[0]
+
+
 def test_what_else_is_known_is_told() -> None:
     (found,) = read(
         w.stream({0: w.cpu(State(), 7, xfd=1 << 18, others=["cpu/arch_lbr", "cpu/cet"])})
@@ -159,11 +178,13 @@ def renamed(old: bytes, new: bytes) -> bytes:
 
 
 FINE = w.stream({0: w.cpu(State(), 0xE7)})
+END = FINE.index(b'{"page_size"')
 START = FINE.index(b"\3cpu\0\0\0\0\0\0\0\x0c") + 12
 BAD = [
     pytest.param(w.stream({}), "no section of an x86 vCPU", id="no-vcpu"),
     pytest.param(w.stream({0: w.cpu(State(), 7)}, described=False), "vmdesc", id="no-vmdesc"),
     pytest.param(FINE + b"x", "vmdesc", id="trailing"),
+    pytest.param(FINE[: END - 6] + b"\1" + FINE[END - 5 :], "no end mark", id="end-mark"),
     pytest.param(rewritten(lambda _: b'{"a": 1}'), "has no devices", id="empty"),
     pytest.param(rewritten(lambda _: b'{"devices": 5}'), r"lacks one of \[", id="no-list"),
     pytest.param(rewritten(lambda _: b'{"devices": [{}'), "named None", id="no-name"),

@@ -207,6 +207,8 @@ def test_damaged_domains_are_refused_or_read() -> None:
 
 
 def test_the_content_tells_what_the_file_is() -> None:
+    for data in (b"", FINE[:31], patched(FINE, 8, "I", 5), patched(FINE, 0, "H", 2), STREAM[1:]):
+        assert not READER.recognises(memoryview(data))
     for wrap in WRAPS.values():
         (found,) = artefacts.read_bytes(wrap(FINE))
         assert found.label == "vCPU 0"

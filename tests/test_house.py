@@ -96,3 +96,15 @@ def test_public_names_are_there() -> None:
         assert getattr(xsaveschema, name) is not None
     with pytest.raises(AttributeError):
         _ = xsaveschema.no_such_name
+
+
+@pytest.mark.parametrize("first", ["import xsaveschema.diff", "import xsaveschema.compare", ""])
+def test_functions_are_not_hidden_by_their_modules(first: str) -> None:
+    code = f"""
+{first}
+from xsaveschema.diff import Delta
+import xsaveschema as xs
+assert xs.diff(bytes(xs.XsaveArea.new(xs.load_model("zen"))), bytes(832), xs.load_model("zen"))
+assert xs.compare(xs.load_model("zen"), xs.load_model("zen")).restorable
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

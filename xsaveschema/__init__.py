@@ -5,7 +5,9 @@ The names below are the stable API; each is imported when it is first used.
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -15,10 +17,12 @@ if TYPE_CHECKING:
     from xsaveschema.catalog.identify import Candidate as Candidate
     from xsaveschema.catalog.identify import Match as Match
     from xsaveschema.catalog.identify import identify as identify
+    from xsaveschema.compare import compare as compare
     from xsaveschema.convert import Conversion as Conversion
     from xsaveschema.convert import relayout as relayout
     from xsaveschema.convert import to_compacted as to_compacted
     from xsaveschema.convert import to_standard as to_standard
+    from xsaveschema.diff import diff as diff
     from xsaveschema.errors import Fault as Fault
     from xsaveschema.errors import SchemaError as SchemaError
     from xsaveschema.errors import StateLossError as StateLossError
@@ -46,13 +50,15 @@ _HOMES = {
     "XsaveArea": "area",
     "XsaveError": "errors",
     "check": "restore",
+    "compare": "compare",
+    "diff": "diff",
     "identify": "catalog.identify",
     "load_model": "catalog",
     "relayout": "convert",
     "to_compacted": "convert",
     "to_standard": "convert",
 }
-_MODULES = frozenset({"cpuid", "errors"})
+_MODULES = frozenset({"artefacts", "batch", "cpuid", "errors", "qemu", "samples", "testing"})
 
 __all__ = [*_HOMES, *_MODULES]
 
@@ -66,6 +72,17 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()[name] = value
     return value
+
+
+class _Package(ModuleType):
+    """Keeps ``xsaveschema.diff`` the function, also once the module of that name is imported."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _HOMES and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
 
 
 def __dir__() -> list[str]:

@@ -170,12 +170,26 @@ def section(vmsd: Vmsd, name: str, instance: int, ident: int, footer: bool = Tru
 
 
 def stream(
-    cpus: Mapping[int, Vmsd], *, footer: bool = True, described: bool = True, ram: bytes = b""
+    cpus: Mapping[int, Vmsd],
+    *,
+    footer: bool = True,
+    described: bool = True,
+    ram: bytes = b"",
+    early: bool = False,
 ) -> bytes:
-    """A stream with the vCPUs between other devices, and the description at the end."""
+    """A stream with the vCPUs between other devices, and the description at the end.
+
+    ``early``: the first device described was saved before guest memory, as those with early_setup.
+    """
     out = struct.pack(">4sIB", b"QEVM", 3, 7) + struct.pack(">I", 4) + b"test"
+    first = Vmsd("virtio-mem-device-early", 1)
+    first.raw("addr", bytes(24))
+    if early:
+        out += section(first, first.name, 0, 99, footer)
     out += struct.pack(">BIB", 1, 2, 3) + b"ram" + struct.pack(">II", 0, 4) + ram
     devices = []
+    if early:
+        devices.append({"name": first.name, "instance_id": 0, **first.described()})
     plan: list[tuple[str, int, Vmsd]] = []
     timer = Vmsd("timer", 2)
     timer.raw("cpu_ticks_offset", bytes(24))

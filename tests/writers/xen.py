@@ -57,7 +57,8 @@ def pv_xsave(vcpu: int, area: bytes, xcr0: int, accumulated: int | None = None) 
 
 def libxl(libxc_stream: bytes) -> bytes:
     """A libxl stream, which hands over to libxc by an empty record."""
-    head = struct.pack(">8sII", b"LibxlFmt", 2, 0) + padded(2, bytes(13))
+    head = struct.pack(">8sII", b"LibxlFmt", 2, 0)
+    head += padded(2, bytes(13)) + padded(3, bytes(16))
     return head + padded(1, b"") + libxc_stream + padded(0, b"")
 
 

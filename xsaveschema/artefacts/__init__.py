@@ -14,14 +14,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
 
-from xsaveschema.artefacts.edit import Edited, add_layout, patch
-from xsaveschema.artefacts.gdb import gdb_script
 from xsaveschema.artefacts.reader import ArtefactError, Found, Options, Reader, Writer
 from xsaveschema.artefacts.registry import PID, readers, recognise
 from xsaveschema.artefacts.source import MAX_AREA, Source
 from xsaveschema.catalog import Catalog
 from xsaveschema.model import CpuModel
+
+if TYPE_CHECKING:
+    from xsaveschema.artefacts.edit import Edited as Edited
+    from xsaveschema.artefacts.edit import add_layout as add_layout
+    from xsaveschema.artefacts.edit import patch as patch
+    from xsaveschema.artefacts.gdb import gdb_script as gdb_script
 
 __all__ = [
     "MAX_AREA",
@@ -39,6 +45,15 @@ __all__ = [
     "readers",
     "recognise",
 ]
+
+# What reading does without is imported when it is first used.
+_HOMES: Final = {"Edited": "edit", "add_layout": "edit", "gdb_script": "gdb", "patch": "edit"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
 
 
 def open(

@@ -202,6 +202,8 @@ def _decode(data: memoryview, at: int, end: int, fields: Mapping[int, _Field]) -
         where = at
         key, at = _varint(data, at, end)
         number, wire = key >> 3, key & 7
+        if number == 0:
+            raise ArtefactError("there is no field 0 in protobuf", where)
         field = fields.get(number)
         if wire == 0:
             value, at = _varint(data, at, end)
@@ -214,7 +216,7 @@ def _decode(data: memoryview, at: int, end: int, fields: Mapping[int, _Field]) -
             size = 8 if wire == 1 else 4
         else:
             raise ArtefactError(f"wire type {wire} of field {number} is unknown", where)
-        if number == 0 or size > end - at:
+        if size > end - at:
             raise ArtefactError(f"field {number} takes {size} bytes, {end - at} are left", where)
         if field is not None:
             if wire != 2:

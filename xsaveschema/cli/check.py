@@ -7,9 +7,10 @@ from typing import Any
 import click
 
 from xsaveschema.catalog.identify import identify
-from xsaveschema.cli.areas import as_shown
-from xsaveschema.cli.files import about, read_area, write_area
+from xsaveschema.cli.areas import as_shown, one
+from xsaveschema.cli.files import about, write_area
 from xsaveschema.cli.options import (
+    area_option,
     catalog_of,
     json_option,
     mask_option,
@@ -41,6 +42,7 @@ from xsaveschema.restore import RULES, Target, check, mend
 @click.option(
     "--fix", metavar="OUT", help="Write the area with what can be mended without losing state."
 )
+@area_option
 @json_option
 @schemas_option
 @click.pass_context
@@ -55,6 +57,7 @@ def command(
     rfbm: int | None,
     mxcsr_mask: int | None,
     fix: str | None,
+    label: str | None,
     as_json: bool,
     schemas: tuple[str, ...],
 ) -> int:
@@ -65,10 +68,10 @@ def command(
     """
     if host and model_name is not None:
         raise click.UsageError("--host and --model name two machines: give one")
-    data = read_area(source)
     catalog = catalog_of(ctx, schemas)
     options: dict[str, Any] = {"xcr0": xcr0, "xss": xss, "rfbm": rfbm, "mxcsr_mask": mxcsr_mask}
     with about(source):
+        data, written_by = one(source, catalog, model_name, label)
         if host or model_name is not None:
             model = catalog.model(model_name or "host")
             if xcr0 is None and not host:
@@ -76,7 +79,7 @@ def command(
                 if " limited " in how and not as_json:
                     note(how)
         else:
-            model = identify(data, catalog=catalog).model
+            model = written_by or identify(data, catalog=catalog).model
         faults = check(data, model, target, **options)
         left: list[Fault] = faults
         if fix is not None:

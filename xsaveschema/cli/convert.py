@@ -7,9 +7,10 @@ import click
 from xsaveschema.area import XsaveArea
 from xsaveschema.catalog import Catalog
 from xsaveschema.catalog.identify import identify
-from xsaveschema.cli.areas import as_shown, places
-from xsaveschema.cli.files import about, read_area, refuse_terminal, write_area
+from xsaveschema.cli.areas import as_shown, one, places
+from xsaveschema.cli.files import about, refuse_terminal, write_area
 from xsaveschema.cli.options import (
+    area_option,
     catalog_of,
     drop_option,
     listed,
@@ -49,6 +50,7 @@ from xsaveschema.model import CpuModel, Format
 )
 @drop_option
 @output_option
+@area_option
 @schemas_option
 @click.pass_context
 def command(
@@ -61,6 +63,7 @@ def command(
     xcomp_bv: int | None,
     drop: tuple[str, ...],
     output: str,
+    label: str | None,
     schemas: tuple[str, ...],
 ) -> None:
     """Convert an area to the standard or the compacted format.
@@ -77,11 +80,11 @@ def command(
             "--xcr0 goes with --to standard; the compacted format has --xcomp-bv"
         )
     refuse_terminal(output)
-    data = read_area(source)
     catalog = catalog_of(ctx, schemas)
     mask = xcr0 if format == "standard" else xcomp_bv
     with about(source):
-        writer, model, notes = _models(data, catalog, model_name, source_name, format, mask)
+        data, told = one(source, catalog, source_name or model_name, label)
+        writer, model, notes = _models(data, told, catalog, model_name, source_name, format, mask)
         if format == "standard":
             result = to_standard(data, model, source=writer, xcr0=mask, drop=permitted(drop))
         else:
@@ -92,6 +95,7 @@ def command(
 
 def _models(
     data: bytes,
+    told: CpuModel | None,
     catalog: Catalog,
     model_name: str | None,
     source_name: str | None,
@@ -100,6 +104,8 @@ def _models(
 ) -> tuple[CpuModel, CpuModel, list[str]]:
     """The model that wrote the area, the one whose layout the result has, and notes on them."""
     named = source_name or model_name
+    if named is None and told is not None:
+        return told, told, []
     if named is None:
         model = _identified(data, catalog, format, mask)
         return model, model, []

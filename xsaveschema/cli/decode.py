@@ -8,7 +8,7 @@ import click
 
 from xsaveschema.area import XsaveArea
 from xsaveschema.cli.areas import Found, find
-from xsaveschema.cli.files import SAMPLE, about, read_area, sample_list
+from xsaveschema.cli.files import SAMPLE, about, sample_list
 from xsaveschema.cli.options import (
     catalog_of,
     json_option,
@@ -54,19 +54,19 @@ def command(
     as_json: bool,
     schemas: tuple[str, ...],
 ) -> None:
-    """Show the header, components and registers of an area.
+    """Show the header, components and registers of every area in a file.
 
-    FILE is a path, - for standard input, or sample:NAME; sample: lists the samples that come with
-    the package. Components in their initial state have initial values, whatever bytes stand there.
+    FILE is a path (a core, minidump, VM snapshot or bare area; the content says which), - for
+    standard input, pid:N for a live process, or sample:NAME; sample: lists the samples that come
+    with the package. Components in their initial state have initial values, whatever stands there.
     The text shows the registers of components in use, the widest name of each; --json has all.
     """
     if source == SAMPLE:
         click.echo(sample_list())
         return
-    data = read_area(source)
     catalog = catalog_of(ctx, schemas)
     with about(source):
-        found = find(data, catalog, model_name, strict=not lenient)
+        found = find(source, catalog, model_name, strict=not lenient)
         if as_json:
             areas = [_facts(each, registers, lenient) for each in found]
             print_json({"source": source, "areas": areas})
@@ -76,6 +76,8 @@ def command(
         for each in found:
             if " limited to " in each.layout_source:
                 note(each.layout_source)
+            for text in each.notes:
+                note(f"{each.label}: {text}")
             names = _wanted(each.area.model, registers)
             decode_text.show(source, each, names, show_all)
 

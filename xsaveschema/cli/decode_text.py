@@ -67,6 +67,8 @@ def _header(found: Found, width: int) -> Iterator[Line]:
             alike = "other models lay" if found.others > 1 else "other model lays"
             how += f"; {found.others} {alike} it out alike"
         facts.append(("layout", how))
+    elif found.label != WHOLE:
+        facts.append(("layout", found.layout_source))
     if area.format == "standard":
         facts.append(("enabled", f"XCR0 {hex_mask(model.xcr0)}"))
     facts += [

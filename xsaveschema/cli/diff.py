@@ -7,9 +7,16 @@ from typing import Any
 import click
 
 from xsaveschema.area import XsaveArea
-from xsaveschema.cli.areas import find
-from xsaveschema.cli.files import about, read_area
-from xsaveschema.cli.options import catalog_of, json_option, listed, model_option, schemas_option
+from xsaveschema.cli.areas import one, whole
+from xsaveschema.cli.files import about
+from xsaveschema.cli.options import (
+    area_option,
+    catalog_of,
+    json_option,
+    listed,
+    model_option,
+    schemas_option,
+)
 from xsaveschema.cli.output import number, print_json
 from xsaveschema.diff import ByteDelta, Delta, byte_differences, diff
 
@@ -27,6 +34,8 @@ from xsaveschema.diff import ByteDelta, Delta, byte_differences, diff
 )
 @click.option("--all", "everything", is_flag=True, help="Also what no restore loads.")
 @click.option("--bytes", "raw", is_flag=True, help="Raw bytes instead, with what they belong to.")
+@area_option
+@click.option("--area-b", "label_b", metavar="LABEL", help="Which area of B, if it is another.")
 @json_option
 @schemas_option
 @click.pass_context
@@ -39,6 +48,8 @@ def command(
     ignore: tuple[str, ...],
     everything: bool,
     raw: bool,
+    label: str | None,
+    label_b: str | None,
     as_json: bool,
     schemas: tuple[str, ...],
 ) -> int:
@@ -51,11 +62,13 @@ def command(
         raise click.UsageError("standard input holds one area, not two")
     catalog = catalog_of(ctx, schemas)
 
-    def area(source: str, name: str | None) -> XsaveArea:
+    def area(source: str, name: str | None, label: str | None) -> XsaveArea:
         with about(source):
-            return find(read_area(source), catalog, name)[0].area
+            data, model = one(source, catalog, name, label)
+            return XsaveArea.parse(data, model) if model else whole(data, catalog, name).area
 
-    a, b = area(first, model_name), area(second, model_b_name or model_name)
+    a = area(first, model_name, label)
+    b = area(second, model_b_name or model_name, label_b or label)
     if raw:
         runs = byte_differences(a, b)
         if as_json:

@@ -9,8 +9,8 @@ import click
 
 from xsaveschema.catalog import Catalog
 from xsaveschema.catalog.identify import Match, identify
-from xsaveschema.cli.areas import places, slot_facts
-from xsaveschema.cli.files import about, read_area
+from xsaveschema.cli.areas import one, places, slot_facts
+from xsaveschema.cli.files import about
 from xsaveschema.cli.options import catalog_of, json_option, note, schemas_option
 from xsaveschema.cli.output import console, number, plain, print_json, table
 from xsaveschema.errors import XsaveError, hex_mask
@@ -55,9 +55,9 @@ def command(
 
 
 def _area(ctx: click.Context, source: str, as_json: bool, schemas: tuple[str, ...]) -> int:
-    data = read_area(source)
     catalog = catalog_of(ctx, schemas)
     with about(source):
+        data = one(source, catalog, None, None).data
         match = identify(data, catalog=catalog)
         if as_json:
             print_json({"candidates": _candidates(match), "components": _agreed(match)})

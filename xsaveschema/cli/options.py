@@ -56,6 +56,11 @@ output_option = click.option(
 )
 
 
+area_option = click.option(
+    "--area", "label", metavar="LABEL", help="Which area, where FILE has several: 'thread 1234'."
+)
+
+
 def catalog_of(ctx: click.Context, schemas: Iterable[str]) -> Catalog:
     """The catalogue with the schema files that were named before and after the command."""
     paths = [*(ctx.obj or ()), *schemas]

@@ -28,6 +28,9 @@ COMMANDS: Final = {
     "compare": "Tell whether a host can take the state of a guest that ran on another CPU.",
     "identify": "Tell which CPU models fit an area, a CPUID dump or this machine.",
     "lint": "Report every fault in schema files.",
+    "patch": "Set registers or fields in an area of a core, and write the file anew.",
+    "add-layout": "Add NT_X86_XSAVE_LAYOUT to an ELF core that lacks it.",
+    "gdb-script": "Print a Python script for GDB: info xsave and $xs().",
     "new": "Write a model file from a CPUID dump or this machine.",
 }
 """Every command with its one-line help; the module of a command has its name."""
@@ -46,7 +49,7 @@ class Program(click.Group):
         """The command of this name, its module imported now; None where there is none."""
         if cmd_name not in COMMANDS:
             return None
-        command = import_module(f"xsaveschema.cli.{cmd_name}").command
+        command = import_module(f"xsaveschema.cli.{cmd_name.replace('-', '_')}").command
         assert isinstance(command, click.Command)  # noqa: S101 - what a command's module defines
         return command
 

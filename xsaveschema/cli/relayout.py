@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import click
 
+from xsaveschema.cli.areas import one
 from xsaveschema.cli.convert import limited, permitted, summary
-from xsaveschema.cli.files import about, read_area, refuse_terminal, write_area
+from xsaveschema.cli.files import about, refuse_terminal, write_area
 from xsaveschema.cli.options import (
+    area_option,
     catalog_of,
     drop_option,
     output_option,
@@ -25,6 +27,7 @@ from xsaveschema.convert import relayout
 )
 @drop_option
 @output_option
+@area_option
 @schemas_option
 @click.pass_context
 def command(
@@ -34,6 +37,7 @@ def command(
     target_name: str,
     drop: tuple[str, ...],
     output: str,
+    label: str | None,
     schemas: tuple[str, ...],
 ) -> None:
     """Move an area from one CPU model's layout to another's.
@@ -42,10 +46,10 @@ def command(
     lost silently: what the other CPU has no place for is an error, unless --drop permits it.
     """
     refuse_terminal(output)
-    data = read_area(source)
     catalog = catalog_of(ctx, schemas)
     writer, target = catalog.model(source_name), catalog.model(target_name)
     with about(source):
+        data = one(source, catalog, source_name, label).data
         writer, limits = limited(writer, data)
         target, more = limited(target, data)
         result = relayout(data, source=writer, target=target, drop=permitted(drop))
