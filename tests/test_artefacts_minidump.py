@@ -249,8 +249,6 @@ CONTEXT = FINE.index(State().legacy()) - 0x100
 CHUNK = CONTEXT + 0x500
 DIRECTORY = 32
 CRASH = w.dump([], exception=(1, FINE[CONTEXT:][:0x4D0]), processor=None)
-_AT = struct.unpack_from("<I", CRASH, 52)[0]
-CRASH = struct.pack("<4sIIIIIQIII", b"MDMP", 0xA793, 1, 32, 0, 0, 0, 6, 168, _AT + 0) + CRASH[44:]
 CONFIG = struct.unpack_from("<I", FINE, DIRECTORY + 12 + 8)[0] + 832
 BAD = [
     pytest.param(patched(8, "I", 1 << 20), "streams are more", id="streams"),
@@ -272,7 +270,7 @@ BAD = [
     pytest.param(patched(CONFIG + 16 + 16, "I", 1 << 21), "outside the", id="row-offset"),
     pytest.param(patched(CONFIG + 16 + 20, "I", 0), "outside the", id="row-size"),
     pytest.param(patched(DIRECTORY + 28, "I", 3), "has no count", id="no-threads"),
-    pytest.param(patched(20, "I", 167, data=CRASH), "has 167 bytes", id="exception"),
+    pytest.param(patched(48, "I", 167, data=CRASH), "has 167 bytes", id="exception"),
     pytest.param(w.dump([(1, bytes(2000))]), "another processor", id="zeros"),
     pytest.param(w.dump([(1, bytes(2000))], processor=None), "neither AMD64", id="unknown"),
     pytest.param(w.dump([(1, FINE[CONTEXT:][:0x4D0])]), "no CONTEXT_EX", id="no-context-ex"),

@@ -86,7 +86,7 @@ class TestProgram:
         import importlib
 
         for name, text in COMMANDS.items():
-            command = importlib.import_module(f"xsaveschema.cli.{name}").command
+            command = importlib.import_module(f"xsaveschema.cli.{name.replace('-', '_')}").command
             assert command.name == name
             assert command.help.split()[:3] == text.split()[:3]
             assert f"  {name} " in shown
@@ -120,17 +120,17 @@ class TestProgram:
         assert "Try 'xsaveschema --help'." in done.stderr
 
     def test_an_interrupt_is_130_and_silent(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        def interrupted(source: str) -> bytes:
+        def interrupted(*_: object, **__: object) -> bytes:
             raise KeyboardInterrupt
 
-        monkeypatch.setattr("xsaveschema.cli.decode.read_area", interrupted)
+        monkeypatch.setattr("xsaveschema.cli.decode.find", interrupted)
         assert run("decode", "x", code=130).output.strip() == ""
 
     def test_a_programming_error_is_not_hidden(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        def broken(source: str) -> bytes:
+        def broken(*_: object, **__: object) -> bytes:
             raise RuntimeError("a bug")
 
-        monkeypatch.setattr("xsaveschema.cli.decode.read_area", broken)
+        monkeypatch.setattr("xsaveschema.cli.decode.find", broken)
         result = CliRunner().invoke(program, ["decode", "x"])
         assert isinstance(result.exception, RuntimeError)
 
@@ -645,7 +645,7 @@ class TestBadInput:
         assert "is no regular file" in fails(command, os.devnull)
         empty = tmp_path / "empty"
         empty.write_bytes(b"")
-        assert fails(command, str(empty)).startswith(f"{empty}: the area has 0 bytes")
+        assert fails(command, str(empty)) == f"{empty}: is empty\n"
         fails(command, "nul\0byte")
 
     @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs here")
@@ -688,7 +688,9 @@ class TestBadInput:
         path.write_bytes(samples.read("zen4-kernel-core")[:length])
         for options in ([], ["--json"]):
             said = fails("decode", str(path), "--model", "zen4", *options)
-            assert said.startswith(f"{path}: the area has {length} bytes")
+            assert said.startswith(
+                f"{path}: {f'the area has {length} bytes' if length else 'is empty'}"
+            )
         fails("convert", str(path), "--model", "zen4", "--to", "standard", "-o", str(path))
 
     @pytest.mark.parametrize("seed", range(40))

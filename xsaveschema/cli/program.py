@@ -20,7 +20,7 @@ import xsaveschema
 COMMANDS: Final = {
     "models": "List the CPU models of the catalogue.",
     "layout": "Show where each state component of a CPU model sits.",
-    "decode": "Show the header, components and registers of an area.",
+    "decode": "Show the header, components and registers of every area in a file.",
     "convert": "Convert an area to the standard or the compacted format.",
     "relayout": "Move an area from one CPU model's layout to another's.",
     "check": "Tell whether a restore takes an area, and by which rule it does not.",
