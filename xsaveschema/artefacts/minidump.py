@@ -13,12 +13,13 @@ chunk's mask; x87 and SSE state are always in the CONTEXT, so both are taken to 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from struct import Struct
 from typing import Final, NamedTuple
 
 from xsaveschema.area import XsaveArea
 from xsaveschema.artefacts.assembled import assemble, joined, meant_legacy
-from xsaveschema.artefacts.layouts import Row, best, of_area, row_faults
+from xsaveschema.artefacts.layouts import Row, mxcsr_mask_of, of_area, row_faults
 from xsaveschema.artefacts.reader import ArtefactError, Found, Options, area_of
 from xsaveschema.catalog import Catalog, default_catalog
 from xsaveschema.catalog.identify import identify
@@ -279,7 +280,8 @@ def _found(
     )
     view = memoryview(image)
     if options.model is None and rows:
-        model, source = _described(rows, view, options.catalog or default_catalog())
+        catalog = options.catalog or default_catalog()
+        model, source = _described(tuple(rows), mxcsr_mask_of(view), catalog)
     else:
         model, source, more = of_area(view, options)
         notes += more
@@ -330,7 +332,8 @@ def _rows(data: memoryview, streams: dict[int, tuple[int, int]]) -> list[Row]:
     return found
 
 
-def _described(rows: list[Row], view: memoryview, catalog: Catalog) -> tuple[CpuModel, str]:
+@lru_cache(maxsize=16)
+def _described(rows: tuple[Row, ...], mxcsr_mask: int, catalog: Catalog) -> tuple[CpuModel, str]:
     """The model with this table of components, or one made from it.
 
     A component without an offset is a supervisor component: CET_U, which Windows shows to users.
@@ -339,10 +342,7 @@ def _described(rows: list[Row], view: memoryview, catalog: Catalog) -> tuple[Cpu
     supervisor = sum(1 << number for number in hidden)
     shown = [row for row in rows if row[2]]
     match = identify(layout=shown, catalog=catalog)
-    if match.models and not hidden:
-        model = best(match, view)[0]
-        return model, f"MISC_INFO_5, the layout of {model.name}"
-    for model in match.models:
+    for model in sorted(match.models, key=lambda model: model.mxcsr_mask != mxcsr_mask):
         parts = [model.by_number.get(number) for number in hidden]
         if all(part and part.supervisor and part.size == hidden[part.number] for part in parts):
             return model.limited(xss=supervisor), f"MISC_INFO_5, the layout of {model.name}"
