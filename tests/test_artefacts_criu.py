@@ -171,6 +171,7 @@ BAD = [
     pytest.param(w.image(w.number(2, 5)), "thread_info cannot be", id="not-a-message"),
     pytest.param(w.image(b"\x13"), "wire type 3", id="group"),
     pytest.param(w.image(b"\x80" * 11), "longer than ten", id="endless-number"),
+    pytest.param(w.image(b"\x08\x80", b"\x01\x01"), "ends within a number", id="cut-number"),
     pytest.param(w.image(b"\x12\xff\xff\xff\x07"), "bytes, 0 are left", id="long-message"),
     pytest.param(w.image(b"\x02\x00"), "no field 0", id="field-0"),
     pytest.param(w.image(b"\x00\x00"), "no field 0", id="number-0"),

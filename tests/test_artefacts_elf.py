@@ -145,6 +145,9 @@ def test_an_area_longer_than_its_layout_is_told_of() -> None:
     assert found.area.model.name == "zen4"
     fault = "2732 bytes under XCR0 mask 0xE7 do not fit: zen4 has 2432 under XCR0 0xE7"
     assert found.notes == (fault,)
+    found = one(cores.core(cores.threads([ZEN4 + bytes(300)])), "zen5")
+    assert found.layout_source == "model zen5 limited to XCR0 0xE7 at byte 464"
+    assert found.notes == (fault.replace("zen4", "zen5"),)
 
 
 def test_a_layout_that_no_model_has_is_built_from_the_note() -> None:

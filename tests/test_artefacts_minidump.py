@@ -161,6 +161,14 @@ def test_without_misc_info_a_model_is_asked_for() -> None:
     assert found.layout_source.startswith("identified by XCOMP_BV")
 
 
+def test_a_misc_info_without_a_table_is_as_none() -> None:
+    """Systems without XSAVE leave XStateData zero; older structures end before it."""
+    context = w.context(State().compacted(0x27))
+    for misc in (w.misc_info(rows(7, INTEL), length=0), w.misc_info(rows(7, INTEL))[:1359]):
+        (found,) = read(w.dump([(1, context)], misc=misc))
+        assert found.layout_source.startswith("identified by")
+
+
 def test_contexts_without_floating_point_say_so() -> None:
     area = State().standard(7, INTEL)
     misc = w.misc_info(rows(7, INTEL))

@@ -76,7 +76,7 @@ def test_a_stopped_process_stays_stopped(sleeper: int) -> None:
     wait_for(sleeper, "T")
     for _ in range(3):
         assert len(list(artefacts.open(f"pid:{sleeper}"))) == 1
-        assert state(sleeper) == "T"
+        wait_for(sleeper, "T")  # it takes a moment to get from the tracer's stop to its own
     assert state(sleeper, "TracerPid") == "0"
     os.kill(sleeper, signal.SIGCONT)
     wait_for(sleeper, "S")
@@ -154,15 +154,17 @@ def test_a_thread_that_does_not_stop(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     # vfork (58); the child waits in pause (34) and shares its parent's memory meanwhile.
     with subprocess.Popen([sys.executable, "-c", program]) as parent:
-        wait_for(parent.pid, "D")
+        children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children")
+        while not children.read_text():
+            time.sleep(0.001)
         try:
+            wait_for(parent.pid, "D")
             message = "does not stop within 0.1 s: its state is D, uninterruptible sleep"
             with pytest.raises(artefacts.ArtefactError, match=message):
                 list(artefacts.open(f"pid:{parent.pid}"))
             wait_for(parent.pid, "0", "TracerPid")
         finally:
-            told = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text()
-            for child in told.split():
+            for child in children.read_text().split():
                 os.kill(int(child), signal.SIGKILL)
             parent.kill()
 

@@ -341,6 +341,9 @@ def test_lbr_entries_from_depth_on_are_reserved() -> None:
     assert [delta.path for delta in diff(first, second)] == ["lbr.entries[7].from"]
     kinds = [delta.kind for delta in diff(first, second, everything=True)]
     assert kinds == ["state", "reserved", "reserved"]
+    first["lbr"]["ia32_lbr_depth"] = second["lbr"]["ia32_lbr_depth"] = 0
+    assert len(diff(first, second)) == 3, "no depth at all limits nothing"
+    first["lbr"]["ia32_lbr_depth"] = 8
     second["lbr"]["ia32_lbr_depth"] = 16
     paths = [delta.path for delta in diff(first, second)]
     assert paths == ["lbr.ia32_lbr_depth", "lbr.entries[7].from", "lbr.entries[8].from"]
@@ -376,6 +379,17 @@ def test_an_opaque_component_is_read_by_the_other_sides_fields() -> None:
         (delta,) = diff(one, two)
         assert delta.path == "hwp.ia32_hwp_request"
         assert {delta.a, delta.b} == {0x8000FF01, 0x8000FF02}
+
+
+def test_an_opaque_component_may_be_shorter_than_the_fields() -> None:
+    opaque = without_fields(SPR, "tiledata", size=1024)
+    first, second = XsaveArea.new(SPR), XsaveArea.new(opaque)
+    first["tiledata"]["tmm[0]"] = b"\1" * 1024
+    second.write(second.layout["tiledata"], 0, b"\1" * 1024)
+    assert diff(first, second) == [], "what the shorter one lacks is initial"
+    first["tiledata"]["tmm[7]"] = b"\2" * 1024
+    expected = Delta("tiledata", "tiledata.tmm[7]", bytes(1024), b"\2" * 1024)
+    assert diff(second, first) == [expected]
 
 
 def test_ignore_leaves_out_components_fields_and_elements() -> None:
@@ -457,6 +471,27 @@ def test_bytes_with_what_they_belong_to() -> None:
     ]
     assert found[-1].end == 2698
     assert (found[-1].a, found[-1].owner_a) == (b"", "")
+
+
+@formats
+def test_bytes_that_a_restore_loads(form: Format) -> None:
+    first, second = XsaveArea.new(SKX, form), XsaveArea.new(SKX, form)
+    second.buffer[24] ^= 1
+    second.buffer[160] ^= 1
+    found = [(run.owner_a, run.live) for run in byte_differences(first, second)]
+    # A standard restore loads MXCSR whatever XSTATE_BV says, a compacted one does not.
+    assert found == [("sse.mxcsr", form == "standard"), ("sse.xmm[0]", False)]
+    second.buffer[512] |= 2
+    for one, two in ((first, bytes(second)), (bytes(second), first)):
+        found = [(run.owner_a, run.live) for run in byte_differences(one, two, SKX)]
+        assert found[:2] == [("sse.mxcsr", True), ("sse.xmm[0]", True)], "one side is enough"
+
+
+def test_bytes_that_no_component_of_a_compacted_area_owns() -> None:
+    first, second = (XsaveArea.new(SKX, "compacted", xcomp_bv=4) for _ in range(2))
+    for at in (0, 24, 160):
+        second.buffer[at] ^= 1
+    assert {run.owner_a for run in byte_differences(first, second)} == {"gap"}
 
 
 def test_bytes_of_two_layouts_have_two_owners() -> None:

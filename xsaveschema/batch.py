@@ -18,8 +18,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from xsaveschema.convert import Drop, Software, _numbers, _Plan, _plan
-from xsaveschema.errors import StateLossError, TooShortError, XsaveError
+from xsaveschema.convert import Drop, Software, _numbers, _Plan, _plan, loss
+from xsaveschema.errors import TooShortError, XsaveError
 from xsaveschema.header import buffer_layout
 from xsaveschema.layout import Layout, check_xcr0
 from xsaveschema.model import (
@@ -402,18 +402,16 @@ def _judge_loss(
     bad: dict[int, XsaveError],
     good: npt.NDArray[np.bool_],
 ) -> None:
-    there = ", ".join(job.target.names_of(plan.layout.mask))
-    where = f"the target, {job.target.name} {plan.layout.format}, has {there}"
     losing: dict[int, npt.NDArray[np.intp]] = dict.fromkeys(plan.lost, rows)
     for number, taken, initial in plan.residue:
         differs = (array[rows, taken] != np.frombuffer(initial, np.uint8)).any(axis=1)
         losing[number] = np.union1d(losing.get(number, rows[:0]), rows[differs])
-    unpermitted: dict[int, list[str]] = {}
+    unpermitted: dict[int, list[int]] = {}
     for number, which in sorted(losing.items()):
         for row in which if number not in job.permitted else ():
-            unpermitted.setdefault(int(row), []).append(job.source.name_of(number))
-    for row, names in unpermitted.items():
-        bad[first + row] = StateLossError(names, where)
+            unpermitted.setdefault(int(row), []).append(number)
+    for row, numbers in unpermitted.items():
+        bad[first + row] = loss(job.source, plan.layout, numbers)
         good[row] = False
     for number in sorted(losing.keys() & job.permitted):
         # An area that is refused drops nothing.

@@ -8,15 +8,16 @@ it is compiled once and run over as many areas as come. The rules are the proces
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
-from operator import itemgetter
+from operator import index, itemgetter
 from struct import Struct
-from typing import Final, Literal
+from typing import Final, Literal, SupportsIndex
 
 from xsaveschema.errors import StateLossError, TooShortError, UnknownComponentError, XsaveError
-from xsaveschema.header import MASKS, Buffer, buffer_layout, view_of
+from xsaveschema.header import MASKS, Buffer, buffer_layout, bytes_of, view_of
 from xsaveschema.layout import Layout, Slot, check_xcr0, compacted, standard
 from xsaveschema.model import (
     COMPACTED,
@@ -119,13 +120,13 @@ def relayout(
     """Move an area from one CPU model's layout to another's; ``format`` None keeps the format.
 
     Without a mask the result has every component of the target's masks; a compacted area that
-    keeps its format keeps its XCOMP_BV as far as the target has the components.
+    keeps its format keeps its XCOMP_BV as far as the target has the components enabled.
     """
     if format is None:
         xcomp = MASKS.unpack_from(view_of(data), HEADER_OFFSET)[1]
         format = "compacted" if xcomp & COMPACTED else "standard"
         if format == "compacted" and xcomp_bv is None:
-            xcomp_bv = xcomp & (target.user_mask | target.supervisor_mask)
+            xcomp_bv = xcomp & (target.xcr0 | target.xss)
     if format == "standard":
         if xcomp_bv is not None:
             raise XsaveError("the standard format takes xcr0=, not xcomp_bv=")
@@ -233,9 +234,7 @@ def _convert(
 
 def _room(out: bytearray | memoryview, layout: Layout) -> memoryview:
     """The first ``layout.size`` bytes of the caller's buffer."""
-    to = memoryview(out)
-    if to.format != "B" or to.ndim != 1:
-        to = to.cast("B")
+    to = bytes_of(memoryview(out), "out=")
     if to.readonly:
         raise XsaveError("out= is read-only: give a bytearray or a writable memoryview")
     if len(to) != layout.size:
@@ -256,30 +255,42 @@ def _losses(
     lost.update(number for number, taken, initial in plan.residue if view[taken] != initial)
     names = tuple(source.name_of(number) for number in sorted(lost))
     if unpermitted := sorted(lost - permitted):
-        raise StateLossError(
-            [source.name_of(number) for number in unpermitted],
-            f"the target, {target.name} {plan.layout.format}, has "
-            f"{', '.join(target.names_of(plan.layout.mask))}",
-        )
+        raise loss(source, plan.layout, unpermitted)
     return names
 
 
+def loss(source: CpuModel, layout: Layout, numbers: list[int]) -> StateLossError:
+    """The error for components whose state a layout cannot hold, or not all of it."""
+    target = layout.model
+    where = f"the target, {target.name} {layout.format}, has "
+    where += ", ".join(target.names_of(layout.mask))
+    for number in numbers:
+        if layout.mask >> number & 1 and number > 1:
+            there, here = source.component(number).size, target.component(number).size
+            where += f"; {source.name_of(number)} has {there} bytes in the source and {here} here"
+    return StateLossError([source.name_of(number) for number in numbers], where)
+
+
 def _numbers(source: CpuModel, target: CpuModel, drop: Drop) -> set[int]:
-    if isinstance(drop, str | int):
-        drop = (drop,)
+    keys: Iterable[object] = drop
+    if not isinstance(drop, Iterable) or isinstance(drop, str | bytes):
+        keys = (drop,)
     found = set()
-    for key in drop:
-        if isinstance(key, int):
-            if not 0 <= key <= 62:
-                raise UnknownComponentError(f"drop: there is no component {key}", str(key))
-            found.add(key)
+    for key in keys:
+        if not isinstance(key, str):
+            number = -1
+            if isinstance(key, SupportsIndex) and not isinstance(key, bool):
+                number = index(key)
+            if not 0 <= number <= 62:
+                raise UnknownComponentError(f"drop: there is no component {key!r}", str(key))
+            found.add(number)
             continue
         component = source.components.get(key) or target.components.get(key)
-        number = key.removeprefix("component")
+        rest = key.removeprefix("component")
         if component is not None:
             found.add(component.number)
-        elif key.startswith("component") and number.isdecimal() and int(number) <= 62:
-            found.add(int(number))
+        elif key.startswith("component") and re.fullmatch(r"[0-9]{1,2}", rest) and int(rest) <= 62:
+            found.add(int(rest))
         else:
             known = ", ".join(dict.fromkeys([*source.components, *target.components]))
             raise UnknownComponentError(f"drop: there is no component {key!r}; {known}", key)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 
 def hex_mask(mask: int) -> str:
@@ -35,7 +36,24 @@ class Fault:
 
 
 class XsaveError(Exception):
-    """Base of every error that xsaveschema raises on purpose."""
+    """Base of every error that xsaveschema raises on purpose. It can be pickled and copied."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # By its state: what an error's constructor takes is not what it keeps.
+        return _rebuilt, (type(self), self.args, self.__dict__)
+
+
+def _rebuilt(kind: type[XsaveError], args: tuple[Any, ...], state: dict[str, Any]) -> XsaveError:
+    error = kind.__new__(kind)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
+
+class _LookupError(XsaveError, KeyError):
+    """A name that leads nowhere, also as mappings have it: ``get`` and ``in`` work."""
+
+    __str__ = Exception.__str__  # KeyError shows the repr of its text
 
 
 class TooShortError(XsaveError):
@@ -72,7 +90,7 @@ class MaskError(XsaveError):
         self.mask = mask
 
 
-class UnknownComponentError(XsaveError):
+class UnknownComponentError(_LookupError):
     """A state component, register or field that nobody knows here. ``name`` is what was asked."""
 
     def __init__(self, message: str, name: str):
@@ -80,7 +98,7 @@ class UnknownComponentError(XsaveError):
         self.name = name
 
 
-class NoPlaceError(XsaveError):
+class NoPlaceError(_LookupError):
     """A component or register has no place in this area. ``mask`` is the layout's mask."""
 
     def __init__(self, message: str, name: str, mask: int):

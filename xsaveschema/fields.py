@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from operator import index
+from typing import TYPE_CHECKING, Any, Final, SupportsIndex
 
 from xsaveschema.errors import UnknownComponentError, ValueRangeError
 from xsaveschema.layout import Slot
@@ -68,7 +69,8 @@ class Fields(Mapping[str, Any]):
                 return
         target, said = self._locate(name), self._say(name)
         if target.bits:
-            if not isinstance(value, int) or value < 0 or value >> target.bits.width:
+            value = whole_number(value, said)
+            if value < 0 or value >> target.bits.width:
                 most = (1 << target.bits.width) - 1
                 raise ValueRangeError(f"{said} takes 0..{most:#x}, not {value!r}", said)
             data = self._area.read(self._slot, target.offset, target.size)
@@ -201,11 +203,17 @@ def encode(value: Any, size: int, path: str, raw: bool) -> bytes:
         if not isinstance(value, bytes | bytearray | memoryview) or len(value) != size:
             raise ValueRangeError(f"{path} takes exactly {size} bytes, not {_shown(value)}", path)
         return bytes(value)
-    if not isinstance(value, int) or isinstance(value, bool):
+    number = whole_number(value, path)
+    if number < 0 or number >> (8 * size):
+        raise ValueRangeError(f"{path} takes 0..{(1 << 8 * size) - 1:#x}, not {number:#x}", path)
+    return number.to_bytes(size, "little")
+
+
+def whole_number(value: Any, path: str) -> int:
+    """An integer, numpy's included, as int; ValueRangeError for anything else, booleans too."""
+    if isinstance(value, bool) or not isinstance(value, SupportsIndex):
         raise ValueRangeError(f"{path} takes an integer, not {_shown(value)}", path)
-    if value < 0 or value >> (8 * size):
-        raise ValueRangeError(f"{path} takes 0..{(1 << 8 * size) - 1:#x}, not {value:#x}", path)
-    return value.to_bytes(size, "little")
+    return index(value)
 
 
 def _shown(value: Any) -> str:

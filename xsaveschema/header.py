@@ -11,7 +11,7 @@ from functools import lru_cache
 from struct import Struct
 from typing import TYPE_CHECKING, Any, Final
 
-from xsaveschema.errors import Fault, HeaderError, TooShortError, hex_mask
+from xsaveschema.errors import Fault, HeaderError, TooShortError, XsaveError, hex_mask
 from xsaveschema.layout import Layout, compacted, fitted, overlap, standard
 from xsaveschema.model import COMPACTED, EXTENDED_OFFSET, HEADER_OFFSET, SSE, X87, CpuModel, bits_of
 
@@ -36,8 +36,7 @@ def view_of(data: Buffer, what: str = "the area") -> memoryview:
     view = memoryview(data)
     if type(data) in _PLAIN and len(view) >= EXTENDED_OFFSET:
         return view
-    if view.format != "B" or view.ndim != 1:
-        view = view.cast("B")
+    view = bytes_of(view, what)
     if len(view) < EXTENDED_OFFSET:
         raise TooShortError(
             f"{what} has {len(view)} bytes; the legacy region and the XSAVE header alone "
@@ -46,6 +45,20 @@ def view_of(data: Buffer, what: str = "the area") -> memoryview:
             len(view),
         )
     return view
+
+
+def bytes_of(view: memoryview, what: str) -> memoryview:
+    """The same memory as bytes. XsaveError where they do not follow one another."""
+    if not view.c_contiguous or not view.nbytes:
+        if view.nbytes:
+            raise XsaveError(f"{what} is not contiguous in memory: copy it first (bytes(...))")
+        return memoryview(b"")
+    if view.format == "B" and view.ndim == 1:
+        return view
+    try:
+        return view.cast("B")
+    except (TypeError, ValueError) as error:
+        raise XsaveError(f"{what} is no buffer of bytes: {error}") from None
 
 
 @lru_cache(maxsize=1 << 14)
@@ -148,9 +161,9 @@ def _unknown(model: CpuModel, what: str, mask: int, unknown: int) -> Fault:
         rule,
         offset,
         f"{what} {hex_mask(mask)} has bits that {model.name} does not know: {bits}; name the "
-        "model that wrote the area (source=)",
+        "model that wrote the area (--model; source= in a conversion)",
     )
 
 
 def _names(model: CpuModel, mask: int) -> str:
-    return ", ".join(model.name_of(number) for number in bits_of(mask))
+    return ", ".join("bit 63" if n == 63 else model.name_of(n) for n in bits_of(mask))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import Any
 
 from xsaveschema.errors import MaskError, NoPlaceError, hex_mask
 from xsaveschema.model import (
@@ -120,6 +121,9 @@ class Layout:
     def __repr__(self) -> str:
         return f"<Layout {self.model.name} {self.format} {hex_mask(self.mask)}: {self.size} bytes>"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (standard if self.format == "standard" else compacted), (self.model, self.mask)
+
     @property
     def xcomp_bv(self) -> int:
         """The XCOMP_BV that says this layout: 0 in the standard format."""
@@ -141,11 +145,18 @@ class Layout:
         return tuple(found)
 
 
+def check_mask(mask: int, what: str) -> None:
+    """Raise MaskError unless this is an integer of 64 bits; ``what`` says of what."""
+    if not isinstance(mask, int):
+        raise MaskError(f"{what}: a mask is an integer, not {mask!r}", 0)
+    if mask < 0 or mask >> 64:
+        raise MaskError(f"{what} {mask:#x}: a mask has 64 bits", mask)
+
+
 def check_xcr0(model: CpuModel, xcr0: int) -> None:
     """Raise MaskError, naming the components, unless the processor would take this XCR0."""
+    check_mask(xcr0, f"XCR0 on {model.name}")
     where = f"XCR0 {hex_mask(xcr0)} on {model.name}"
-    if xcr0 < 0 or xcr0 >> 64:
-        raise MaskError(f"{where}: a mask has 64 bits", xcr0)
     if alien := xcr0 & ~model.user_mask:
         known = xcr0 & model.supervisor_mask
         why = (
@@ -225,8 +236,7 @@ def fitted(layout: Layout, length: int) -> Layout:
 
 
 def _components(model: CpuModel, mask: int, what: str) -> list[StateComponent]:
-    if mask < 0 or mask >> 64:
-        raise MaskError(f"{what} {mask:#x}: a mask has 64 bits", mask)
+    check_mask(mask, what)
     if unknown := mask & ~(model.user_mask | model.supervisor_mask):
         raise MaskError(
             f"{what} {hex_mask(mask)}: {model.name} knows nothing of {_names(model, unknown)} "

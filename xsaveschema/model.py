@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
-from xsaveschema.errors import MaskError, UnknownComponentError, hex_mask
+from xsaveschema.errors import MaskError, UnknownComponentError, XsaveError, hex_mask
 
 if TYPE_CHECKING:
     from construct import Construct
@@ -44,7 +44,9 @@ Optional = Literal["present", "absent"]
 
 
 def bits_of(mask: int) -> Iterator[int]:
-    """Yield the numbers of the bits that are set in ``mask``, lowest first."""
+    """Yield the numbers of the bits that are set in a mask (not negative), lowest first."""
+    if mask < 0:
+        raise MaskError(f"{mask} is no mask: it is negative", mask)
     while mask:
         low = mask & -mask
         yield low.bit_length() - 1
@@ -336,9 +338,12 @@ class CpuModel:
         Any subset of the silicon's components is fine. Default: ``xcr0 | xss``, what XSAVES writes
         when all is asked for. MaskError names bits that the silicon lacks.
         """
-        from xsaveschema.layout import compacted
+        from xsaveschema.layout import check_mask, compacted
 
-        return compacted(self, self.xcr0 | self.xss if xcomp_bv is None else xcomp_bv & ~COMPACTED)
+        if xcomp_bv is None:
+            return compacted(self, self.xcr0 | self.xss)
+        check_mask(xcomp_bv, "XCOMP_BV")
+        return compacted(self, xcomp_bv & ~COMPACTED)
 
     def cpuid_leaf_0xd(
         self, xcr0: int | None = None, xss: int | None = None
@@ -363,19 +368,40 @@ class CpuModel:
 
         return area_struct(self, layout, trailing=trailing)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # By name: a model is one object wherever the catalogue is the same.
+        return _from_catalog, (self.name, self.xcr0, self.xss, self.file)
+
+    def __copy__(self) -> CpuModel:
+        return self
+
+    def __deepcopy__(self, memo: object) -> CpuModel:
+        return self
+
     def __repr__(self) -> str:
         return f"<CpuModel {self.name}: XCR0 {hex_mask(self.xcr0)}, IA32_XSS {hex_mask(self.xss)}>"
+
+
+def _from_catalog(name: str, xcr0: int, xss: int, file: str) -> CpuModel:
+    """The model that another process pickled; XsaveError where the catalogue here lacks it."""
+    from xsaveschema.catalog import load_model
+
+    found = load_model(name)
+    if found.file != file:
+        raise XsaveError(f"{name} was pickled from {file or 'a CPUID leaf'}, which is not here")
+    return found.limited(xcr0=xcr0, xss=xss)
 
 
 @lru_cache(maxsize=512)
 def _limited(model: CpuModel, xcr0: int, xss: int) -> CpuModel:
     from dataclasses import replace
 
-    from xsaveschema.layout import check_xcr0
+    from xsaveschema.layout import check_mask, check_xcr0
 
     if (xcr0, xss) == (model.xcr0, model.xss):
         return model
     check_xcr0(model, xcr0)
+    check_mask(xss, f"IA32_XSS on {model.name}")
     if alien := xss & ~model.supervisor_mask:
         raise MaskError(
             f"IA32_XSS {hex_mask(xss)}: {model.name} has no supervisor component "

@@ -81,7 +81,7 @@ def migrate(qemu: str, folder: Path, state: State, cpus: int = 2) -> bytes:
     command += ["-device", "isa-debugcon,chardev=said,iobase=0xe9"]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.STDOUT) as process:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         while not (said.exists() and said.read_bytes()) and process.poll() is None:
             if time.monotonic() > deadline:
                 process.kill()

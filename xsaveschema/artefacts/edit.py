@@ -30,7 +30,6 @@ from xsaveschema.artefacts.reader import ArtefactError, Found, Options, Writer
 from xsaveschema.artefacts.registry import PID, recognise
 from xsaveschema.artefacts.source import Source
 from xsaveschema.catalog import Catalog
-from xsaveschema.errors import UnknownComponentError
 from xsaveschema.layout import Layout
 from xsaveschema.model import CpuModel
 
@@ -155,15 +154,11 @@ def _chosen(found: Iterable[Found], thread: int | str | None) -> Found:
 
 
 def _set(area: XsaveArea, name: str, value: int | bytes) -> None:
-    if name in area.registers:
-        area.registers[name] = value
-        return
     component, dot, field = name.partition(".")
     if dot and component in area.model.components:
         area[component][field] = value
-        return
-    area.registers[name]  # says why there is no such register
-    raise UnknownComponentError(f"there is no register {name!r}", name)
+    else:
+        area.registers[name] = value  # or an error that says why there is no such register
 
 
 def _agreed(

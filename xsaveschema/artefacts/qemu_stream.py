@@ -9,7 +9,7 @@ TCG, with x87, SSE, AVX, MPX and PKRU state. Streams of KVM, AVX-512 and AMX fie
 seen from a real producer**.
 
 The x87 registers stand in ST order in a stream of KVM, in physical order in one of TCG; the stream
-does not say whose it is. TCG leaves XSTATE_BV 0, so that tells.
+does not say whose it is. TCG leaves XSTATE_BV 0, KVM cannot do so where TOP is not 0: that tells.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any, Final, NamedTuple
 
 from xsaveschema.artefacts.assembled import LEGACY, assemble
 from xsaveschema.artefacts.reader import ArtefactError, Found, Options
+from xsaveschema.model import X87
 
 MAX_DESCRIPTION: Final = 1 << 24
 """The longest description that is read, in bytes: QEMU writes some 10,000 for each vCPU."""
@@ -356,9 +357,9 @@ def _found(
     at, count = fields["fpreg"]
     stack = [_x87(data, at + 10 * index) for index in range(count)]
     notes = []
-    if top and not xstate_bv:
+    if top and not xstate_bv & X87:
         stack = [stack[(top + index) & 7] for index in range(count)]
-        notes.append("the x87 registers are taken to be in TCG's order: XSTATE_BV is 0")
+        notes.append("the x87 registers are taken to be in TCG's order: XSTATE_BV lacks x87")
     ftw = number("env.fptag_vmstate")
     if ftw > 0xFF:
         raise ArtefactError(f"the x87 tag word {ftw:#x} has more than 8 bits", start)

@@ -140,6 +140,8 @@ def _by_area(data: Buffer, models: list[CpuModel]) -> Match:
     view = view_of(data)
     length = len(view)
     xstate_bv, xcomp_bv = MASKS.unpack_from(view, HEADER_OFFSET)
+    if not xcomp_bv & COMPACTED:
+        xcomp_bv = 0  # what else stands there is for the reader to judge
     shown = f"{length} bytes, XSTATE_BV {hex_mask(xstate_bv)}, XCOMP_BV {hex_mask(xcomp_bv)}"
     fits = []
     xcr0 = None

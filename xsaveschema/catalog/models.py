@@ -322,6 +322,11 @@ def _fitting_fields(
         message = f"{size} bytes are too few for the fields of {name}, which end at {end}"
         place: Place = ("components", name, "size")
         raise SchemaError([document.found("component-size", place, message)])
+    for f in fields:
+        if size < f.end and (size - f.offset) % f.stride not in (0, f.size):
+            message = f"{size} bytes cut {name}'s {f.name} amid an element of {f.stride} bytes"
+            place = ("components", name, "size")
+            raise SchemaError([document.found("component-size", place, message)])
     return fields
 
 
