@@ -94,7 +94,7 @@ def test_the_page_on_adding_a_model_says_what_happens(
 ) -> None:
     """Its model gives the output that it shows; without the fault it loads, and its component."""
     page = (ROOT / "README.md").read_text("utf-8")
-    model, component = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    model, component, registers = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
     (shown,) = re.findall(r"```console\n(.*?)```", page, re.DOTALL)
     monkeypatch.chdir(tmp_path)
     path = Path("example-lake.yaml")
@@ -105,7 +105,9 @@ def test_the_page_on_adding_a_model_says_what_happens(
     assert done.returncode == 1
     path.write_text(model.replace(", align64: true", "").replace("number: 20, ", ""))
     Path("20-new.yaml").write_text(component)
+    Path("registers.yaml").write_text(registers)
     assert lint([tmp_path]) == []
     loaded = Catalog([tmp_path]).model("example-lake")
     assert loaded.components["new"].initial[:8] == (1).to_bytes(8, "little")
     assert [leaf.offset for leaf in loaded.components["new"].leaves] == [0, 16, 24, 32, 40, 48]
+    assert {"newctl", "from8", "from9", "low0", "low1"} <= set(loaded.registers)

@@ -75,12 +75,7 @@ def open(
 
         return process.read(path.removeprefix(PID), options)
     source = Source(path)
-    try:
-        reader = recognise(source.data)
-    except BaseException:
-        source.close()
-        raise
-    return _read(source, reader, options)
+    return _read(source, recognise(source.data), options)
 
 
 def _read(source: Source, reader: Reader, options: Options) -> Iterator[Found]:
