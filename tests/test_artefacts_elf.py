@@ -205,10 +205,10 @@ def test_mxcsr_mask_tells_vendors_apart() -> None:
 # GDB's gcore.
 
 
-@pytest.mark.parametrize("tdesc", [True, False])
-def test_gcore_of_gdb_13_on_amd(tdesc: bool) -> None:
+@pytest.mark.parametrize(("tdesc", "mxcsr_mask"), [(True, 0), (False, 0), (True, 0xFFFF)])
+def test_gcore_of_gdb_13_on_amd(tdesc: bool, mxcsr_mask: int) -> None:
     """What GDB 13 writes on a Zen 4: Intel's layout, MXCSR_MASK 0, XSTATE_BV = XCR0 = 0xE7."""
-    notes = cores.threads([bytes(intel_area(2688, 0xE7, mxcsr_mask=0))])
+    notes = cores.threads([bytes(intel_area(2688, 0xE7, mxcsr_mask))])
     if tdesc:
         notes += cores.note(b"GDB", 0xFF000000, b"<?xml")
     (note,) = one(cores.core(notes)).notes

@@ -23,7 +23,7 @@ from xsaveschema.cli.options import (
 from xsaveschema.convert import Conversion, to_compacted, to_standard
 from xsaveschema.errors import IdentificationError, hex_mask
 from xsaveschema.layout import Layout
-from xsaveschema.model import CpuModel, Format
+from xsaveschema.model import COMPACTED, CpuModel, Format
 
 
 @click.command("convert")
@@ -49,6 +49,11 @@ from xsaveschema.model import CpuModel, Format
     "default: the model's XCR0 and IA32_XSS.",
 )
 @drop_option
+@click.option(
+    "--as-qemu",
+    is_flag=True,
+    help="Convert as QEMU's helper does, bit for bit, and say what it gets wrong for this area.",
+)
 @output_option
 @area_option
 @schemas_option
@@ -62,6 +67,7 @@ def command(
     xcr0: int | None,
     xcomp_bv: int | None,
     drop: tuple[str, ...],
+    as_qemu: bool,
     output: str,
     label: str | None,
     schemas: tuple[str, ...],
@@ -85,12 +91,46 @@ def command(
     with about(source):
         data, told = one(source, catalog, source_name or model_name, label)
         writer, model, notes = _models(data, told, catalog, model_name, source_name, format, mask)
+        if as_qemu:
+            written = _as_qemu(data, writer, model, format, mask)
+            write_area(output, written)
+            return
         if format == "standard":
             result = to_standard(data, model, source=writer, xcr0=mask, drop=permitted(drop))
         else:
             result = to_compacted(data, model, source=writer, xcomp_bv=mask, drop=permitted(drop))
     write_area(output, result.data)
     summary(output, result, notes)
+
+
+def _as_qemu(
+    data: bytes, writer: CpuModel, model: CpuModel, format: Format, mask: int | None
+) -> bytes:
+    """What QEMU's helper makes of the area; what is wrong with it goes to standard error.
+
+    ``writer`` is the host, ``model`` the guest; a mask is the guest's XCR0 features.
+    """
+    from xsaveschema import qemu
+
+    host, guest = writer.cpuid_leaf_0xd(), model.cpuid_leaf_0xd()
+    features = (model.xcr0 if mask is None else mask) & ~COMPACTED & model.user_mask
+    wrong = qemu.differences(data, to=format, guest_leaf=guest, host_leaf=host, guest_xcr0=features)
+    if format == "standard":
+        dest = bytearray(model.standard_layout().size)
+        code = qemu.decompact_xsave_area(
+            data, dest, guest_leaf=guest, host_leaf=host, guest_xcr0=features
+        )
+        if code:
+            note(f"decompact_xsave_area returns {code}: what it had written by then is kept")
+    else:
+        dest = bytearray(max(writer.compacted_layout().size, len(data)))
+        size = qemu.compact_xsave_area(
+            data, dest, host_leaf=host, guest_xcr0=features, xcr0=features
+        )
+        del dest[size:]
+    for fault in wrong:
+        note(f"QEMU differs, {fault}")
+    return bytes(dest)
 
 
 def _models(
