@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import cores
@@ -37,6 +38,17 @@ def wait_for(pid: int, value: str, name: str = "State") -> None:
     while state(pid, name) != value:
         assert time.monotonic() < deadline, state(pid, name)
         time.sleep(0.001)
+
+
+@contextmanager
+def running(program: str) -> Iterator[subprocess.Popen[str]]:
+    """A Python program; it is killed in the end, whatever happened."""
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        try:
+            yield child
+        finally:
+            child.kill()
 
 
 @pytest.fixture
@@ -96,11 +108,10 @@ def test_no_signal_is_lost() -> None:
         "    try: seen += os.read(read, 4096)\n"
         "    except BlockingIOError: pass\n"
         "print('all', flush=True)\n"
-        "input()\n"
+        "time.sleep(100)\n"
     )
-    command = [sys.executable, "-c", program]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen(command, text=True, **pipes) as child:  # type: ignore[call-overload]
+    with running(program) as child:
+        assert child.stdout is not None
         child.stdout.readline()
         for _ in range(100):
             os.kill(child.pid, signal.SIGRTMIN)
@@ -109,7 +120,6 @@ def test_no_signal_is_lost() -> None:
         killer.start()
         assert child.stdout.readline() == "all\n"
         killer.cancel()
-        child.kill()
 
 
 def test_a_signal_that_stops_the_thread_is_delivered(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,8 +133,7 @@ def test_a_signal_that_stops_the_thread_is_delivered(monkeypatch: pytest.MonkeyP
         "print('ready', flush=True)\n"
         "while True: time.sleep(100)\n"
     )
-    command = [sys.executable, "-c", program]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+    with running(program) as child:
         assert child.stdout is not None
         child.stdout.readline()
         wait_for(child.pid, "S")
@@ -153,7 +162,7 @@ def test_a_thread_that_does_not_stop(monkeypatch: pytest.MonkeyPatch) -> None:
         "ctypes.CFUNCTYPE(None)(ctypes.addressof(ctypes.c_char.from_buffer(code)))()\n"
     )
     # vfork (58); the child waits in pause (34) and shares its parent's memory meanwhile.
-    with subprocess.Popen([sys.executable, "-c", program]) as parent:
+    with running(program) as parent:
         children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children")
         while not children.read_text():
             time.sleep(0.001)
@@ -166,7 +175,6 @@ def test_a_thread_that_does_not_stop(monkeypatch: pytest.MonkeyPatch) -> None:
         finally:
             for child in children.read_text().split():
                 os.kill(int(child), signal.SIGKILL)
-            parent.kill()
 
 
 def test_an_ended_process() -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import random
 import re
 import struct
+from dataclasses import replace
 from typing import get_args
 
 import processor
 import pytest
 from captures import Record, cut, image, records
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from processor import Case
 from test_captures import bochs_model
@@ -21,7 +22,7 @@ from xsaveschema.catalog import default_catalog
 from xsaveschema.errors import TooShortError, XsaveError
 from xsaveschema.model import COMPACTED, CpuModel
 from xsaveschema.restore import MENDABLE, RULES, Target, mend
-from xsaveschema.testing import areas
+from xsaveschema.testing import areas, illegal_areas
 
 ZEN4 = load_model("zen4").limited(xcr0=0xE7, xss=0)
 
@@ -138,6 +139,16 @@ def test_every_area_that_we_build_is_accepted(data: st.DataObject, model: CpuMod
     assert check(area, model) == []
     built = XsaveArea.new(model)
     assert check(bytes(built), model) == check(bytes(built), model, "linux") == []
+
+
+@pytest.mark.skipif(processor.available() is not None, reason=str(processor.available()))
+@settings(max_examples=30)
+@given(data=st.data())
+def test_the_processor_refuses_illegal_areas(data: st.DataObject) -> None:
+    model = replace(host(), mxcsr_mask=processor.mxcsr_mask())
+    broken = data.draw(st.lists(illegal_areas(model), min_size=1, max_size=20))
+    for result in processor.restore_all([Case(area) for area in broken]):
+        assert result.faulted
 
 
 @given(data=st.data(), model=models)

@@ -6,8 +6,10 @@ them: stale bytes at the places of initial components, any XSTATE_BV within the 
 
 from __future__ import annotations
 
+from hypothesis import assume
 from hypothesis import strategies as st
 
+from xsaveschema.errors import TooShortError
 from xsaveschema.layout import Layout, compacted, standard, takes_xcr0
 from xsaveschema.model import (
     EXTENDED_OFFSET,
@@ -19,8 +21,9 @@ from xsaveschema.model import (
     Format,
     bits_of,
 )
+from xsaveschema.restore import check
 
-__all__ = ["areas", "layouts", "xcr0s"]
+__all__ = ["areas", "illegal_areas", "layouts", "xcr0s"]
 
 
 def _subset(mask: int) -> st.SearchStrategy[int]:
@@ -76,3 +79,22 @@ def areas(
         ends = [slot.end for slot in layout if slot.component.bit & xstate_bv]
         area = area[: draw(st.integers(max([EXTENDED_OFFSET, *ends]), len(area)))]
     return bytes(area)
+
+
+@st.composite
+def illegal_areas(draw: st.DrawFn, model: CpuModel, format: Format | None = None) -> bytes:
+    """Areas of a model whose header, or MXCSR, XRSTOR refuses: ``check`` has faults for each."""
+    area = bytearray(draw(areas(model, format, supervisor=False, trailing=False)))
+    places = st.one_of(st.integers(HEADER_OFFSET, HEADER_OFFSET + 24), st.just(MXCSR_OFFSET + 3))
+    for at in draw(st.sets(places, min_size=1, max_size=3)):
+        area[at] ^= draw(st.integers(1, 255))
+    broken = bytes(area).ljust(EXTENDED_OFFSET + standard(model, model.xcr0).size, b"\0")
+    assume(_refused(broken, model))
+    return broken
+
+
+def _refused(area: bytes, model: CpuModel) -> bool:
+    try:
+        return bool(check(area, model))
+    except TooShortError:
+        return False

@@ -54,7 +54,7 @@ _load()
 
 _VECTOR: Final = re.compile(r"(zmm|ymm|xmm)(\d+)\Z")
 # "Local core dump file: `/tmp/core', file type elf64-x86-64.", in any language of GDB's messages
-_CORE: Final = re.compile(r"(/.+?)\W*[,»]\s[^,]*elf(?:32|64)-")
+_CORE: Final = re.compile(r"(/.+?)\W*,\s[^,]*elf(?:32|64)-")
 
 
 def gdb_script() -> str:
@@ -99,7 +99,11 @@ def register() -> None:
             super().__init__("xs")
 
         def invoke(self, name: Any) -> Any:
-            return _value(gdb, _current(gdb).area, name.string())
+            try:
+                wanted = name.string()
+            except gdb.error:
+                raise gdb.GdbError('name a register as a string: $xs("zmm17")') from None
+            return _value(gdb, _current(gdb).area, wanted)
 
     InfoXsave()
     Xs()

@@ -84,18 +84,24 @@ def model_from_leaf(
 
 
 def host_model(catalog: Catalog | None = None) -> CpuModel:
-    """This machine's CPU model, limited to the masks that its leaf 0xD allows.
+    """This machine's CPU model: the XCR0 that its system enabled, the IA32_XSS of leaf 0xD.
 
-    The shipped model where one has the layout, else one built from the leaf, named ``host``.
+    XCR0 is read by XGETBV; where the system enabled no XSAVE, it is what leaf 0xD allows. The
+    shipped model where one has the layout, else one built from the leaf, named ``host``.
     XsaveError where the machine has no CPUID or no XSAVE.
     """
     from xsaveschema.catalog.identify import identify
-    from xsaveschema.cpuid import host
+    from xsaveschema.cpuid import host, xgetbv
 
     record = host()
-    return identify(
+    model = identify(
         leaf_0xd=record.leaf_0xd,
         signature=record.signature,
         vendor=record.vendor,
         catalog=catalog,
     ).model
+    try:
+        enabled = xgetbv()
+    except XsaveError:
+        return model
+    return model.limited(xcr0=enabled & model.xcr0)
