@@ -8,16 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 from xsaveschema.errors import hex_mask
 from xsaveschema.layout import Layout, compacted, standard
-from xsaveschema.model import CpuModel, StateComponent, bits_of
+from xsaveschema.model import FEATURES, CpuModel, StateComponent, bits_of
 
 State = Literal["same", "moved", "resized", "lost", "new"]
-
-INSTRUCTIONS: Final = ("xsaveopt", "xsavec", "xgetbv1", "xsaves", "xfd")
-"""What CPUID leaf 0xD.1 EAX bits 0..4 announce, in that order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,7 +261,7 @@ def _identical(a: Layout, b: Layout) -> bool:
 
 
 def _instructions(names: frozenset[str]) -> tuple[str, ...]:
-    known = [name for name in INSTRUCTIONS if name in names]
+    known = [name for name in FEATURES if name in names]
     return (*known, *sorted(names.difference(known)))
 
 

@@ -104,7 +104,7 @@ def _summary(by_vendor: dict[str, list[CpuModel]]) -> Iterator[str]:
                 [
                     f"[{model.name}](#{model.name})",
                     _escaped(model.title),
-                    _signatures(model),
+                    _escaped(signature_text(model)),
                     hex_mask(model.xcr0),
                     hex_mask(model.xss) if model.xss else "-",
                     str(model.standard_layout().size),
@@ -171,7 +171,7 @@ def _place(component: StateComponent) -> str:
 def _model(model: CpuModel) -> Iterator[str]:
     yield from (f"#### {model.name}", "", f"{_escaped(model.title)}", "")
     yield f"- vendor: `{model.vendor}`"
-    yield f"- signatures: {_signatures(model) or 'none'}"
+    yield f"- signatures: {_escaped(signature_text(model)) or 'none'}"
     words = [word for word in FEATURES if word in model.instructions]
     yield f"- instructions: {', '.join(['xsave', *words])}"
     for component in model.components.values():
@@ -190,15 +190,14 @@ def _count(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
-def _signatures(model: CpuModel) -> str:
+def signature_text(model: CpuModel) -> str:
     """``06: 55/3,4 5E`` for each family; another vendor is named."""
     families: dict[tuple[str, int], list[str]] = {}
     for signature in model.signatures:
         found = families.setdefault((signature.vendor, signature.family), [])
         found += [f"{number:02X}{_steppings(signature)}" for number in signature.models]
     return "; ".join(
-        f"{'' if vendor == model.vendor else _escaped(vendor.strip()) + ' '}"
-        f"{family:02X}: {' '.join(found)}"
+        f"{'' if vendor == model.vendor else vendor.strip() + ' '}{family:02X}: {' '.join(found)}"
         for (vendor, family), found in families.items()
     )
 

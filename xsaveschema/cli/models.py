@@ -6,10 +6,11 @@ from typing import Any, Final
 
 import click
 
+from xsaveschema.catalog.page import signature_text
 from xsaveschema.cli.options import catalog_of, json_option, schemas_option
 from xsaveschema.cli.output import console, number, print_json, table
 from xsaveschema.errors import hex_mask
-from xsaveschema.model import CpuModel, Signature
+from xsaveschema.model import CpuModel
 
 _MORE: Final = {"signatures": 110, "title": 190}
 """Columns that a narrow terminal does not get, with the cells that they need."""
@@ -108,33 +109,8 @@ def _show(models: list[CpuModel]) -> None:
             str(model.standard_layout().size),
             "-" if compacted is None else str(compacted),
             "yes" if model.confirmed else "no",
-            *[_signatures(model), model.title][: len(more)],
+            *[signature_text(model), model.title][: len(more)],
         )
     out.print(rows)
     hint = "; more columns in a wider terminal, through a pipe, or with --json"
     out.print(f"{len(models)} models" + (hint if len(more) < len(_MORE) else ""))
-
-
-def _signatures(model: CpuModel) -> str:
-    """``06: 55/3,4 5E`` for each family; another vendor is named."""
-    families: dict[tuple[str, int], list[str]] = {}
-    for signature in model.signatures:
-        found = families.setdefault((signature.vendor, signature.family), [])
-        found += [f"{number:02X}{_steppings(signature)}" for number in signature.models]
-    return "; ".join(
-        f"{'' if vendor == model.vendor else vendor.strip() + ' '}{family:02X}: {' '.join(found)}"
-        for (vendor, family), found in families.items()
-    )
-
-
-def _steppings(signature: Signature) -> str:
-    """Steppings as ranges: ``/5-B,D``."""
-    if signature.steppings is None:
-        return ""
-    runs: list[list[int]] = []
-    for stepping in sorted(signature.steppings):
-        if runs and stepping == runs[-1][1] + 1:
-            runs[-1][1] = stepping
-        else:
-            runs.append([stepping, stepping])
-    return "/" + ",".join(f"{a:X}" if a == b else f"{a:X}-{b:X}" for a, b in runs)
