@@ -225,8 +225,10 @@ def _convert(
         dropped = _losses(plan, view_of(data), job.source, job.target, drop)
     if out is None:
         out = bytearray(plan.size)
-    elif type(out) is not bytearray or len(out) != plan.size:
+    elif type(out) is not bytearray or len(out) < plan.size:
         out = _room(out, plan.layout)
+    elif len(out) > plan.size:
+        out = memoryview(out)[: plan.size]
     # What is taken is a copy: converting in place is safe.
     plan.put(out, 0, *plan.order(plan.take(data) + plan.fixed))
     return Conversion(out, dropped, plan.layout)
