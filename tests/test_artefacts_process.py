@@ -42,12 +42,15 @@ def wait_for(pid: int, value: str, name: str = "State") -> None:
 
 @contextmanager
 def running(program: str) -> Iterator[subprocess.Popen[str]]:
-    """A Python program; it is killed in the end, whatever happened."""
+    """A Python program; it is killed in the end, and after 20 s whatever happens."""
     command = [sys.executable, "-c", program]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        killer = threading.Timer(20, child.kill)
+        killer.start()
         try:
             yield child
         finally:
+            killer.cancel()
             child.kill()
 
 
@@ -116,10 +119,7 @@ def test_no_signal_is_lost() -> None:
         for _ in range(100):
             os.kill(child.pid, signal.SIGRTMIN)
             list(artefacts.open(f"pid:{child.pid}"))
-        killer = threading.Timer(10, child.kill)
-        killer.start()
         assert child.stdout.readline() == "all\n"
-        killer.cancel()
 
 
 def test_a_signal_that_stops_the_thread_is_delivered(monkeypatch: pytest.MonkeyPatch) -> None:
