@@ -490,6 +490,15 @@ CASES = [
         LOW,
     ),
     Case("written-on-error", area(7, COMPACTED | 7, 831), "standard", HASWELL, 7, LOW),
+    Case(
+        "written-on-error",  # a live component without room: the right conversion refuses too
+        area(0x207, COMPACTED | 0x207, 840),
+        "standard",
+        ZEN4,
+        0x207,
+        LOW,
+        dest_size=832,
+    ),
     Case("reserved-header", put(area(7, COMPACTED | 7), 575, b"\1"), "standard", HASWELL, 7, LOW),
     Case("reserved-header", put(area(7, 0), 528, b"\1"), "compacted", HASWELL, 7),
     Case("mxcsr-lost", put(area(5, 0), 24, b"\xc0\x9f"), "compacted", HASWELL, 7),
