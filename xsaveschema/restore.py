@@ -134,19 +134,6 @@ RULES: Final[dict[str, Rule]] = {
 }
 """Every rule by its stable identifier."""
 
-MENDABLE: Final = frozenset(
-    {
-        "xcomp-bv-form",
-        "xcomp-bv-xcr0",
-        "xstate-bv-xcomp-bv",
-        "header-16-23",
-        "header-24-63",
-        "mxcsr",
-        "linux-header",
-        "linux-mxcsr",
-    }
-)
-
 
 @dataclass(frozen=True, slots=True)
 class _Case:

@@ -51,7 +51,8 @@ class Match:
             if self.build is not None:
                 return self.build()
             raise IdentificationError(
-                f"no model of the catalogue has an area like this: {self.shown}; name one (--model)"
+                f"no model of the catalogue has an area like this: {self.shown}; "
+                "it may be cut off, or another model's: then name one (--model)"
             )
         places = {_places(layout) for layout in self.layouts}
         if len(places) > 1:
