@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xsaveschema import StateLossError, XsaveArea, XsaveError, load_model, to_compacted, to_standard
-from xsaveschema.catalog import default_catalog
+from xsaveschema.catalog import Catalog, default_catalog
 from xsaveschema.model import CpuModel
 from xsaveschema.restore import check
 from xsaveschema.testing import areas
@@ -154,3 +155,70 @@ def test_fields_are_columns_without_a_copy() -> None:
     assert XsaveArea.parse(array[2].data, model).registers["k3"] == 99
     with pytest.raises(XsaveError):
         batch.view(array[:, :2000], model.standard_layout())
+
+
+def test_rows_whose_components_share_bytes(tmp_path: Path) -> None:
+    """No row has both in use, though the rows together have."""
+    (tmp_path / "both.yaml").write_text(
+        "model: both\ntitle: x\nvendor: GenuineIntel\ncomponents:\n"
+        "  avx: {size: 256, offset: 576}\n"
+        "  bndregs: {size: 64, offset: 960, optional: absent}\n"
+        "  bndcsr: {size: 64, offset: 1024, optional: absent}\n"
+        "  apx: {size: 128, offset: 960}\n"
+        "confirmed: false\nsource: made up\n"
+    )
+    model = Catalog([tmp_path]).model("both")
+    rows = []
+    for state in (0x80007, 0x1F, 0x80004, 0x18):
+        row = bytearray(range(256)) * 5
+        row[512:576] = state.to_bytes(8, "little") + bytes(56)
+        rows.append(bytes(row))
+    result = batch.to_compacted(stack(rows), model, xcomp_bv=0x8001F)
+    for data, row in zip(result.data, rows, strict=True):
+        assert data.tobytes() == to_compacted(row, model, xcomp_bv=0x8001F).data
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 64])
+def test_many_rows_of_every_kind(threads: int) -> None:
+    """More rows than a step: bad ones, mixed states and layouts, in every thread's share."""
+    model = load_model("zen4")
+    rng = np.random.default_rng(7)
+    array = rng.integers(0, 256, (9001, 2600), dtype=np.uint8)
+    array[:, 512:576] = 0
+    array[:, 512] = rng.integers(0, 256, 9001) & 0xE7
+    array[1::3, 520:528] = np.frombuffer((1 << 63 | 0xE7).to_bytes(8, "little"), np.uint8)
+    array[2::3, 520:528] = np.frombuffer((1 << 63 | 0x2E7).to_bytes(8, "little"), np.uint8)
+    array[5000, 512:520] = 255
+    chosen = [0, 1, 2, 4095, 4096, 4999, 5000, 5001, 8999, 9000]
+    for one, many in ((to_compacted, batch.to_compacted), (to_standard, batch.to_standard)):
+        result = many(array, model, threads=threads, errors="collect")
+        assert list(result.errors) == [5000]
+        assert not result.data[5000].any()
+        for index in chosen:
+            if index != 5000:
+                assert result.data[index].tobytes() == one(array[index].data, model).data
+        out = np.full_like(result.data, 0xEE)
+        with pytest.raises(batch.BatchError, match="area 5000"):
+            many(array, model, threads=threads, out=out)
+        assert (out == 0xEE).all()
+        many(array, model, threads=threads, errors="collect", out=out)
+        assert np.array_equal(out, result.data)
+
+
+def test_rows_that_are_not_contiguous() -> None:
+    model = load_model("zen4")
+    area = XsaveArea.new(model)
+    area.registers["zmm3"] = 1 << 500
+    array = stack([bytes(area)] * 3)
+    want = batch.to_compacted(array, model).data
+    assert np.array_equal(batch.to_compacted(np.asfortranarray(array), model).data, want)
+    out = np.asfortranarray(np.zeros_like(want))
+    with pytest.raises(XsaveError, match="contiguous"):
+        batch.to_compacted(array, model, out=out)
+    wide = np.zeros((3, 2 * array.shape[1]), np.uint8)
+    wide[:, : array.shape[1]] = array
+    assert np.array_equal(batch.to_compacted(wide[:, : array.shape[1]], model).data, want)
+    assert np.array_equal(batch.to_compacted(array[::-1], model).data, want[::-1])
+    assert np.array_equal(
+        batch.to_compacted(np.broadcast_to(array[0], array.shape), model).data, want
+    )

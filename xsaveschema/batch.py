@@ -9,18 +9,19 @@ of memory, because copies stay long runs over all rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Any, Final
+from functools import cache
+from typing import Any, Final, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from xsaveschema.convert import Drop, Software, _numbers, _Plan, _plan, loss
+from xsaveschema.convert import Drop, Software, _Job, _job, _numbers, _Plan, loss
 from xsaveschema.errors import TooShortError, XsaveError
-from xsaveschema.header import buffer_layout
+from xsaveschema.header import MASKS, buffer_layout
 from xsaveschema.layout import Layout, check_xcr0
 from xsaveschema.model import (
     COMPACTED,
@@ -37,11 +38,17 @@ from xsaveschema.model import (
 
 Areas = npt.NDArray[np.uint8]
 
-_MXCSR: Final = slice(MXCSR_OFFSET, MXCSR_OFFSET + 4)
-_MXCSR_AND_MASK: Final = slice(MXCSR_OFFSET, MXCSR_OFFSET + 8)
+Rows = slice | npt.NDArray[np.intp]
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
+_MXCSR: Final = (MXCSR_OFFSET, MXCSR_OFFSET + 4)
+_MXCSR_AND_MASK: Final = (MXCSR_OFFSET, MXCSR_OFFSET + 8)
 _ROWS: Final = 4096
-"""Rows a step: so many that a step's book-keeping stays small beside its copying."""
-_BIT63: Final = np.uint64(1 << 63)
+"""Rows a step, at most: so many that a step's book-keeping stays small beside its copying."""
+_BIT63: Final = np.uint64(COMPACTED)
+_X87: Final = np.uint64(X87)
+_SSE: Final = np.uint64(SSE)
 _FCW_INITIAL: Final = FCW_INITIAL.to_bytes(2, "little")
 _MXCSR_INITIAL: Final = MXCSR_INITIAL.to_bytes(4, "little")
 
@@ -92,8 +99,8 @@ def to_standard(
         xcr0 = model.xcr0
     else:
         check_xcr0(model, xcr0)
-    job = _Job(source or model, model, "standard", xcr0, _numbers_of(source, model, drop), software)
-    return _convert(areas, job, out, threads, errors)
+    job = _job(source or model, model, "standard", xcr0, software)
+    return _convert(areas, job, _permitted(source, model, drop), out, threads, errors)
 
 
 def to_compacted(
@@ -110,9 +117,8 @@ def to_compacted(
 ) -> Batch:
     """Convert areas to ``model``'s compacted format; see :func:`xsaveschema.to_compacted`."""
     mask = model.xcr0 | model.xss if xcomp_bv is None else xcomp_bv & ~COMPACTED
-    permitted = _numbers_of(source, model, drop)
-    job = _Job(source or model, model, "compacted", mask, permitted, software)
-    return _convert(areas, job, out, threads, errors)
+    job = _job(source or model, model, "compacted", mask, software)
+    return _convert(areas, job, _permitted(source, model, drop), out, threads, errors)
 
 
 def relayout(
@@ -155,7 +161,9 @@ def check(
                 found[index] = faults
         return found
     # What a restore's verdict depends on: MXCSR and the whole header.
-    columns = np.concatenate([array[:, _MXCSR], array[:, HEADER_OFFSET:EXTENDED_OFFSET]], axis=1)
+    columns = np.concatenate(
+        [array[:, slice(*_MXCSR)], array[:, HEADER_OFFSET:EXTENDED_OFFSET]], axis=1
+    )
     _, first, which = np.unique(columns, axis=0, return_index=True, return_inverse=True)
     verdicts = [check_one(array[index].data, model, target, **options) for index in first]  # type: ignore[arg-type]  # check judges the target's name
     which = which.reshape(-1)
@@ -201,40 +209,15 @@ def view(areas: Any, layout: Layout) -> npt.NDArray[Any]:
             layout.size,
             array.shape[1],
         )
-    if array.strides[1] != 1:
-        raise XsaveError("the bytes of an area must be contiguous to be viewed as fields")
-    return np.ndarray((len(array),), dtype(layout), buffer=array, strides=(array.strides[0],))
+    return array[:, : layout.size].view(dtype(layout))[:, 0]
 
 
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """What a conversion is asked for."""
-
-    source: CpuModel
-    target: CpuModel
-    format: Format
-    mask: int
-    permitted: frozenset[int]
-    software: Software
-
-    def plan(self, xstate_bv: int, xcomp_bv: int, mxcsr_live: bool) -> _Plan:
-        return _plan(
-            self.source,
-            self.target,
-            xstate_bv,
-            xcomp_bv,
-            self.format,
-            self.mask,
-            mxcsr_live,
-            self.software,
-        )
-
-
-def _numbers_of(source: CpuModel | None, model: CpuModel, drop: Drop) -> frozenset[int]:
+def _permitted(source: CpuModel | None, model: CpuModel, drop: Drop) -> frozenset[int]:
     return frozenset(_numbers(source or model, model, drop))
 
 
 def _array(areas: Any) -> Areas:
+    """The areas as an array whose rows are contiguous; copied only where theirs are not."""
     array = np.asarray(areas)
     if array.ndim != 2 or array.dtype != np.uint8:
         raise XsaveError(
@@ -247,48 +230,75 @@ def _array(areas: Any) -> Areas:
             EXTENDED_OFFSET,
             array.shape[1],
         )
-    return array
+    return array if array.strides[1] == 1 else np.ascontiguousarray(array)
 
 
-def _column(array: Areas, offset: int) -> npt.NDArray[np.uint64]:
-    """A u64 column of the areas, copied (rows need not be aligned)."""
-    return np.ascontiguousarray(array[:, offset : offset + 8]).view("<u8").reshape(-1)
+def _run(array: Areas, start: int, end: int) -> npt.NDArray[np.void]:
+    """The bytes [start, end) of every area as one element each: numpy moves such fastest."""
+    return array[:, start:end].view(f"V{end - start}")[:, 0]
 
 
-def _convert(areas: Any, job: _Job, out: Areas | None, threads: int, errors: str) -> Batch:
+def _constant(data: bytes) -> npt.NDArray[np.void]:
+    return np.ndarray((), f"V{len(data)}", data)
+
+
+def _convert(
+    areas: Any, job: _Job, permitted: frozenset[int], out: Areas | None, threads: int, errors: str
+) -> Batch:
     if errors not in ("raise", "collect"):
         raise XsaveError(f"errors={errors!r}: raise or collect")
     array = _array(areas)
-    layout = job.plan(0, 0, mxcsr_live=False).layout
+    layout = job.plan((MXCSR_INITIAL, 0, 0)).layout
     fresh = out is None
     if out is None:
         out = np.zeros((len(array), layout.size), np.uint8)
     else:
         out = _room(out, array, layout)
-    steps = [slice(at, min(at + _ROWS, len(array))) for at in range(0, len(array), _ROWS)]
     result = Batch(out, layout, {}, {})
 
-    def run(step: slice) -> tuple[dict[int, int], dict[int, XsaveError]]:
-        return _step(array[step], out[step], job, step.start, fresh, errors == "raise")
+    size = _step_size(len(array), threads)
 
-    for lost, bad in _map(run, steps, threads):
-        for number, count in lost.items():
+    def write(step: _Step) -> None:
+        _write(array[step.first :][:size], out[step.first :][:size], job, step, fresh)
+
+    # All are judged before any is written; on one thread, as it is short and holds the lock.
+    steps = []
+    for at in range(0, len(array), size):
+        step = _judge(array[at : at + size], job, permitted, at)
+        steps.append(step)
+        result.errors |= step.bad
+        for number, count in step.lost.items():
             name = job.source.name_of(number)
             result.dropped[name] = result.dropped.get(name, 0) + count
-        result.errors |= bad
+        if step.bad and errors == "raise":
+            index = min(step.bad)
+            raise BatchError(index, step.bad[index]) from step.bad[index]
+    for _ in _map(write, steps, threads):
+        pass
     return result
 
 
-def _map(
-    run: Callable[[slice], tuple[dict[int, int], dict[int, XsaveError]]],
-    steps: list[slice],
-    threads: int,
-) -> Iterator[tuple[dict[int, int], dict[int, XsaveError]]]:
-    if threads <= 1 or len(steps) <= 1:
-        yield from map(run, steps)
+def _step_size(rows: int, threads: int) -> int:
+    """Rows a step, such that every thread has as many steps."""
+    rounds = -(-rows // (_ROWS * max(1, threads)))
+    return max(1, -(-rows // max(1, rounds * threads)))
+
+
+def _map(run: Callable[[_T], _R], items: Sequence[_T], threads: int) -> Iterator[_R]:
+    if threads <= 1 or len(items) <= 1:
+        yield from map(run, items)
         return
-    with ThreadPoolExecutor(threads) as pool:
-        yield from pool.map(run, steps)
+    yield from _pool(threads).map(run, items)
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    # Kept: starting threads takes as long as converting a thousand areas.
+    return ThreadPoolExecutor(threads, "xsaveschema")
+
+
+if hasattr(os, "register_at_fork"):  # a child has none of its parent's threads
+    os.register_at_fork(after_in_child=_pool.cache_clear)
 
 
 def _room(out: Areas, array: Areas, layout: Layout) -> Areas:
@@ -305,91 +315,105 @@ def _room(out: Areas, array: Areas, layout: Layout) -> Areas:
         )
     if not out.flags.writeable:
         raise XsaveError("out= is read-only")
+    if out.strides[1] != 1:
+        raise XsaveError("the bytes of a row of out= must be contiguous")
     if np.may_share_memory(out, array):
         raise XsaveError("out= shares memory with the areas: convert into another array")
     return out[:, : layout.size]
 
 
-def _step(
-    array: Areas, out: Areas, job: _Job, first: int, fresh: bool, stop: bool
-) -> tuple[dict[int, int], dict[int, XsaveError]]:
-    """Convert some rows; returns how often each component was dropped, and the bad rows."""
-    xstate = _column(array, HEADER_OFFSET)
-    xcomp = _column(array, HEADER_OFFSET + 8)
-    odd = np.zeros(len(array), bool)
-    if job.format == "compacted":
-        mxcsr = np.ascontiguousarray(array[:, _MXCSR]).view("<u4").reshape(-1)
-        odd = (mxcsr != MXCSR_INITIAL) & (xstate & SSE == 0) & (xcomp >> np.uint64(63) == 0)
+class _Group(NamedTuple):
+    """Rows of a step that one plan serves, the plan for all that any of them has in use."""
+
+    plan: _Plan
+    union: int
+    common: int
+    xcomp_bv: int
+    rows: Rows
+
+
+@dataclass(slots=True)
+class _Step:
+    """What was found of some rows, before any is written."""
+
+    first: int
+    xstate: npt.NDArray[np.uint64]
+    odd: npt.NDArray[np.bool_]
+    groups: list[_Group] = field(default_factory=list)
+    lost: dict[int, int] = field(default_factory=dict)
+    bad: dict[int, XsaveError] = field(default_factory=dict)
+
+
+def _judge(array: Areas, job: _Job, permitted: frozenset[int], first: int) -> _Step:
+    """Group some rows by their headers; find those that cannot be converted, and why."""
+    # Copied, since rows need not be aligned, and in two visits: each is a cache miss a row.
+    masks = _run(array, HEADER_OFFSET, HEADER_OFFSET + MASKS.size).copy().view("<u8").reshape(-1, 2)
+    xstate, xcomp = np.ascontiguousarray(masks.T)
+    mxcsr = _run(array, *_MXCSR).copy().view("<u4")
+    odd = mxcsr != MXCSR_INITIAL
+    if odd.any():
+        odd &= (xstate & _SSE == 0) & (xcomp < _BIT63) & (job.format == "compacted")
+    step = _Step(first, xstate, odd)
     good = np.ones(len(array), bool)
-    lost: dict[int, int] = {}
-    bad: dict[int, XsaveError] = {}
-    groups: dict[int, int] = {}
-    keys = _keys(xstate, xcomp, odd)
-    for xs_bv, xc_bv, is_odd, rows in keys:
-        try:
-            plan = job.plan(xs_bv, xc_bv, is_odd)
-            if array.shape[1] < plan.needed:
-                buffer_layout(job.source, xs_bv, xc_bv, array.shape[1])
-        except XsaveError as error:
-            bad |= {first + int(row): error for row in rows()}
-            good[rows()] = False
-            continue
-        if plan.lost or plan.residue:
-            _judge_loss(plan, array, rows(), job, first, lost, bad, good)
-        groups[xc_bv] = groups.get(xc_bv, 0) | xs_bv
-    if bad and stop:
-        index = min(bad)
-        raise BatchError(index, bad[index]) from bad[index]
-    for xc_bv, union in groups.items():
-        rows_of = good if len(groups) == 1 else good & (xcomp == xc_bv)
-        if rows_of.all():
-            _fill(array, out, job, union, xc_bv, xstate, odd, fresh)
-        else:
-            chosen = np.flatnonzero(rows_of)
-            part = np.zeros((len(chosen), out.shape[1]), np.uint8)
-            _fill(array[chosen], part, job, union, xc_bv, xstate[chosen], odd[chosen], True)
-            out[chosen] = part
-    if bad:
-        out[~good] = 0
-    return lost, bad
+    for xcomp_bv in _distinct(xcomp):
+        alike = xcomp == xcomp_bv
+        for forced in (False, True):
+            part = alike & (odd == forced)
+            for xstate_bv in _distinct(xstate[part]):
+                state = (0 if forced else MXCSR_INITIAL, xstate_bv, xcomp_bv)
+                plan = job.plans.get(state)
+                if plan is None or plan.needed > array.shape[1] or plan.lost or plan.residue:
+                    rows = np.flatnonzero(part & (xstate == xstate_bv))
+                    _judge_state(array, rows, job, state, permitted, step, good)
+        rows = np.flatnonzero(good & alike)
+        if len(rows):
+            step.groups += _groups(job, rows, xstate, xcomp_bv)
+    return step
 
 
-Rows = Callable[[], npt.NDArray[np.intp]]
+def _distinct(column: npt.NDArray[np.uint64]) -> list[int]:
+    if len(column) and (column == column[0]).all():
+        return [int(column[0])]
+    found: list[int] = np.unique(column).tolist()
+    return found
 
 
-def _keys(
-    xstate: npt.NDArray[np.uint64], xcomp: npt.NDArray[np.uint64], odd: npt.NDArray[np.bool_]
-) -> Iterator[tuple[int, int, bool, Rows]]:
-    """The distinct (XSTATE_BV, XCOMP_BV, MXCSR forces SSE), with the rows that have them."""
-    if not len(xstate):
+def _groups(
+    job: _Job, rows: npt.NDArray[np.intp], xstate: npt.NDArray[np.uint64], xcomp_bv: int
+) -> Iterator[_Group]:
+    states = xstate[rows]
+    union, common = int(np.bitwise_or.reduce(states)), int(np.bitwise_and.reduce(states))
+    state = (MXCSR_INITIAL, union, xcomp_bv)
+    try:
+        plan = job.plans.get(state) or job.plan(state)
+    except XsaveError:
+        # Components that share bytes: no row has both in use. One group a state, then.
+        for alone in _distinct(states):
+            plan = job.plan((MXCSR_INITIAL, alone, xcomp_bv))
+            yield _Group(plan, alone, alone, xcomp_bv, rows[states == alone])
         return
-    if (xstate == xstate[0]).all() and (xcomp == xcomp[0]).all() and (odd == odd[0]).all():
-        count = len(xstate)
-        yield int(xstate[0]), int(xcomp[0]), bool(odd[0]), lambda: np.arange(count)
+    yield _Group(plan, union, common, xcomp_bv, slice(None) if len(rows) == len(xstate) else rows)
+
+
+def _judge_state(
+    array: Areas,
+    rows: npt.NDArray[np.intp],
+    job: _Job,
+    state: tuple[int, int, int],
+    permitted: frozenset[int],
+    step: _Step,
+    good: npt.NDArray[np.bool_],
+) -> None:
+    """Judge rows that share a state: can they be converted, and what do they lose?"""
+    try:
+        plan = job.plan(state)
+        if array.shape[1] < plan.needed:
+            buffer_layout(job.source, state[1], state[2], array.shape[1])
+    except XsaveError as error:
+        step.bad |= {step.first + int(row): error for row in rows}
+        good[rows] = False
         return
-    # Numbers are sorted much faster than rows of columns: one XCOMP_BV at a time, and whether
-    # MXCSR forces SSE in bit 63, which no legal XSTATE_BV has.
-    forced = np.where(odd, _BIT63, np.uint64(0))
-    for xcomp_bv in np.unique(xcomp):
-        same = xcomp == xcomp_bv
-        for illegal in (False, True):
-            part = same & (xstate >= _BIT63) if illegal else same & (xstate < _BIT63)
-            if not part.any():
-                continue
-            keys = xstate if illegal else xstate | forced
-            for key in np.unique(keys[part]):
-                yield (
-                    int(key) if illegal else int(key) & ~(1 << 63),
-                    int(xcomp_bv),
-                    not illegal and bool(key >= _BIT63),
-                    partial(_rows_of, keys, key, part),
-                )
-
-
-def _rows_of(
-    keys: npt.NDArray[np.uint64], key: np.uint64, part: npt.NDArray[np.bool_]
-) -> npt.NDArray[np.intp]:
-    return np.flatnonzero(part & (keys == key))
+    _judge_loss(plan, array, rows, job, permitted, step, good)
 
 
 def _judge_loss(
@@ -397,9 +421,8 @@ def _judge_loss(
     array: Areas,
     rows: npt.NDArray[np.intp],
     job: _Job,
-    first: int,
-    lost: dict[int, int],
-    bad: dict[int, XsaveError],
+    permitted: frozenset[int],
+    step: _Step,
     good: npt.NDArray[np.bool_],
 ) -> None:
     losing: dict[int, npt.NDArray[np.intp]] = dict.fromkeys(plan.lost, rows)
@@ -408,66 +431,66 @@ def _judge_loss(
         losing[number] = np.union1d(losing.get(number, rows[:0]), rows[differs])
     unpermitted: dict[int, list[int]] = {}
     for number, which in sorted(losing.items()):
-        for row in which if number not in job.permitted else ():
+        for row in which if number not in permitted else ():
             unpermitted.setdefault(int(row), []).append(number)
     for row, numbers in unpermitted.items():
-        bad[first + row] = loss(job.source, plan.layout, numbers)
+        step.bad[step.first + row] = loss(job.source, plan.layout, numbers)
         good[row] = False
-    for number in sorted(losing.keys() & job.permitted):
+    for number in sorted(losing.keys() & permitted):
         # An area that is refused drops nothing.
         if count := int(good[losing[number]].sum()):
-            lost[number] = lost.get(number, 0) + count
+            step.lost[number] = step.lost.get(number, 0) + count
 
 
-def _fill(
+def _write(array: Areas, out: Areas, job: _Job, step: _Step, fresh: bool) -> None:
+    """Write some rows, group by group; those that cannot be converted become zero."""
+    for group in step.groups:
+        _fill(array, out, group, fresh)
+        _correct(array, out, job, group, step.xstate, step.odd)
+    if step.bad and not fresh:
+        out[[index - step.first for index in step.bad]] = 0
+
+
+def _fill(array: Areas, out: Areas, group: _Group, fresh: bool) -> None:
+    """Write a group's rows as if all had in use what any has."""
+    plan, rows = group.plan, group.rows
+    for to, taken in plan.copies:
+        _run(out, to.start, to.stop)[rows] = _run(array, taken.start, taken.stop)[rows]
+    for to, data in plan.constants if fresh else (*plan.constants, *plan.clears):
+        _run(out, to.start, to.stop)[rows] = _constant(data)
+
+
+def _correct(
     array: Areas,
     out: Areas,
     job: _Job,
-    union: int,
-    xcomp_bv: int,
+    group: _Group,
     xstate: npt.NDArray[np.uint64],
     odd: npt.NDArray[np.bool_],
-    fresh: bool,
 ) -> None:
-    """Write rows that share an XCOMP_BV: as if all had in use what any has, then what is not.
-
-    Copies over all rows run near the speed of memory, which picking rows does not.
-    """
-    plan = job.plan(union, xcomp_bv, mxcsr_live=False)
-    for place, taken in plan.copies:
-        out[:, place] = array[:, taken]
-    for place, constant in plan.constants:
-        out[:, place] = np.frombuffer(constant, np.uint8)
-    if not fresh:
-        for place, _ in plan.clears:
-            out[:, place] = 0
-    for slot in plan.layout:
-        if union & slot.component.bit:
-            initial = np.flatnonzero(xstate & np.uint64(slot.component.bit) == 0)
-            for start, end in slot.ranges if len(initial) else ():
-                out[initial, start:end] = 0
-    kept = (xstate | np.where(odd, np.uint64(SSE), np.uint64(0))) & np.uint64(job.mask)
-    if (kept != union & job.mask).any():
-        header = slice(HEADER_OFFSET, HEADER_OFFSET + 8)
-        out[:, header] = kept.astype("<u8").view(np.uint8).reshape(-1, 8)
-        _initial_values(array, out, job.format, xcomp_bv, xstate, kept)
-
-
-def _initial_values(
-    array: Areas,
-    out: Areas,
-    format: Format,
-    xcomp_bv: int,
-    xstate: npt.NDArray[np.uint64],
-    kept: npt.NDArray[np.uint64],
-) -> None:
-    """The initial values that are not zero, and MXCSR, in rows where state is initial."""
-    sse_initial = kept & np.uint64(SSE) == 0
-    if format == "compacted":
-        odd = ~sse_initial & (xstate & np.uint64(SSE) == 0)
-        out[odd, _MXCSR_AND_MASK] = array[odd, _MXCSR_AND_MASK]
-        out[sse_initial, _MXCSR_AND_MASK] = 0
+    """Give each row of a group its own header, and its initial components their values."""
+    layout, rows = group.plan.layout, group.rows
+    xstate, odd = xstate[rows], odd[rows]
+    if group.union == group.common and not odd.any():
         return
-    out[xstate & np.uint64(X87) == 0, :2] = np.frombuffer(_FCW_INITIAL, np.uint8)
-    if xcomp_bv & COMPACTED:
-        out[sse_initial, _MXCSR] = np.frombuffer(_MXCSR_INITIAL, np.uint8)
+
+    def where(chosen: npt.NDArray[np.bool_]) -> npt.NDArray[np.intp]:
+        found = np.flatnonzero(chosen)
+        return found if isinstance(rows, slice) else rows[found]
+
+    for slot in layout:
+        if group.union & ~group.common & slot.component.bit:
+            initial = where(xstate & np.uint64(slot.component.bit) == 0)
+            for start, end in slot.ranges:
+                _run(out, start, end)[initial] = _constant(bytes(end - start))
+    kept = (xstate | np.where(odd, _SSE, np.uint64(0))) & np.uint64(layout.mask)
+    out[:, HEADER_OFFSET : HEADER_OFFSET + 8].view("<u8")[rows, 0] = kept
+    # The initial values that are not zero, and MXCSR.
+    if job.format == "compacted":
+        forced = where(odd)
+        _run(out, *_MXCSR_AND_MASK)[forced] = _run(array, *_MXCSR_AND_MASK)[forced]
+        _run(out, *_MXCSR_AND_MASK)[where(kept & _SSE == 0)] = _constant(bytes(8))
+        return
+    _run(out, 0, 2)[where(xstate & _X87 == 0)] = _constant(_FCW_INITIAL)
+    if group.xcomp_bv & COMPACTED:
+        _run(out, *_MXCSR)[where(kept & _SSE == 0)] = _constant(_MXCSR_INITIAL)

@@ -170,13 +170,14 @@ class _Plan:
 class _Job:
     """A conversion from any area of one model to one layout of another; plans are kept by state."""
 
-    __slots__ = ("arguments", "plans", "source", "target")
+    __slots__ = ("arguments", "format", "plans", "source", "target")
 
     def __init__(
         self, source: CpuModel, target: CpuModel, format: Format, mask: int, software: Software
     ):
         self.source = source
         self.target = target
+        self.format: Final = format
         self.arguments: Final = (format, mask, software)
         self.plans: dict[tuple[int, int, int], _Plan] = {}
 
