@@ -170,12 +170,12 @@ def test_rows_whose_components_share_bytes(tmp_path: Path) -> None:
     model = Catalog([tmp_path]).model("both")
     rows = []
     for state in (0x80007, 0x1F, 0x80004, 0x18):
-        row = bytearray(range(256)) * 5
-        row[512:576] = state.to_bytes(8, "little") + bytes(56)
-        rows.append(bytes(row))
+        area = bytearray(range(256)) * 5
+        area[512:576] = state.to_bytes(8, "little") + bytes(56)
+        rows.append(bytes(area))
     result = batch.to_compacted(stack(rows), model, xcomp_bv=0x8001F)
-    for data, row in zip(result.data, rows, strict=True):
-        assert data.tobytes() == to_compacted(row, model, xcomp_bv=0x8001F).data
+    for index, row in enumerate(rows):
+        assert result.data[index].tobytes() == to_compacted(row, model, xcomp_bv=0x8001F).data
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 64])

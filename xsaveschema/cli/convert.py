@@ -10,7 +10,9 @@ from xsaveschema.catalog.identify import identify
 from xsaveschema.cli.areas import as_shown, one, places
 from xsaveschema.cli.files import about, refuse_terminal, write_area
 from xsaveschema.cli.options import (
+    Many,
     area_option,
+    batch_options,
     catalog_of,
     drop_option,
     listed,
@@ -54,6 +56,7 @@ from xsaveschema.model import COMPACTED, CpuModel, Format
     is_flag=True,
     help="Convert as QEMU's helper does, bit for bit, and say what it gets wrong for this area.",
 )
+@batch_options
 @output_option
 @area_option
 @schemas_option
@@ -68,14 +71,18 @@ def command(
     xcomp_bv: int | None,
     drop: tuple[str, ...],
     as_qemu: bool,
+    many: Many | None,
     output: str,
     label: str | None,
     schemas: tuple[str, ...],
-) -> None:
+) -> int | None:
     """Convert an area to the standard or the compacted format.
 
     FILE is a path, - for standard input, or sample:NAME, in either format. State in use is never
     lost silently: what has no place in the result is an error, unless --drop permits it.
+
+    With --batch, FILE holds many areas, one behind the other, and area i of FILE becomes area i of
+    OUT. A run that was interrupted, or stopped at a bad area, is gone on with by the same command.
     """
     if format == "standard" and xcomp_bv is not None:
         raise click.UsageError(
@@ -88,19 +95,31 @@ def command(
     refuse_terminal(output)
     catalog = catalog_of(ctx, schemas)
     mask = xcr0 if format == "standard" else xcomp_bv
+    if many is not None:
+        if model_name is None:
+            raise click.UsageError("--batch needs --model")
+        if as_qemu or label is not None:
+            raise click.UsageError("--batch goes with neither --as-qemu nor --area")
+        from xsaveschema.cli.many import convert_many
+
+        named = catalog.model(model_name)
+        writer = catalog.model(source_name) if source_name else named
+        drops = tuple(permitted(drop))
+        return convert_many(source, output, many, writer, named, format, mask, drops)
     with about(source):
         data, told = one(source, catalog, source_name or model_name, label)
         writer, model, notes = _models(data, told, catalog, model_name, source_name, format, mask)
         if as_qemu:
             written = _as_qemu(data, writer, model, format, mask)
             write_area(output, written)
-            return
+            return None
         if format == "standard":
             result = to_standard(data, model, source=writer, xcr0=mask, drop=permitted(drop))
         else:
             result = to_compacted(data, model, source=writer, xcomp_bv=mask, drop=permitted(drop))
     write_area(output, result.data)
     summary(output, result, notes)
+    return None
 
 
 def _as_qemu(

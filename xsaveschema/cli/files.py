@@ -60,7 +60,7 @@ def about(source: str) -> Iterator[None]:
 
 def refuse_terminal(output: str) -> None:
     """Wrong usage, where ``output`` means to write bytes to a terminal."""
-    if output == "-" and _stream(sys.stdout, "standard output").isatty():
+    if output == "-" and standard_stream(sys.stdout, "standard output").isatty():
         raise click.UsageError("an area is binary: redirect standard output, or name a file")
 
 
@@ -72,7 +72,7 @@ def write_area(output: str, data: bytes | bytearray | memoryview) -> None:
     names ``output``.
     """
     if output == "-":
-        stdout = _stream(sys.stdout, "standard output")
+        stdout = standard_stream(sys.stdout, "standard output")
         stdout.write(data)
         stdout.flush()
         return
@@ -84,17 +84,24 @@ def write_area(output: str, data: bytes | bytearray | memoryview) -> None:
         raise XsaveError(f"{output}: {error}") from None
 
 
-def _stream(stream: Any, name: str) -> BinaryIO:
+def standard_stream(stream: Any, name: str) -> BinaryIO:
+    """The bytes of sys.stdin or sys.stdout; wrong usage where it is closed."""
     if stream is None:
         raise click.UsageError(f"{name} is closed")
     buffer: BinaryIO = stream.buffer
     return buffer
 
 
-def _standard_input() -> bytes:
-    stdin = _stream(sys.stdin, "standard input")
+def standard_input() -> BinaryIO:
+    """Standard input; wrong usage where it is a terminal, which nobody types areas into."""
+    stdin = standard_stream(sys.stdin, "standard input")
     if stdin.isatty():
         raise click.UsageError("standard input is a terminal: redirect a file to it")
+    return stdin
+
+
+def _standard_input() -> bytes:
+    stdin = standard_input()
     try:
         return stdin.read(MAX_AREA + 1)
     except OSError as error:
@@ -113,13 +120,20 @@ def _sample(name: str) -> bytes:
 
 def _regular(path: Path) -> bytes:
     try:
-        # Looked at first: opening some devices already does something to them.
-        _require_regular(path.stat().st_mode)
-        with os.fdopen(os.open(path, _READ), "rb") as file:
-            _require_regular(os.fstat(file.fileno()).st_mode)
+        with open_regular(path) as file:
             return file.read(MAX_AREA + 1)
     except ValueError as error:  # a NUL in the name
         raise XsaveError(str(error)) from None
+
+
+@contextmanager
+def open_regular(path: Path) -> Iterator[BinaryIO]:
+    """A regular file, open for reading and unbuffered; XsaveError for anything else."""
+    # Looked at first: opening some devices already does something to them.
+    _require_regular(path.stat().st_mode)
+    with os.fdopen(os.open(path, _READ), "rb") as file:
+        _require_regular(os.fstat(file.fileno()).st_mode)
+        yield file
 
 
 def _require_regular(mode: int) -> None:

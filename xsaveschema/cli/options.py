@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from typing import Any, Final, TypeVar
+from functools import wraps
+from typing import Any, Final, NamedTuple, TypeVar
 
 import click
 
 from xsaveschema.catalog import Catalog, default_catalog
+from xsaveschema.cli.files import MAX_AREA
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -59,6 +61,53 @@ output_option = click.option(
 area_option = click.option(
     "--area", "label", metavar="LABEL", help="Which area, where FILE has several: 'thread 1234'."
 )
+
+
+class Many(NamedTuple):
+    """What ``--batch`` and the options that go with it say."""
+
+    stride: int | None
+    on_error: str
+    threads: int
+    bad: str | None
+
+
+def batch_options(command: _F) -> _F:
+    """``--batch`` and what goes with it, as the argument ``many``: None where it is not given."""
+
+    @wraps(command)
+    def wrapped(*args: Any, **options: Any) -> Any:
+        many = Many(*(options.pop(name) for name in ("stride", "on_error", "threads", "bad")))
+        if not options.pop("batch"):
+            if many != Many(None, "stop", 1, None):
+                raise click.UsageError("--stride, --on-error, --threads and --bad need --batch")
+            return command(*args, many=None, **options)
+        return command(*args, many=many, **options)
+
+    found: Any = wrapped
+    for option in (
+        click.option("--bad", metavar="FILE", help="Write index and fault of each bad area there."),
+        click.option(
+            "--threads", type=click.IntRange(1, 64), default=1, help="Threads that convert."
+        ),
+        click.option(
+            "--on-error",
+            type=click.Choice(["stop", "skip", "copy"]),
+            default="stop",
+            help="What becomes of a bad area, whose place in OUT stays its own: stop there (the "
+            "default), skip it, which leaves zeros, or copy its bytes as they are.",
+        ),
+        click.option(
+            "--stride",
+            type=click.IntRange(1, MAX_AREA),
+            metavar="BYTES",
+            help="From one area to the next; default: the first area's own length.",
+        ),
+        click.option("--batch", is_flag=True, help="FILE holds many areas; needs --model."),
+    ):
+        found = option(found)
+    wrapper: _F = found
+    return wrapper
 
 
 def catalog_of(ctx: click.Context, schemas: Iterable[str]) -> Catalog:

@@ -1,0 +1,328 @@
+"""Files of many areas: every area in its place, whatever happens on the way."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import random
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from xsaveschema import XsaveError, load_model, to_compacted, to_standard
+from xsaveschema.errors import TooShortError
+from xsaveschema.model import CpuModel
+
+np = pytest.importorskip("numpy", reason="the extra batch is not installed")
+stream = pytest.importorskip("xsaveschema.stream")
+batch = pytest.importorskip("xsaveschema.batch")
+
+ZEN4: CpuModel = load_model("zen4").limited(xcr0=0xE7, xss=0)
+STRIDE = 2440  # more than the 2,432 bytes of an area
+AREAS = 50
+BAD = (3, 17, 18, 49)
+
+
+def area(index: int, bad: bool = False) -> bytes:
+    """An area of its own for every index."""
+    rng = random.Random(index)
+    data = bytearray(rng.randbytes(STRIDE))
+    data[24:28] = (0x1F80).to_bytes(4, "little")
+    data[512:576] = (rng.getrandbits(8) & 0xE7).to_bytes(8, "little") + bytes(56)
+    if bad:
+        data[520] = 1  # XCOMP_BV without bit 63
+    return bytes(data)
+
+
+GOOD = [area(index) for index in range(AREAS)]
+MIXED = [area(index, index in BAD) for index in range(AREAS)]
+
+
+def task(on_error: str = "stop", **options: Any) -> Any:
+    options = {"source": ZEN4, "model": ZEN4, "format": "compacted", "stride": STRIDE} | options
+    return stream.Task(on_error=on_error, **options)
+
+
+def expected(areas: list[bytes], on_error: str = "stop") -> bytes:
+    """The same by conversions of one area."""
+    parts = []
+    for data in areas:
+        try:
+            result = bytes(to_compacted(data, ZEN4).data)
+        except XsaveError:
+            result = data if on_error == "copy" else bytes(2432)
+        parts.append(result.ljust(STRIDE if on_error == "copy" else 2432, b"\0"))
+    return b"".join(parts)
+
+
+@pytest.fixture(autouse=True)
+def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seven areas a piece, three pieces a checkpoint."""
+    monkeypatch.setattr(stream, "_PIECE", 7 * STRIDE)
+    monkeypatch.setattr(stream, "_CHECKPOINT", 3 * 7 * 2432)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[Path, Path]:
+    source = tmp_path / "in"
+    source.write_bytes(b"".join(GOOD))
+    return source, tmp_path / "out"
+
+
+def convert(task: Any, source: Path, output: Path) -> list[Any]:
+    with source.open("rb") as file:
+        return list(stream.convert_file(task, file, output))
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_every_area_is_converted_as_alone(files: tuple[Path, Path]) -> None:
+    source, output = files
+    pieces = convert(task(), source, output)
+    assert output.read_bytes() == expected(GOOD)
+    assert [(p.first, p.count) for p in pieces] == [(n, min(7, AREAS - n)) for n in range(0, 50, 7)]
+    assert names(output.parent) == {"in", "out"}
+
+
+@pytest.mark.parametrize("on_error", ["skip", "copy"])
+def test_a_bad_area_keeps_its_place(files: tuple[Path, Path], on_error: str) -> None:
+    source, output = files
+    source.write_bytes(b"".join(MIXED))
+    pieces = convert(task(on_error), source, output)
+    assert output.read_bytes() == expected(MIXED, on_error)
+    faults = {index: text for piece in pieces for index, text in piece.bad.items()}
+    assert tuple(faults) == BAD
+    assert all("XCOMP_BV" in text for text in faults.values())
+
+
+def test_a_bad_area_stops_the_work_at_that_very_area(files: tuple[Path, Path]) -> None:
+    source, output = files
+    output.write_bytes(b"what was there")
+    source.write_bytes(b"".join(MIXED))
+    with pytest.raises(batch.BatchError, match="area 3: illegal XSAVE header") as caught:
+        convert(task(), source, output)
+    assert caught.value.index == 3
+    assert output.read_bytes() == b"what was there"
+    assert (output.parent / "out.part").read_bytes() == expected(MIXED[:3])
+    # The very same again, and it stops there again, with nothing done twice.
+    pieces = []
+    with source.open("rb") as file, pytest.raises(batch.BatchError, match="area 3"):
+        pieces += stream.convert_file(task(), file, output)
+    assert [piece.resumed for piece in pieces] == [True]
+    # Told to skip bad areas, the work goes on from there.
+    convert(task("skip"), source, output)
+    assert output.read_bytes() == expected(MIXED, "skip")
+
+
+@pytest.mark.parametrize("taken", range(1, 9))
+def test_an_interrupted_run_is_gone_on_with(
+    files: tuple[Path, Path], taken: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, output = files
+    source.write_bytes(b"".join(MIXED))
+    with source.open("rb") as file:
+        run = stream.convert_file(task("skip"), file, output)
+        for _ in range(taken):
+            next(run)
+        run.close()
+    assert not output.exists()
+    converted: list[int] = []
+    inner = stream.Task.convert
+
+    def counted(self: Any, areas: Any, out: Any) -> Any:
+        converted.append(len(areas))
+        return inner(self, areas, out)
+
+    monkeypatch.setattr(stream.Task, "convert", counted)
+    pieces = convert(task("skip"), source, output)
+    assert output.read_bytes() == expected(MIXED, "skip")
+    assert sum(converted) == AREAS - min(7 * taken, AREAS)
+    assert [p.first for p in pieces] == list(range(0, 50, 7))
+    assert [p.resumed for p in pieces] == [n < taken for n in range(8)]
+    assert tuple(index for piece in pieces for index in piece.bad) == BAD
+    assert names(output.parent) == {"in", "out"}
+
+
+def test_a_run_that_was_killed_is_gone_on_with(files: tuple[Path, Path]) -> None:
+    """No cleaning up at all: what no checkpoint covers is done again."""
+    source, output = files
+    script = f"""
+import os, sys
+sys.path.insert(0, {os.fspath(Path(__file__).parent)!r})
+import test_stream as t
+t.stream._PIECE, t.stream._CHECKPOINT = 7 * t.STRIDE, 3 * 7 * 2432
+for number, piece in enumerate(t.stream.convert_file(t.task(), open(sys.argv[1], "rb"),
+                                                     t.Path(sys.argv[2]))):
+    if number == 4:
+        os._exit(9)
+"""
+    ended = subprocess.run([sys.executable, "-c", script, source, output], check=False)
+    assert ended.returncode == 9
+    assert (output.parent / "out.part").stat().st_size == 5 * 7 * 2432
+    pieces = convert(task(), source, output)
+    assert [p.resumed for p in pieces] == [True] * 3 + [False] * 5
+    assert output.read_bytes() == expected(GOOD)
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda part, journal: journal.write_bytes(journal.read_bytes()[:-20]),
+        lambda part, journal: os.truncate(part, 5 * 2432 + 9),
+        lambda part, journal: part.unlink(),
+        lambda part, journal: part.write_bytes(part.read_bytes() + bytes(50 * 2432)),
+        lambda part, journal: journal.write_text(journal.read_text() + "[0, 7, {}, {}]\n"),
+        lambda part, journal: journal.write_text(journal.read_text() + "[21, -9, {}, {}]\n[]\n{}"),
+    ],
+    ids=["torn journal", "short part", "no part", "long part", "wrong line", "rubbish"],
+)
+def test_what_is_left_is_not_trusted_beyond_what_it_holds(
+    files: tuple[Path, Path], harm: Any
+) -> None:
+    source, output = files
+    with source.open("rb") as file:
+        run = stream.convert_file(task(), file, output)
+        for _ in range(3):
+            next(run)
+        run.close()
+    part = output.parent / "out.part"
+    harm(part, output.parent / "out.part.journal")
+    pieces = convert(task(), source, output)
+    assert output.read_bytes() == expected(GOOD)
+    assert min(piece.count for piece in pieces) > 0
+    assert sum(piece.count for piece in pieces) == AREAS
+
+
+@pytest.mark.parametrize("change", ["input", "mask", "policy", "no journal"])
+def test_what_another_task_left_is_not_touched(files: tuple[Path, Path], change: str) -> None:
+    source, output = files
+    with source.open("rb") as file:
+        run = stream.convert_file(task(), file, output)
+        next(run)
+        run.close()
+    other = task("copy" if change == "policy" else "stop", mask=7 if change == "mask" else None)
+    if change == "input":
+        source.write_bytes(b"".join(GOOD[1:]))
+    if change == "no journal":
+        (output.parent / "out.part.journal").unlink()
+    before = {path: path.read_bytes() for path in output.parent.iterdir()}
+    options = {"drop": (2, 5, 6, 7)} if change == "mask" else {}
+    other = task(other.on_error, mask=other.mask, **options)
+    with pytest.raises(XsaveError, match=r"out\.part exists, and is not what this command left"):
+        convert(other, source, output)
+    assert {path: path.read_bytes() for path in output.parent.iterdir()} == before
+
+
+def test_two_processes_do_not_write_one_file(files: tuple[Path, Path]) -> None:
+    source, output = files
+    with source.open("rb") as file:
+        run = stream.convert_file(task(), file, output)
+        next(run)
+        with pytest.raises(XsaveError, match="another process is writing it"):
+            convert(task(), source, output)
+        assert len(list(run)) == 7
+    assert output.read_bytes() == expected(GOOD)
+
+
+def test_a_file_that_is_cut_off_is_told_before_anything_is_written(
+    files: tuple[Path, Path],
+) -> None:
+    source, output = files
+    source.write_bytes(b"".join(GOOD)[:-1])
+    message = "49 areas of 2440 bytes, and 2439 bytes of one more"
+    with pytest.raises(TooShortError, match=message):
+        convert(task(), source, output)
+    assert names(output.parent) == {"in"}
+    sink = io.BytesIO()
+    with source.open("rb") as file, pytest.raises(TooShortError, match=message):
+        list(stream.convert_stream(task(), file, sink))
+    assert sink.getvalue() == expected(GOOD[:49])
+
+
+class Dripping(io.RawIOBase):
+    """A pipe that gives a little at a time."""
+
+    def __init__(self, data: bytes):
+        self.data = data
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        count = min(len(buffer), 1000, len(self.data))
+        buffer[:count], self.data = self.data[:count], self.data[count:]
+        return count
+
+
+def test_a_pipe() -> None:
+    data, sink = b"".join(GOOD), io.BytesIO()
+    pieces = stream.convert_stream(task(), Dripping(data[576:]), sink, data[:576])
+    assert sum(piece.count for piece in pieces) == AREAS
+    assert sink.getvalue() == expected(GOOD)
+
+
+def test_the_other_direction_and_the_other_model(tmp_path: Path) -> None:
+    model = load_model("skylake-server").limited(xcr0=0xE7, xss=0)
+    (tmp_path / "in").write_bytes(b"".join(GOOD))
+    convert(task(model=model, format="standard"), tmp_path / "in", tmp_path / "out")
+    want = [to_standard(each, model, source=ZEN4).data for each in GOOD]
+    assert (tmp_path / "out").read_bytes() == b"".join(want)
+
+
+def test_a_file_keeps_its_permissions_and_a_link_its_file(files: tuple[Path, Path]) -> None:
+    source, output = files
+    output.write_bytes(b"x")
+    output.chmod(0o640)
+    link = output.with_name("link")
+    link.symlink_to(output)
+    convert(task(), source, link)
+    assert link.is_symlink()
+    assert output.stat().st_mode & 0o777 == 0o640
+    assert output.read_bytes() == expected(GOOD)
+
+
+def test_a_stride_that_holds_no_area() -> None:
+    with pytest.raises(XsaveError, match="stride of 575 bytes"):
+        task(stride=575)
+
+
+def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
+    """Judged by the kernel: the peak of the process that converts."""
+    peaks = []
+    for count in (10_000, 40_000):
+        source = tmp_path / "in"
+        with source.open("wb") as file:
+            for _ in range(count // 1000):
+                file.write(b"".join(GOOD[:1]) * 1000)
+        command = [sys.executable, "-m", "xsaveschema", "convert", "--batch", os.fspath(source)]
+        command += ["--model", "zen4", "--stride", str(STRIDE), "--to", "compacted", "-o", "-"]
+        with subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ) as child:
+            _, status, usage = os.wait4(child.pid, 0)
+            child.returncode = os.waitstatus_to_exitcode(status)
+        assert child.returncode == 0
+        peaks.append(usage.ru_maxrss)
+    assert isinstance(usage, resource.struct_rusage)
+    # KiB: the larger file alone has 73,000 more.
+    assert peaks[1] - peaks[0] < 8_000, peaks
+
+
+def test_the_journal_is_text_that_a_person_can_read(files: tuple[Path, Path]) -> None:
+    source, output = files
+    source.write_bytes(b"".join(MIXED))
+    with source.open("rb") as file:
+        run = stream.convert_file(task("skip"), file, output)
+        next(run)
+        run.close()
+    digest, line = (output.parent / "out.part.journal").read_text().splitlines()
+    assert len(digest) == 64
+    first, count, bad, dropped = json.loads(line)
+    assert (first, count, list(bad), dropped) == (0, 7, ["3"], {})

@@ -1,0 +1,309 @@
+"""Files of many areas, larger than memory: converted piece by piece, and gone on with later.
+
+Areas follow one another at a fixed stride, as an array of them stands in memory. Area i of the
+input becomes area i of the output whatever is wrong with its neighbours: one that cannot be
+converted keeps its place. A file is written beside its goal, as ``OUT.part``, with a journal of
+what is done, ``OUT.part.journal``; the same task goes on from there, and the goal appears when all
+is written. Needs the extra ``batch``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, BinaryIO, Final, Literal
+
+import numpy as np
+
+from xsaveschema import batch
+from xsaveschema.errors import TooShortError, XsaveError
+from xsaveschema.layout import Layout
+from xsaveschema.model import EXTENDED_OFFSET, CpuModel, Format
+
+OnError = Literal["stop", "skip", "copy"]
+"""An area that cannot be converted ends the work, becomes zero, or is copied as it is."""
+
+_PIECE: Final = 16 << 20
+"""Bytes of the input, or of the output, that are in memory at once."""
+_CHECKPOINT: Final = 64 << 20
+"""Bytes after which the output is made safe and the journal says so."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to become of each area: the arguments of :func:`xsaveschema.batch.relayout`.
+
+    ``stride`` is the distance between two areas of the input in bytes; ``mask`` the XCR0 of a
+    standard result or the XCOMP_BV of a compacted one, None for the model's.
+    """
+
+    source: CpuModel
+    model: CpuModel
+    format: Format
+    stride: int
+    mask: int | None = None
+    drop: tuple[str | int, ...] = ()
+    on_error: OnError = "stop"
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        if self.stride < EXTENDED_OFFSET:
+            raise XsaveError(
+                f"a stride of {self.stride} bytes: the legacy region and the header alone take "
+                f"{EXTENDED_OFFSET}"
+            )
+
+    @cached_property
+    def layout(self) -> Layout:
+        """The layout of the converted areas."""
+        return self.convert(np.zeros((0, self.stride), np.uint8), None).layout
+
+    @cached_property
+    def width(self) -> int:
+        """The distance between two areas of the output in bytes; a copied area fits in whole."""
+        return max(self.layout.size, self.stride if self.on_error == "copy" else 0)
+
+    def convert(self, areas: batch.Areas, out: batch.Areas | None) -> batch.Batch:
+        """Convert some areas; see :func:`xsaveschema.batch.relayout`."""
+        standard = self.format == "standard"
+        return batch.relayout(
+            areas,
+            source=self.source,
+            target=self.model,
+            format=self.format,
+            xcr0=self.mask if standard else None,
+            xcomp_bv=None if standard else self.mask,
+            drop=self.drop,
+            out=out,
+            threads=self.threads,
+            errors="raise" if self.on_error == "stop" else "collect",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Areas that are done: ``count`` of them from the one of index ``first``.
+
+    ``bad`` says by index why an area could not be converted, ``dropped`` how many areas lost a
+    component. ``resumed`` pieces were done by an earlier run.
+    """
+
+    first: int
+    count: int
+    bad: dict[int, str]
+    dropped: dict[str, int]
+    resumed: bool = False
+
+
+def convert_stream(
+    task: Task, source: BinaryIO, sink: BinaryIO, head: bytes = b""
+) -> Iterator[Piece]:
+    """Convert what ``source`` holds into ``sink``; each piece is written when it is yielded.
+
+    ``head`` is what has been read of ``source`` already, less than an area.
+
+    Raises batch.BatchError for an area that stops the work, with all before it written, and
+    TooShortError where the last area is cut off.
+    """
+    for piece, data in _pieces(task, source, 0, head):
+        _write_all(sink.write, data)
+        yield piece
+    sink.flush()
+
+
+def convert_file(task: Task, source: BinaryIO, output: Path) -> Iterator[Piece]:
+    """Convert the open file ``source`` into the file ``output``, going on where a run ended.
+
+    Yields what earlier runs did, then each piece that is written. ``output`` appears, whole, when
+    the last piece has been taken; until then what is done stands in ``OUT.part``. An area that
+    stops the work (batch.BatchError) leaves it there: the same call goes on from that area. Raises
+    TooShortError for a file that ends within an area, before anything is written, and XsaveError
+    where ``OUT.part`` is not this task's.
+    """
+    size = os.fstat(source.fileno()).st_size
+    whole, rest = divmod(size, task.stride)
+    if rest:
+        raise _cut_off(task, whole, rest)
+    output = Path(os.path.realpath(output))  # a link stays, what it leads to is replaced
+    part = output.with_name(output.name + ".part")
+    journal = _Journal(part.with_name(part.name + ".journal"), _digest(task, source))
+    with _opened(part) as file:
+        written = file.seek(0, os.SEEK_END)
+        done = journal.pieces(written // task.width)
+        if done is None and written:
+            raise XsaveError(
+                f"{part} exists, and is not what this command left: the input or what is asked for "
+                "differs; move it away to begin anew"
+            )
+        done = done or []
+        yield from done
+        first = sum(piece.count for piece in done)
+        source.seek(first * task.stride)
+        file.seek(first * task.width)
+        file.truncate()
+        journal.start(done)
+        try:
+            for piece, data in _pieces(task, source, first):
+                _write_all(file.write, data)
+                journal.add(piece, len(data), file)
+                yield piece
+        finally:
+            journal.checkpoint(file)
+        with suppress(FileNotFoundError):
+            part.chmod(stat.S_IMODE(output.stat().st_mode))
+        part.replace(output)
+        journal.path.unlink()
+
+
+def _pieces(
+    task: Task, source: BinaryIO, first: int, head: bytes = b""
+) -> Iterator[tuple[Piece, memoryview]]:
+    """Read and convert; the bytes of a piece are good until the next one is asked for."""
+    rows = max(1, _PIECE // max(task.stride, task.width))
+    buffer = bytearray(rows * task.stride)
+    areas = np.frombuffer(buffer, np.uint8).reshape(rows, task.stride)
+    out = np.zeros((rows, task.width), np.uint8)
+    buffer[: len(head)] = head
+    at = len(head)
+    while got := _read(source, buffer, at):
+        at = 0
+        count, rest = divmod(got, task.stride)
+        stop: batch.BatchError | None = None
+        try:
+            result = task.convert(areas[:count], out[:count])
+        except batch.BatchError as error:
+            # What stands before it is done: the work can go on from the very area.
+            count, stop = error.index, error
+            result = task.convert(areas[:count], out[:count])
+        out[:, task.layout.size :] = 0
+        if task.on_error == "copy":
+            bad = list(result.errors)
+            out[bad, : task.stride] = areas[bad]
+        if count:
+            errors = {first + index: str(error) for index, error in sorted(result.errors.items())}
+            yield Piece(first, count, errors, result.dropped), out[:count].reshape(-1).data
+        first += count
+        if stop is not None:
+            raise batch.BatchError(first, stop.error) from stop.error
+        if rest:
+            raise _cut_off(task, first, rest)
+
+
+def _cut_off(task: Task, whole: int, rest: int) -> TooShortError:
+    return TooShortError(
+        f"{whole} areas of {task.stride} bytes, and {rest} bytes of one more: the file is cut off, "
+        "or its areas stand at another distance (--stride)",
+        task.stride,
+        rest,
+    )
+
+
+def _read(source: BinaryIO, buffer: bytearray, got: int) -> int:
+    """Fill the buffer from byte ``got`` on, as far as there is something: a pipe gives parts."""
+    view = memoryview(buffer)
+    while count := source.readinto(view[got:]):  # type: ignore[attr-defined]  # every binary file has it
+        got += count
+    return got
+
+
+def _write_all(write: Callable[[memoryview], Any], data: memoryview) -> None:
+    while data:
+        data = data[write(data) :]
+
+
+def _digest(task: Task, source: BinaryIO) -> str:
+    """What makes two runs the same work: the layouts, what is asked for, and the input itself."""
+    status = os.fstat(source.fileno())
+    parts = [
+        *([_places(model), model.xcr0, model.xss] for model in (task.source, task.model)),
+        [task.format, task.layout.mask, task.stride, task.width, sorted(map(str, task.drop))],
+        [status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns],
+    ]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _places(model: CpuModel) -> list[Any]:
+    return [
+        [c.number, c.name, c.size, c.offset, c.align64, c.supervisor, c.initial.hex()]
+        for c in model.components.values()
+    ]
+
+
+@contextmanager
+def _opened(part: Path) -> Iterator[BinaryIO]:
+    """The unfinished file, for this process alone."""
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
+    with os.fdopen(os.open(part, flags, 0o666), "r+b", buffering=0) as file:
+        with suppress(ImportError):  # no locks there
+            import fcntl
+
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise XsaveError(f"{part}: another process is writing it") from None
+        yield file
+
+
+@dataclass
+class _Journal:
+    """What is done of a task, a line of JSON a checkpoint; a line that is torn ends it."""
+
+    path: Path
+    digest: str
+    waiting: list[Piece] = field(default_factory=list)
+    unsafe: int = 0
+
+    def pieces(self, written: int) -> list[Piece] | None:
+        """What earlier runs of this task did, as far as the output holds it; None for no such."""
+        found: list[Piece] = []
+        done = 0
+        try:
+            lines = self.path.read_text().splitlines()
+        except (FileNotFoundError, UnicodeDecodeError):
+            return None
+        if lines[:1] != [self.digest]:
+            return None
+        for line in lines[1:]:
+            try:
+                first, count, bad, dropped = json.loads(line)
+                errors = {int(index): str(error) for index, error in bad.items()}
+                piece = Piece(first, count, errors, dict(dropped), resumed=True)
+            except (ValueError, TypeError, AttributeError):
+                break
+            if first != done or not 0 < count <= written - first:
+                break
+            found.append(piece)
+            done += count
+        return found
+
+    def start(self, done: list[Piece]) -> None:
+        """Begin with what is done: a torn line is gone."""
+        new = self.path.with_name(self.path.name + ".new")
+        new.write_text("".join([f"{self.digest}\n", *map(_line, done)]))
+        new.replace(self.path)
+
+    def add(self, piece: Piece, size: int, file: BinaryIO) -> None:
+        """Take note of a piece of ``size`` bytes that has been written to ``file``."""
+        self.waiting.append(piece)
+        self.unsafe += size
+        if self.unsafe >= _CHECKPOINT:
+            self.checkpoint(file)
+
+    def checkpoint(self, file: BinaryIO) -> None:
+        """Make the output safe, then say that it is."""
+        os.fsync(file.fileno())
+        with self.path.open("a") as journal:
+            journal.writelines(map(_line, self.waiting))
+        self.waiting.clear()
+        self.unsafe = 0
+
+
+def _line(piece: Piece) -> str:
+    return json.dumps([piece.first, piece.count, piece.bad, piece.dropped]) + "\n"
