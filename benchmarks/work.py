@@ -1,0 +1,77 @@
+"""The areas that are worked on: random state in every component, and headers to measure."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+from xsaveschema import CpuModel, Layout, to_compacted
+from xsaveschema.model import EXTENDED_OFFSET, HEADER_OFFSET, MXCSR_INITIAL, MXCSR_OFFSET
+
+
+@lru_cache(maxsize=1)
+def standard_areas(model: CpuModel, count: int) -> list[bytes]:
+    """Distinct areas in the standard format with all of the model's XCR0 in use."""
+    rng = random.Random(model.name)
+    return [standard_area(model, rng) for _ in range(count)]
+
+
+def standard_area(model: CpuModel, rng: random.Random) -> bytes:
+    """Random bytes in every component; MXCSR initial, XCOMP_BV and the rest of the header 0."""
+    layout = model.standard_layout()
+    area = bytearray(layout.size)
+    for slot in layout:
+        area[slot.offset : slot.end] = rng.randbytes(slot.size)
+    area[MXCSR_OFFSET : MXCSR_OFFSET + 4] = MXCSR_INITIAL.to_bytes(4, "little")
+    area[HEADER_OFFSET : HEADER_OFFSET + 8] = layout.mask.to_bytes(8, "little")
+    return bytes(area)
+
+
+def compacted_areas(model: CpuModel, count: int) -> list[bytes]:
+    """The same state in the compacted format, XCOMP_BV the model's XCR0."""
+    areas = standard_areas(model, count)
+    return [bytes(to_compacted(area, model, xcomp_bv=model.xcr0).data) for area in areas]
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A stored field, or with ``gap`` what stands between two: ``size`` bytes at ``offset``."""
+
+    name: str
+    offset: int
+    size: int
+    number: bool
+    gap: bool = False
+
+    @property
+    def identifier(self) -> str:
+        """The name as programming languages take it: ``bndregs_bnd_2_lower``."""
+        return self.name.replace("].", "_").replace("]", "").replace("[", "_").replace(".", "_")
+
+
+def members(layout: Layout) -> list[Member]:
+    """Every stored field of a layout in memory order, named as ``XsaveArea.values`` names them."""
+    found = [
+        Member("header.xstate_bv", HEADER_OFFSET, 8, number=True),
+        Member("header.xcomp_bv", HEADER_OFFSET + 8, 8, number=True),
+    ]
+    for slot in layout:
+        for leaf in slot.component.leaves:
+            number = leaf.size in (1, 2, 4, 8) and not leaf.raw
+            name = f"{slot.name}.{leaf.path}"
+            found.append(Member(name, slot.origin + leaf.offset, leaf.size, number))
+    return sorted(found, key=lambda member: member.offset)
+
+
+def without_holes(layout: Layout) -> Iterator[Member]:
+    """The same with a gap wherever no field stands, up to the layout's end."""
+    end = 0
+    last = Member("", max(layout.size, EXTENDED_OFFSET), 0, number=False)
+    for member in [*members(layout), last]:
+        if member.offset > end:
+            yield Member(f"gap_{end}", end, member.offset - end, number=False, gap=True)
+        if member.size:
+            yield member
+        end = member.offset + member.size
