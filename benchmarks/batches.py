@@ -121,9 +121,10 @@ def _conversion(batch: Batch, effort: Effort) -> Outcome:
     title = f"batch of {count:,} areas, {batch.kind}"
     uniform = batch.kind == "uniform"
     one, two = (Goal(2.5), Goal(1.3)) if uniform else (Goal(3), Goal(3))
+    headline = f"{title}, two threads" if uniform else ""
     claims = [
         Claim(f"{work}, 1 thread", "1 thread", "memcpy", one, f"{title}, one thread"),
-        Claim(f"{work}, 2 threads", "2 threads", "memcpy", two, f"{title}, two threads"),
+        Claim(f"{work}, 2 threads", "2 threads", "memcpy", two, headline),
     ]
     convert = c_conversion()
     if not isinstance(convert, Skipped):

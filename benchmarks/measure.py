@@ -73,7 +73,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A result: ``work`` took ``ratio`` times what ``against`` did; by round ``low`` to ``high``."""
+    """A result: ``work`` took ``ratio`` times what ``against`` took; ``low``..``high`` by round."""
 
     case: str
     work: str
