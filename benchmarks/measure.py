@@ -14,7 +14,7 @@ from statistics import quantiles
 from time import perf_counter
 from typing import Final, Literal
 
-SHORTEST: Final = 0.002
+SHORTEST: Final = 0.005
 """Seconds that a sample lasts at least: far above the clock's grain."""
 MOST_ROUNDS: Final = 200
 

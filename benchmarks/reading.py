@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from functools import partial
 from struct import Struct
 from typing import Final
 
@@ -28,7 +29,7 @@ def all_fields(effort: Effort) -> Outcome:
             yield peer
             continue
         peers.verify(peer, data, expected)
-        tasks.append(Task(peer.name, lambda read=peer.read: read(data)))  # type: ignore[misc]
+        tasks.append(Task(peer.name, partial(peer.read, data)))
         if peer.name != BASE:
             # Interpreted Construct has its headline below, against the library.
             headline = "" if peer.name == CONSTRUCT else f"the same by {peer.name}"
@@ -57,7 +58,7 @@ def registers(effort: Effort) -> Outcome:
     layout, data = _skylake()
     plain = peers.plain_struct(layout)
     area = xs.XsaveArea.parse(data, layout.model)
-    tasks = [Task(BASE, lambda: plain.read(data)), Task(OURS, area.registers.read)]
+    tasks = [Task(BASE, partial(plain.read, data)), Task(OURS, area.registers.read)]
     headline = f"`area.registers.read()`: {len(area.registers)} whole registers"
     claims = [Claim("registers.read()", OURS, BASE, Goal(4), headline)]
     yield from race(REGISTERS, tasks, claims, effort)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import subprocess
 import sys
@@ -32,8 +33,9 @@ def processes(effort: Effort) -> Outcome:
             "decode FILE --json": ([*decode, "--json"], 9),
             "decode FILE": (decode, 14),
         }
-        tasks = [_process(NOTHING, ["-c", "pass"])]
-        tasks += [_process(name, words) for name, (words, _) in commands.items()]
+        environment = with_bytecode(Path(folder))
+        tasks = [_process(NOTHING, ["-c", "pass"], environment)]
+        tasks += [_process(name, words, environment) for name, (words, _) in commands.items()]
         claims = [
             Claim(name, name, NOTHING, Goal(limit), f"`{name}`, the whole process")
             for name, (_, limit) in commands.items()
@@ -42,9 +44,21 @@ def processes(effort: Effort) -> Outcome:
         yield from race(CASE, tasks, claims, replace(effort, seconds=4 * effort.seconds))
 
 
-def _process(name: str, words: list[str]) -> Task:
+def with_bytecode(folder: Path) -> dict[str, str]:
+    """An environment whose processes keep bytecode in a folder, so that only the first compiles.
+
+    A package that is installed has its bytecode; a checkout may not, and may not be let write it.
+    """
+    environment = {**os.environ, "PYTHONPYCACHEPREFIX": str(folder)}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    return environment
+
+
+def _process(name: str, words: list[str], environment: dict[str, str]) -> Task:
+    command = [sys.executable, *words]
+
     def run() -> None:
-        subprocess.run([sys.executable, *words], stdout=subprocess.DEVNULL, check=True)
+        subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=True)
 
     return Task(name, run)
 

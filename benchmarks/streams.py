@@ -15,6 +15,7 @@ from typing import Final
 
 import xsaveschema as xs
 from benchmarks.measure import Effort, Goal, Outcome, Row, Skipped, quartiles, ratio_of_minima
+from benchmarks.startup import with_bytecode
 from benchmarks.work import standard_area
 
 CASE: Final = "streams"
@@ -42,9 +43,10 @@ def measure(effort: Effort) -> Outcome:
         runs: dict[int, list[Run]] = {count: [] for count in counts}
         for count in counts:
             write_areas(Path(folder, str(count)), count // 1000)
+        convert(Path(folder), counts[0])  # writes the bytecode
         for _ in range(min(effort.rounds, 3)):
             for count in counts:
-                runs[count].append(convert(Path(folder, str(count)), Path(folder, "out")))
+                runs[count].append(convert(Path(folder), count))
     for fewer, more in pairwise(counts):
         yield from _growth(fewer, more, runs[fewer], runs[more])
 
@@ -67,16 +69,19 @@ def write_areas(path: Path, thousands: int) -> None:
             file.write(block)
 
 
-def convert(file: Path, out: Path) -> Run:
-    """Convert a file of areas in a process of its own."""
-    words = ["-m", "xsaveschema", "convert", "--batch", str(file)]
-    return run([sys.executable, *words, "--model", MODEL, "--to", "compacted", "-o", str(out)])
+def convert(folder: Path, count: int) -> Run:
+    """Convert the folder's file of ``count`` areas in a process of its own."""
+    command = [sys.executable, "-m", "xsaveschema", "convert", "--batch", str(folder / str(count))]
+    command += ["--model", MODEL, "--to", "compacted", "-o", str(folder / "out")]
+    return run(command, with_bytecode(folder))
 
 
-def run(command: list[str]) -> Run:
+def run(command: list[str], environment: dict[str, str]) -> Run:
     """Run a command to its end. CalledProcessError where it fails."""
     between = [sys.executable, str(Path(__file__).with_name("child.py"))]
-    done = subprocess.run([*between, *command], stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run(
+        [*between, *command], env=environment, stdout=subprocess.PIPE, text=True, check=True
+    )
     seconds, memory = done.stdout.split()
     return Run(float(seconds), float(memory))
 
