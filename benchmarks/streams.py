@@ -44,7 +44,7 @@ def measure(effort: Effort) -> Outcome:
         for count in counts:
             write_areas(Path(folder, str(count)), count // 1000)
         convert(Path(folder), counts[0])  # writes the bytecode
-        for _ in range(min(effort.rounds, 3)):
+        for _ in range(max(1, effort.rounds // 3)):
             for count in counts:
                 runs[count].append(convert(Path(folder), count))
     for fewer, more in pairwise(counts):

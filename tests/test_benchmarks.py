@@ -18,7 +18,7 @@ import pytest
 from rich.console import Console
 
 import xsaveschema as xs
-from benchmarks import kaitai, peers, report, results, startup, streams, work
+from benchmarks import cases, kaitai, peers, report, results, startup, streams, work
 from benchmarks.c_peer import c_conversion
 from benchmarks.measure import (
     QUICK,
@@ -221,6 +221,17 @@ def test_a_peer_that_reads_something_else_is_told() -> None:
         peers.verify(short, data, expected)
 
 
+def test_what_is_not_installed_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peers, "find_spec", lambda name: None)
+    layout, _ = area_of("skylake-server")
+    found = [peer for peer in peers.peers(layout) if isinstance(peer, Skipped)]
+    assert [skipped.what for skipped in found] == ["Kaitai Struct", "dissect.cstruct"]
+    monkeypatch.setattr(cases, "find_spec", lambda name: None)
+    (skipped,) = cases.CASES["batch"](QUICK)
+    assert isinstance(skipped, Skipped)
+    assert skipped.why == "numpy is not installed (the extra batch)"
+
+
 def test_kaitais_parser_is_of_todays_layout() -> None:
     layout, _ = area_of("skylake-server")
     wanted = re.findall(r"- id: (\w+)", kaitai.description("area", layout))
@@ -293,6 +304,23 @@ def test_streams_say_why_they_are_skipped(monkeypatch: pytest.MonkeyPatch) -> No
     assert list(streams.measure(QUICK)) == [
         Skipped("streams", "convert --batch", "no option --batch")
     ]
+
+
+def test_streams_measure_files_of_growing_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[int] = []
+    monkeypatch.setattr(streams, "_unable", lambda: "")
+    monkeypatch.setattr(streams, "write_areas", lambda path, thousands: written.append(thousands))
+    monkeypatch.setattr(streams, "convert", lambda folder, count: streams.Run(count / 1000, 50))
+    found = [row for row in streams.measure(replace(QUICK, large=True)) if isinstance(row, Row)]
+    assert written == [10, 100, 1000]
+    assert [(row.against, round(row.ratio)) for row in found] == [
+        ("10,000 areas", 10),
+        ("10,000 areas", 1),
+        ("100,000 areas", 10),
+        ("100,000 areas", 1),
+    ]
+    assert all(row.met for row in found if row.goal)
+    assert len(list(streams.measure(QUICK))) == 2
 
 
 def test_growth_is_told_as_an_exponent() -> None:
