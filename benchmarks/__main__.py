@@ -31,7 +31,7 @@ LAST = "last"
     "--json",
     "file",
     type=click.Path(path_type=Path, dir_okay=False),
-    help=f"Write the results to this file instead of {KEPT}.",
+    help=f"Write the results to this file instead of {KEPT}; --readme reads it.",
 )
 @click.option("--large", is_flag=True, help="Streams of a million areas too (6 GB of disk).")
 @click.option("--readme", "markdown", is_flag=True, help="Print the kept results for the README.")

@@ -225,7 +225,10 @@ def test_what_is_not_installed_is_skipped(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(peers, "find_spec", lambda name: None)
     layout, _ = area_of("skylake-server")
     found = [peer for peer in peers.peers(layout) if isinstance(peer, Skipped)]
-    assert [skipped.what for skipped in found] == ["Kaitai Struct", "dissect.cstruct"]
+    assert [(skipped.what, skipped.why) for skipped in found] == [
+        ("Kaitai Struct", "kaitaistruct is not installed (the extra bench)"),
+        ("dissect.cstruct", "dissect.cstruct is not installed (the extra bench)"),
+    ]
     monkeypatch.setattr(cases, "find_spec", lambda name: None)
     (skipped,) = cases.CASES["batch"](QUICK)
     assert isinstance(skipped, Skipped)
