@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from xsaveschema.convert import Drop, Software, _Job, _job, _numbers, _Plan, loss
+from xsaveschema.convert import Drop, Software, _Job, _numbers, _Plan, _planned, _plans, loss
 from xsaveschema.errors import TooShortError, XsaveError
 from xsaveschema.header import MASKS, buffer_layout
 from xsaveschema.layout import Layout, check_xcr0
@@ -99,7 +99,7 @@ def to_standard(
         xcr0 = model.xcr0
     else:
         check_xcr0(model, xcr0)
-    job = _job(source or model, model, "standard", xcr0, software)
+    job = _Job(source or model, model, "standard", xcr0, software)
     return _convert(areas, job, _permitted(source, model, drop), out, threads, errors)
 
 
@@ -117,7 +117,7 @@ def to_compacted(
 ) -> Batch:
     """Convert areas to ``model``'s compacted format; see :func:`xsaveschema.to_compacted`."""
     mask = model.xcr0 | model.xss if xcomp_bv is None else xcomp_bv & ~COMPACTED
-    job = _job(source or model, model, "compacted", mask, software)
+    job = _Job(source or model, model, "compacted", mask, software)
     return _convert(areas, job, _permitted(source, model, drop), out, threads, errors)
 
 
@@ -161,16 +161,15 @@ def check(
                 found[index] = faults
         return found
     # What a restore's verdict depends on: MXCSR and the whole header.
-    columns = np.concatenate(
-        [array[:, slice(*_MXCSR)], array[:, HEADER_OFFSET:EXTENDED_OFFSET]], axis=1
-    )
-    _, first, which = np.unique(columns, axis=0, return_index=True, return_inverse=True)
-    verdicts = [check_one(array[index].data, model, target, **options) for index in first]  # type: ignore[arg-type]  # check judges the target's name
-    which = which.reshape(-1)
-    for number, faults in enumerate(verdicts):
-        if faults:
-            found |= {int(index): faults for index in np.flatnonzero(which == number)}
-    return dict(sorted(found.items()))
+    columns = np.concatenate([array[:, slice(*_MXCSR)], array[:, HEADER_OFFSET:EXTENDED_OFFSET]], 1)
+    keys: list[bytes] = columns.view(f"V{columns.shape[1]}")[:, 0].tolist()
+    verdicts: dict[bytes, list[Any]] = {}
+    for index, key in enumerate(keys):
+        if key not in verdicts:
+            verdicts[key] = check_one(array[index].data, model, target, **options)  # type: ignore[arg-type]  # check judges the target's name
+        if faults := verdicts[key]:
+            found[index] = faults
+    return found
 
 
 def dtype(layout: Layout) -> np.dtype[Any]:
@@ -248,7 +247,7 @@ def _convert(
     if errors not in ("raise", "collect"):
         raise XsaveError(f"errors={errors!r}: raise or collect")
     array = _array(areas)
-    layout = job.plan((MXCSR_INITIAL, 0, 0)).layout
+    layout = _planned(job, (MXCSR_INITIAL, 0, 0)).layout
     fresh = out is None
     if out is None:
         out = np.zeros((len(array), layout.size), np.uint8)
@@ -361,8 +360,8 @@ def _judge(array: Areas, job: _Job, permitted: frozenset[int], first: int) -> _S
             part = alike & (odd == forced)
             for xstate_bv in _distinct(xstate[part]):
                 state = (0 if forced else MXCSR_INITIAL, xstate_bv, xcomp_bv)
-                plan = job.plans.get(state)
-                if plan is None or plan.needed > array.shape[1] or plan.lost or plan.residue:
+                plan = _plans.get((job, state))
+                if plan is None or plan.needed > array.shape[1] or plan.may_lose:
                     rows = np.flatnonzero(part & (xstate == xstate_bv))
                     _judge_state(array, rows, job, state, permitted, step, good)
         rows = np.flatnonzero(good & alike)
@@ -385,11 +384,11 @@ def _groups(
     union, common = int(np.bitwise_or.reduce(states)), int(np.bitwise_and.reduce(states))
     state = (MXCSR_INITIAL, union, xcomp_bv)
     try:
-        plan = job.plans.get(state) or job.plan(state)
+        plan = _planned(job, state)
     except XsaveError:
         # Components that share bytes: no row has both in use. One group a state, then.
         for alone in _distinct(states):
-            plan = job.plan((MXCSR_INITIAL, alone, xcomp_bv))
+            plan = _planned(job, (MXCSR_INITIAL, alone, xcomp_bv))
             yield _Group(plan, alone, alone, xcomp_bv, rows[states == alone])
         return
     yield _Group(plan, union, common, xcomp_bv, slice(None) if len(rows) == len(xstate) else rows)
@@ -406,7 +405,7 @@ def _judge_state(
 ) -> None:
     """Judge rows that share a state: can they be converted, and what do they lose?"""
     try:
-        plan = job.plan(state)
+        plan = _planned(job, state)
         if array.shape[1] < plan.needed:
             buffer_layout(job.source, state[1], state[2], array.shape[1])
     except XsaveError as error:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from operator import index, itemgetter
 from struct import Struct
-from typing import Final, Literal, SupportsIndex
+from typing import Final, Literal, NamedTuple, SupportsIndex
 
 from xsaveschema.errors import StateLossError, TooShortError, UnknownComponentError, XsaveError
 from xsaveschema.header import MASKS, Buffer, buffer_layout, bytes_of, view_of
@@ -39,6 +39,8 @@ Software = Literal["keep", "zero"]
 
 _state: Final = Struct(f"<{MXCSR_OFFSET}xI{HEADER_OFFSET - MXCSR_OFFSET - 4}xQQ").unpack_from
 """MXCSR, XSTATE_BV and XCOMP_BV: what a plan depends on."""
+_PLACES: Final = COMPACTED - 1
+"""The bits of XCOMP_BV that give components a place."""
 _MXCSR_INITIAL: Final = MXCSR_INITIAL.to_bytes(4, "little")
 _MXCSR_END: Final = MXCSR_OFFSET + 4
 _MASK_END: Final = MXCSR_OFFSET + 8
@@ -81,7 +83,7 @@ def to_standard(
         xcr0 = model.xcr0
     else:
         check_xcr0(model, xcr0)
-    return _convert(data, _job(source or model, model, "standard", xcr0, software), drop, out)
+    return _convert(data, (source or model, model, "standard", xcr0, software), drop, out)
 
 
 def to_compacted(
@@ -101,8 +103,8 @@ def to_compacted(
     an area that user-mode XRSTOR takes). An MXCSR other than 0x1F80 makes SSE be in use, as XSAVEC
     has it (HW). The other arguments and errors are those of :func:`to_standard`.
     """
-    mask = model.xcr0 | model.xss if xcomp_bv is None else xcomp_bv & ~COMPACTED
-    return _convert(data, _job(source or model, model, "compacted", mask, software), drop, out)
+    mask = model.xcr0 | model.xss if xcomp_bv is None else xcomp_bv & _PLACES
+    return _convert(data, (source or model, model, "compacted", mask, software), drop, out)
 
 
 def relayout(
@@ -161,56 +163,55 @@ class _Plan:
     clears: tuple[tuple[slice, bytes], ...]
     lost: tuple[int, ...]
     residue: tuple[tuple[int, slice, bytes], ...]
+    may_lose: bool
     take: Callable[[Buffer], tuple[bytes, ...]]
     fixed: tuple[bytes, ...]
     order: Callable[[tuple[bytes, ...]], tuple[bytes, ...]]
     put: Callable[..., None]
 
 
-class _Job:
-    """A conversion from any area of one model to one layout of another; plans are kept by state."""
+class _Job(NamedTuple):
+    """A conversion from any area of one model to one layout of another."""
 
-    __slots__ = ("arguments", "format", "plans", "source", "target")
+    source: CpuModel
+    target: CpuModel
+    format: Format
+    mask: int
+    software: Software
 
-    def __init__(
-        self, source: CpuModel, target: CpuModel, format: Format, mask: int, software: Software
-    ):
-        self.source = source
-        self.target = target
-        self.format: Final = format
-        self.arguments: Final = (format, mask, software)
-        self.plans: dict[tuple[int, int, int], _Plan] = {}
 
-    def plan(self, state: tuple[int, int, int]) -> _Plan:
-        """Make and keep the plan for an MXCSR, XSTATE_BV and XCOMP_BV."""
+_State = tuple[int, int, int]
+"""MXCSR, XSTATE_BV and XCOMP_BV."""
+
+_MOST_PLANS: Final = 8192
+_plans: Final[dict[tuple[tuple[object, ...], _State], _Plan]] = {}
+
+
+def _planned(job: _Job, state: _State) -> _Plan:
+    """The plan for the areas of a job that share a state; kept."""
+    plan = _plans.get((job, state))
+    if plan is None:
         mxcsr, xstate_bv, xcomp_bv = state
-        format, mask, software = self.arguments
         mxcsr_live = (
             mxcsr != MXCSR_INITIAL
             and not xstate_bv & SSE
             and not xcomp_bv & COMPACTED
-            and format == "compacted"
+            and job.format == "compacted"
         )
-        plan = _plan(
-            self.source, self.target, xstate_bv, xcomp_bv, format, mask, mxcsr_live, software
-        )
-        if len(self.plans) >= _MOST_PLANS:
-            self.plans.clear()
-        self.plans[state] = plan
-        return plan
-
-
-_MOST_PLANS: Final = 4096
-
-_job = lru_cache(maxsize=512)(_Job)
+        plan = _plan(job, xstate_bv, xcomp_bv, mxcsr_live)
+        if len(_plans) >= _MOST_PLANS:
+            _plans.clear()
+        _plans[job, state] = plan
+    return plan
 
 
 def _convert(
     data: Buffer,
-    job: _Job,
+    job: tuple[CpuModel, CpuModel, Format, int, Software],
     drop: Drop,
     out: bytearray | memoryview | None,
 ) -> Conversion:
+    # The job is a plain tuple, which equals a _Job: making one takes a tenth of the whole time.
     # An array's or a mapping's length need not be its bytes'; what struct reads always is.
     if type(data) is not bytes and type(data) is not bytearray:
         data = view_of(data)
@@ -218,18 +219,14 @@ def _convert(
     if length < EXTENDED_OFFSET:
         view_of(data)
     state = _state(data)
-    plan = job.plans.get(state) or job.plan(state)
+    plan = _plans.get((job, state)) or _planned(_Job(*job), state)
     if length < plan.needed:
-        buffer_layout(job.source, state[1], state[2], length)
+        buffer_layout(job[0], state[1], state[2], length)
     dropped: tuple[str, ...] = ()
-    if drop or plan.lost or plan.residue:
-        dropped = _losses(plan, view_of(data), job.source, job.target, drop)
-    if out is None:
-        out = bytearray(plan.size)
-    elif type(out) is not bytearray or len(out) < plan.size:
-        out = _room(out, plan.layout)
-    elif len(out) > plan.size:
-        out = memoryview(out)[: plan.size]
+    if drop or plan.may_lose:
+        dropped = _losses(plan, view_of(data), job[0], job[1], drop)
+    if type(out) is not bytearray or len(out) != plan.size:
+        out = bytearray(plan.size) if out is None else _room(out, plan.layout)
     # What is taken is a copy: converting in place is safe.
     plan.put(out, 0, *plan.order(plan.take(data) + plan.fixed))
     return Conversion(out, dropped, plan.layout)
@@ -344,16 +341,8 @@ class _Builder:
 
 
 @lru_cache(maxsize=8192)
-def _plan(
-    source: CpuModel,
-    target: CpuModel,
-    xstate_bv: int,
-    xcomp_bv: int,
-    format: Format,
-    mask: int,
-    mxcsr_live: bool,
-    software: Software,
-) -> _Plan:
+def _plan(job: _Job, xstate_bv: int, xcomp_bv: int, mxcsr_live: bool) -> _Plan:
+    source, target, format, mask, software = job
     # Length is judged when the plan runs; masks are judged here, once.
     origin = buffer_layout(source, xstate_bv, xcomp_bv, 1 << 62)
     layout = (standard if format == "standard" else compacted)(target, mask)
@@ -381,6 +370,7 @@ def _plan(
     goals = [place for place, _ in taken] + [place for place, _ in constants]
     order = sorted(range(len(goals)), key=lambda index: int(goals[index].start))
     live_ends = [slot.end for slot in origin if slot.component.bit & xstate_bv]
+    lost = tuple(bits_of(in_use & ~layout.mask))
     return _Plan(
         layout=layout,
         size=layout.size,
@@ -388,8 +378,9 @@ def _plan(
         copies=copies,
         constants=constants,
         clears=built.holes(layout.size),
-        lost=tuple(bits_of(in_use & ~layout.mask)),
+        lost=lost,
         residue=tuple(residue),
+        may_lose=bool(lost or residue),
         take=_runs((part for _, part in taken), 0).unpack_from,
         fixed=tuple(data for _, data in constants),
         order=tuple if order == sorted(order) else itemgetter(*order),

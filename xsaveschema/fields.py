@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from operator import index
-from typing import TYPE_CHECKING, Any, Final, SupportsIndex
+from typing import TYPE_CHECKING, Any, Final
 
 from xsaveschema.errors import UnknownComponentError, ValueRangeError
 from xsaveschema.layout import Slot
@@ -204,16 +205,21 @@ def encode(value: Any, size: int, path: str, raw: bool) -> bytes:
             raise ValueRangeError(f"{path} takes exactly {size} bytes, not {_shown(value)}", path)
         return bytes(value)
     number = whole_number(value, path)
-    if number < 0 or number >> (8 * size):
-        raise ValueRangeError(f"{path} takes 0..{(1 << 8 * size) - 1:#x}, not {number:#x}", path)
-    return number.to_bytes(size, "little")
+    try:
+        return number.to_bytes(size, "little")
+    except OverflowError:
+        most = (1 << 8 * size) - 1
+        raise ValueRangeError(f"{path} takes 0..{most:#x}, not {number:#x}", path) from None
 
 
 def whole_number(value: Any, path: str) -> int:
     """An integer, numpy's included, as int; ValueRangeError for anything else, booleans too."""
-    if isinstance(value, bool) or not isinstance(value, SupportsIndex):
-        raise ValueRangeError(f"{path} takes an integer, not {_shown(value)}", path)
-    return index(value)
+    if type(value) is int:
+        return value
+    if not isinstance(value, bool):
+        with suppress(TypeError):
+            return index(value)
+    raise ValueRangeError(f"{path} takes an integer, not {_shown(value)}", path)
 
 
 def _shown(value: Any) -> str:

@@ -21,13 +21,17 @@ from xsaveschema.model import SSE, Piece, Register, locate
 if TYPE_CHECKING:
     from xsaveschema.area import XsaveArea
 
-_ALWAYS: Final = 1 << 64
-"""A bit that no XSTATE_BV has: the bytes mean something whatever XSTATE_BV says."""
+_ALWAYS: Final = 0
+"""In place of a component's bit: the bytes mean something whatever XSTATE_BV says."""
 _XMM_OFFSET: Final = 160
+_number: Final = int.from_bytes
 
 
 class _Place(NamedTuple):
-    """A piece in this layout: valid if the area's live mask has ``bit``, else ``initial``."""
+    """A piece in this layout: what stands there if XSTATE_BV has ``bit``, else ``initial``.
+
+    ``offset`` counts from the slot's origin, as the component's fields do.
+    """
 
     bit: int
     start: int
@@ -35,6 +39,7 @@ class _Place(NamedTuple):
     shift: int
     initial: int
     slot: Slot
+    offset: int
 
 
 class _Plan(NamedTuple):
@@ -65,15 +70,17 @@ class Registers(MutableMapping[str, Any]):
         plan = self._plans.get(name)
         if plan is None:
             raise self._absent(name)
-        area = self._area
-        view, live = area.buffer, area.xstate_bv | _ALWAYS
         if plan.shape is not None:
             return self._tile(plan)
-        places = plan.places if plan.top is None else (self._physical(plan),)
+        if plan.top is not None:
+            return self._number(self._physical(plan))
+        area = self._area
+        view, xstate_bv = area.buffer, area.xstate_bv
         value = 0
-        for bit, start, end, shift, initial, _ in places:
-            part = int.from_bytes(view[start:end], "little") if live & bit else initial
-            value |= part << shift
+        for bit, start, end, shift, initial, _, _ in plan.places:
+            in_use = xstate_bv & bit or bit == _ALWAYS
+            part = _number(view[start:end], "little") if in_use else initial
+            value = value | part << shift if shift else part
         return value
 
     def __setitem__(self, name: str, value: int | bytes) -> None:
@@ -88,7 +95,7 @@ class Registers(MutableMapping[str, Any]):
         for place in places:
             at = place.shift // 8
             part = data[at : at + place.end - place.start]
-            self._area.write(place.slot, place.start - place.slot.origin, part)
+            self._area.write(place.slot, place.offset, part)
 
     def __delitem__(self, name: str) -> None:
         raise TypeError("a register cannot be deleted; initialise() its component")
@@ -111,7 +118,7 @@ class Registers(MutableMapping[str, Any]):
             return {name: self[name] for name in names}
         area = self._area
         whole = _whole(area.layout, area.xstate_bv & area.layout.mask)
-        number, joined = int.from_bytes, b"".join
+        number, joined = _number, b"".join
         parts: tuple[Any, ...] = whole.fixed
         for take in whole.takes:
             parts += take(area.buffer)
@@ -158,9 +165,9 @@ class Registers(MutableMapping[str, Any]):
         )
 
     def _number(self, place: _Place) -> int:
-        if not self._area.xstate_bv & place.bit:
+        if not self._area.xstate_bv & place.bit and place.bit != _ALWAYS:
             return place.initial
-        return int.from_bytes(self._area.buffer[place.start : place.end], "little")
+        return _number(self._area.buffer[place.start : place.end], "little")
 
     def _physical(self, plan: _Plan) -> _Place:
         """The slot of a physical register: ST(i) slots are relative to TOP (SDM 10.5.1.1)."""
@@ -199,7 +206,7 @@ class Registers(MutableMapping[str, Any]):
         tile = bytearray(plan.size)
         for row in range(rows):
             tile[64 * row : 64 * row + colsb] = data[colsb * row : colsb * (row + 1)]
-        self._area.write(place.slot, place.start - place.slot.origin, bytes(tile))
+        self._area.write(place.slot, place.offset, bytes(tile))
 
 
 class _Whole(NamedTuple):
@@ -237,7 +244,7 @@ def _whole(layout: Layout, live: int) -> _Whole:
         own: list[tuple[int, int] | bytes] = []
         for place in plan.places:
             initial = place.initial.to_bytes(place.end - place.start, "little")
-            stored = (live | _ALWAYS) & place.bit
+            stored = live & place.bit or place.bit == _ALWAYS
             own.append((place.start, place.end) if stored else initial)
         while own and isinstance(own[-1], bytes) and not any(own[-1]):
             own.pop()  # zeros above change no number
@@ -337,7 +344,7 @@ def _place(layout: Layout, piece: Piece, index: int, shift: int) -> _Place | Non
     initial = int.from_bytes(slot.component.initial[offset : offset + size], "little")
     start = slot.origin + offset
     bit = _ALWAYS if kept else slot.component.bit
-    return _Place(bit, start, start + size, shift, initial, slot)
+    return _Place(bit, start, start + size, shift, initial, slot, offset)
 
 
 def _low_bit(layout: Layout, component: str, field: str, bits: str) -> int | None:
