@@ -16,20 +16,16 @@ from collections.abc import Iterator, Mapping
 from struct import Struct
 from typing import Any, Final
 
+from xsaveschema.artefacts import marks
 from xsaveschema.artefacts.kvm import layout_of
 from xsaveschema.artefacts.reader import ArtefactError, Found, Options, area_of
 from xsaveschema.catalog.identify import identify
-
-MAX_SIZE: Final = 64 << 20
-"""The longest state file that is read, in bytes: it is parsed in memory."""
 
 _MAX_DEPTH: Final = 64
 _REGION: Final = 1024
 _MOST: Final = 1 << 16
 """u32 words of a whole area; the largest known has 2752."""
 
-_SEEN: Final = re.compile(rb'region\\*"\s*:\s*\[|114,\s*101,\s*103,\s*105,\s*111,\s*110,')
-"""``region`` as a key, or as the bytes of a list."""
 _NUMBERED: Final = re.compile(r"(?:v?cpu)?[-_ ]?([0-9]{1,6})", re.IGNORECASE)
 _INNER: Final = "region"
 _WORD: Final = Struct("<I")
@@ -45,14 +41,12 @@ class CloudHypervisorReader:
 
     def recognises(self, data: memoryview) -> bool:
         """Whether this is JSON that has a ``region`` list somewhere."""
-        if len(data) > MAX_SIZE or bytes(data[:1]) not in (b"{", b"[", b" ", b"\n", b"\r", b"\t"):
-            return False
-        return _SEEN.search(data) is not None
+        return marks.cloud_hypervisor(data)
 
     def read(self, data: memoryview, options: Options) -> Iterator[Found]:
         """The area of every vCPU, in the file's order."""
-        if len(data) > MAX_SIZE:
-            raise ArtefactError(f"{len(data)} bytes of JSON; at most {MAX_SIZE} are read")
+        if len(data) > marks.MAX_JSON:
+            raise ArtefactError(f"{len(data)} bytes of JSON; at most {marks.MAX_JSON} are read")
         found = False
         for index, (path, holder, xsave) in enumerate(_walk(_json(bytes(data)), (), 0)):
             found = True

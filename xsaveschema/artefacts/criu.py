@@ -11,11 +11,11 @@ with x87, SSE and AVX state in use. The fields of MPX, AVX-512, PKRU and CET are
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping
 from struct import Struct
 from typing import Any, Final, NamedTuple
 
+from xsaveschema.artefacts import marks
 from xsaveschema.artefacts.assembled import LEGACY, assemble
 from xsaveschema.artefacts.reader import ArtefactError, Found, Options
 from xsaveschema.model import SSE, X87
@@ -23,11 +23,7 @@ from xsaveschema.model import SSE, X87
 MAX_SIZE: Final = 16 << 20
 """The longest image that is read, in bytes; a core image has a few thousand."""
 
-_COMMON_MAGIC: Final = 0x5456_4319
-_CORE_MAGIC: Final = 0x5505_3847
-_MAGICS: Final = Struct("<II")
 _SIZE: Final = Struct("<I")
-_JSON: Final = re.compile(rb'\s*\{\s*"magic"\s*:\s*"CORE"')
 _X86_64: Final = 1
 
 
@@ -96,12 +92,7 @@ class CriuReader:
 
     def recognises(self, data: memoryview) -> bool:
         """Whether this is a core image: its magic words, or crit's ``"magic": "CORE"``."""
-        if len(data) < _MAGICS.size:
-            return False
-        first, second = _MAGICS.unpack_from(data)
-        if first == _CORE_MAGIC or (first, second) == (_COMMON_MAGIC, _CORE_MAGIC):
-            return True
-        return _JSON.match(data[:256]) is not None
+        return marks.criu(data)
 
     def read(self, data: memoryview, options: Options) -> Iterator[Found]:
         """The area of each core entry that has FPU registers. No entry says which task it is."""
@@ -162,13 +153,12 @@ def _found(fpregs: _Message, label: str, at: int | None, options: Options) -> Fo
 
 def _entries(data: memoryview) -> Iterator[tuple[int | None, _Message]]:
     """The offset and the fields of every core entry."""
-    if _JSON.match(data[:256]):
+    if marks.criu_json(data):
         yield from ((None, entry) for entry in _from_json(bytes(data)))
         return
-    first, second = _MAGICS.unpack_from(data) if len(data) >= _MAGICS.size else (0, 0)
-    if first != _CORE_MAGIC and (first, second) != (_COMMON_MAGIC, _CORE_MAGIC):
+    at = marks.criu_start(data)
+    if at is None:
         raise ArtefactError("no CRIU core image: other magic words", 0)
-    at = _SIZE.size if first == _CORE_MAGIC else _MAGICS.size
     while at < len(data):
         if at + _SIZE.size > len(data):
             raise ArtefactError("the image ends within the size of an entry", at)

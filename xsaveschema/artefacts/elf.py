@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from struct import Struct
 from typing import Final
 
-from xsaveschema.artefacts.elf_file import MAGIC, ElfCore, Note
+from xsaveschema.artefacts import marks
+from xsaveschema.artefacts.elf_file import ElfCore, Note
 from xsaveschema.artefacts.layouts import (
     Known,
     Row,
@@ -74,7 +75,7 @@ class ElfReader(InPlace):
 
     def recognises(self, data: memoryview) -> bool:
         """Whether it is an ELF file; :meth:`read` says if it is no core."""
-        return bytes(data[:4]) == MAGIC
+        return marks.elf(data)
 
     def read(self, data: memoryview, options: Options) -> Iterator[Found]:
         """Each thread's area. Where not strict, the whole notes of a core that is cut off."""

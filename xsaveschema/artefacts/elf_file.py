@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from struct import Struct
 from typing import Final, NamedTuple
 
+from xsaveschema.artefacts import marks
 from xsaveschema.artefacts.reader import ArtefactError
 
-MAGIC: Final = b"\x7fELF"
 EM_386: Final = 3
 EM_X86_64: Final = 62
 
@@ -124,7 +124,7 @@ class ElfCore:
     @classmethod
     def parse(cls, data: memoryview) -> ElfCore:
         """Read the headers. ArtefactError where this is no x86 core, or the tables are cut off."""
-        if len(data) < 52 or bytes(data[:4]) != MAGIC:
+        if len(data) < 52 or not marks.elf(data):
             raise ArtefactError("is no ELF file, or ends within the ELF header", len(data))
         kind = {1: _ELF32, 2: _ELF64}.get(data[4])
         if kind is None or data[5] != 1:

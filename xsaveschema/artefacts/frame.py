@@ -11,15 +11,14 @@ from collections.abc import Iterator
 from struct import Struct
 from typing import Final
 
+from xsaveschema.artefacts import marks
 from xsaveschema.artefacts.layouts import of_area
 from xsaveschema.artefacts.reader import ArtefactError, Found, InPlace, Options, area_of
 from xsaveschema.artefacts.source import MAX_AREA
-from xsaveschema.catalog.identify import FP_XSTATE_MAGIC1
 from xsaveschema.errors import TooShortError
 from xsaveschema.model import EXTENDED_OFFSET, XCR0_OFFSET
 
 FP_XSTATE_MAGIC2: Final = 0x46505845
-FSAVE_SIZE: Final = 112
 
 _U32: Final = Struct("<I")
 _SOFTWARE: Final = Struct("<IIQI")  # magic1, extended_size, xfeatures, xstate_size
@@ -33,11 +32,11 @@ class FrameReader(InPlace):
 
     def recognises(self, data: memoryview) -> bool:
         """Whether the first magic word stands where a 64-bit or a 32-bit frame has it."""
-        return _start(data) is not None
+        return marks.frame(data)
 
     def read(self, data: memoryview, options: Options) -> Iterator[Found]:
         """The area. ArtefactError where sizes or magic words do not fit, unless lenient."""
-        start = _start(data)
+        start = marks.frame_start(data)
         if start is None:
             raise ArtefactError("has no magic word of a signal frame", XCR0_OFFSET)
         if len(data) < start + EXTENDED_OFFSET:
@@ -55,7 +54,7 @@ class FrameReader(InPlace):
                 raise fault
             if not EXTENDED_OFFSET <= xstate_size <= MAX_AREA:
                 end = start + min(len(data) - start, MAX_AREA)
-        bits = 32 if start or extended_size == xstate_size + 4 + FSAVE_SIZE else 64
+        bits = 32 if start or extended_size == xstate_size + 4 + marks.FSAVE_SIZE else 64
         view = data[start:end]
         known = of_area(view, options)
         label = f"signal frame ({bits}-bit)"
@@ -66,25 +65,16 @@ class FrameReader(InPlace):
         yield Found(label, area, known.source, start, notes)
 
 
-def _start(data: memoryview) -> int | None:
-    """Where the area begins: 0, or behind the FSAVE image of a 32-bit frame."""
-    for start in (0, FSAVE_SIZE):
-        at = start + XCR0_OFFSET
-        if len(data) >= at + _SOFTWARE.size and _U32.unpack_from(data, at)[0] == FP_XSTATE_MAGIC1:
-            return start
-    return None
-
-
 def _fault(
     data: memoryview, at: int, extended_size: int, xstate_size: int, end: int
 ) -> ArtefactError | None:
     """The first of Linux's checks (check_xstate_in_sigframe) that the frame does not pass."""
     if not EXTENDED_OFFSET <= xstate_size <= MAX_AREA:
         return ArtefactError(f"xstate_size is {xstate_size}, which no area's size is", at + 16)
-    if extended_size - xstate_size not in (4, 4 + FSAVE_SIZE):
+    if extended_size - xstate_size not in (4, 4 + marks.FSAVE_SIZE):
         return ArtefactError(
             f"extended_size is {extended_size}: with xstate_size {xstate_size} it is "
-            f"{xstate_size + 4}, or {xstate_size + 4 + FSAVE_SIZE} in a 32-bit frame",
+            f"{xstate_size + 4}, or {xstate_size + 4 + marks.FSAVE_SIZE} in a 32-bit frame",
             at + 4,
         )
     if len(data) < end + 4:

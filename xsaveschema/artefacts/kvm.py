@@ -10,16 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from xsaveschema.artefacts import marks
 from xsaveschema.artefacts.layouts import Known, best, named
 from xsaveschema.artefacts.reader import Found, InPlace, Options, area_of
 from xsaveschema.artefacts.source import MAX_AREA
 from xsaveschema.catalog.identify import identify
 from xsaveschema.errors import TooShortError
-from xsaveschema.header import MASKS
 from xsaveschema.layout import standard
-from xsaveschema.model import EXTENDED_OFFSET, HEADER_OFFSET
 
-KVM_XSAVE_SIZE: Final = 4096
 _ROOM: Final = 64 << 10
 _LABEL: Final = "vCPU"
 
@@ -32,10 +30,7 @@ class KvmReader(InPlace):
 
     def recognises(self, data: memoryview) -> bool:
         """Whether it has 4096 bytes, and a header as KVM writes it: standard, the rest zero."""
-        if len(data) != KVM_XSAVE_SIZE:
-            return False
-        xstate_bv, _ = MASKS.unpack_from(data, HEADER_OFFSET)
-        return not xstate_bv >> 63 and not any(data[HEADER_OFFSET + 8 : EXTENDED_OFFSET])
+        return marks.kvm(data)
 
     def read(self, data: memoryview, options: Options) -> Iterator[Found]:
         """The area. TooShortError names what is in use and beyond the 4096 bytes."""

@@ -18,6 +18,7 @@ from struct import Struct
 from typing import Final, NamedTuple
 
 from xsaveschema.area import XsaveArea
+from xsaveschema.artefacts import marks
 from xsaveschema.artefacts.assembled import assemble, joined, meant_legacy
 from xsaveschema.artefacts.layouts import Row, mxcsr_mask_of, of_area, row_faults
 from xsaveschema.artefacts.reader import ArtefactError, Found, Options, area_of
@@ -59,7 +60,6 @@ _WANTED: Final = {
 }
 _LIMIT: Final = 1 << 20  # a layout that is no nonsense ends before it
 _MAX_STREAMS: Final = 1 << 16
-_VERSION: Final = 0xA793
 _XSTATE_FLAG: Final = 0x40
 _PROCESSORS: Final = 0x07FF_0000  # the bits of ContextFlags that say whose CONTEXT it is
 
@@ -89,10 +89,7 @@ class MinidumpReader:
 
     def recognises(self, data: memoryview) -> bool:
         """Whether this is a minidump: its signature and version."""
-        if len(data) < _HEADER.size:
-            return False
-        signature, version = _HEADER.unpack_from(data)[:2]
-        return bool(signature == b"MDMP" and version & 0xFFFF == _VERSION)
+        return marks.minidump(data)
 
     def read(self, data: memoryview, options: Options) -> Iterator[Found]:
         """The contexts of the thread list, then that of the exception.

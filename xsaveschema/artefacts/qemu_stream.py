@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping
 from struct import Struct
 from typing import Any, Final, NamedTuple
 
+from xsaveschema.artefacts import marks
 from xsaveschema.artefacts.assembled import LEGACY, assemble
 from xsaveschema.artefacts.reader import ArtefactError, Found, Options
 from xsaveschema.model import X87
@@ -99,7 +100,7 @@ class QemuStreamReader:
 
     def recognises(self, data: memoryview) -> bool:
         """Whether this is a migration stream: QEVM, version 3."""
-        return len(data) >= _MAGIC.size and _MAGIC.unpack_from(data) == (b"QEVM", 3)
+        return marks.qemu_stream(data)
 
     def read(self, data: memoryview, options: Options) -> Iterator[Found]:
         """The state of every vCPU, by instance of its section."""

@@ -2,39 +2,44 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import warnings
 from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
+from importlib.machinery import PathFinder
+from pathlib import Path
 from typing import Final
 
+from xsaveschema.artefacts.marks import MARKED, UNMARKED
 from xsaveschema.artefacts.reader import Reader
 
 PID: Final = "pid:"
 GROUP: Final = "xsaveschema.readers"
 """The entry points by which a package adds readers; each loads a :class:`Reader`."""
 
-# By what is sure: magic numbers before structures, and what has no mark of its own at the end.
-_MARKED: Final = ("elf", "minidump", "criu", "qemu_stream", "xen", "cloud_hypervisor", "frame")
-_UNMARKED: Final = ("kvm",)
-
 
 def recognise(data: memoryview) -> Reader:
     """The reader for these bytes; the raw reader where no other one knows them."""
-    for reader in readers():
+    for name, is_one in MARKED.items():
+        if is_one(data):
+            return _own(name)
+    for reader in _plugins():
         if reader.recognises(data):
             return reader
-    from xsaveschema.artefacts import raw
-
-    return raw.READER
+    for name, is_one in UNMARKED.items():
+        if is_one(data):
+            return _own(name)
+    return _own("raw")
 
 
 def readers() -> Iterator[Reader]:
     """Every reader but the raw one, in the order in which they are asked."""
-    for name in _MARKED:
+    for name in MARKED:
         yield _own(name)
     yield from _plugins()
-    for name in _UNMARKED:
+    for name in UNMARKED:
         yield _own(name)
 
 
@@ -47,6 +52,8 @@ def _own(name: str) -> Reader:
 @cache
 def _plugins() -> tuple[Reader, ...]:
     """The readers of other packages. One that does not load is told of and left out."""
+    if not _announced():
+        return ()
     from importlib.metadata import entry_points
 
     found: list[Reader] = []
@@ -61,3 +68,32 @@ def _plugins() -> tuple[Reader, ...]:
                 stacklevel=2,
             )
     return tuple(found)
+
+
+def _announced() -> bool:
+    """Whether the group's name stands in the entry points of any package that is installed.
+
+    It mostly does not, and importlib.metadata takes longer to import than an area to read. It is
+    asked wherever packages are not simply folders.
+    """
+    others = (finder for finder in sys.meta_path if finder is not PathFinder)
+    return any(hasattr(finder, "find_distributions") for finder in others) or any(
+        map(_announced_in, dict.fromkeys(sys.path))
+    )
+
+
+def _announced_in(folder: str) -> bool:
+    try:
+        with os.scandir(folder or ".") as entries:
+            found = [entry.path for entry in entries if entry.name.lower().endswith("-info")]
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True  # an archive
+    for path in found:
+        try:
+            if GROUP.encode() in Path(path, "entry_points.txt").read_bytes():
+                return True
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+    return False

@@ -17,6 +17,7 @@ from functools import lru_cache
 from struct import Struct
 from typing import Final
 
+from xsaveschema.artefacts import marks
 from xsaveschema.artefacts.layouts import places
 from xsaveschema.artefacts.reader import ArtefactError, Found, InPlace, Options, area_of
 from xsaveschema.catalog import Catalog, default_catalog
@@ -27,19 +28,14 @@ from xsaveschema.model import EXTENDED_OFFSET, CpuModel
 
 _RECORD: Final = Struct("<HHI")  # HVM: typecode, instance, length
 _HEADER: Final = Struct("<IIQII")  # magic, version, changeset, CPUID leaf 1 EAX, TSC kHz
-_FILE_MAGIC: Final = 0x5438_1286
-_END, _HEADER_CODE, _XSAVE_CODE = 0, 1, 16
+_END, _XSAVE_CODE = 0, 16
 _XSAVE: Final = Struct("<QQQ")  # xfeature_mask, xcr0, xcr0_accum
 _PV_XSAVE: Final = Struct("<IIQQ")  # vCPU, reserved, xcr0, xcr0_accum
 
-_XL_MAGIC: Final = b"Xen saved domain, xl format\n \0 \r"
 _XL: Final = Struct("<32sIIII")  # magic, byte order, two sets of flags, optional data's length
 _XL_BYTE_ORDER: Final = 0x0102_0304
 _LIBXL: Final = Struct(">8sII")  # ident, version, options
-_LIBXL_IDENT: Final = b"LibxlFmt"
 _LIBXC: Final = Struct(">QIIH6x")  # marker, id, version, options
-_LIBXC_ID: Final = 0x5845_4E46  # "XENF"
-_MARKER: Final = 0xFFFF_FFFF_FFFF_FFFF
 _DOMAIN: Final = 16
 _STREAM_RECORD: Final = Struct("<II")  # type, length; bodies are padded to 8 bytes
 _LIBXC_CONTEXT: Final = 1
@@ -57,15 +53,15 @@ class XenReader(InPlace):
 
     def recognises(self, data: memoryview) -> bool:
         """Whether this is any of the four, by its first bytes."""
-        return _kind(data) is not None
+        return marks.xen(data)
 
     def read(self, data: memoryview, options: Options) -> Iterator[Found]:
         """The area of every vCPU, in the file's order."""
-        kind = _kind(data)
-        if kind is None:
+        context = marks.xen_context(data)
+        if not context and not marks.xen_stream(data):
             raise ArtefactError("no saved Xen domain: other first bytes", 0)
         seen: set[str] = set()
-        for found in _hvm(data, 0, len(data), options) if kind == 0 else _stream(data, options):
+        for found in _hvm(data, 0, len(data), options) if context else _stream(data, options):
             if found.label in seen:
                 raise ArtefactError(f"a second XSAVE record of {found.label}", found.offset)
             seen.add(found.label)
@@ -77,20 +73,6 @@ class XenReader(InPlace):
 READER: Final = XenReader()
 
 
-def _kind(data: memoryview) -> int | None:
-    """0 for an HVM context, 1 for a stream, None for anything else."""
-    if len(data) < _RECORD.size + _HEADER.size:
-        return None
-    if _RECORD.unpack_from(data)[0] == _HEADER_CODE and (
-        _HEADER.unpack_from(data, _RECORD.size)[0] == _FILE_MAGIC
-    ):
-        return 0
-    head = bytes(data[:32])
-    if head == _XL_MAGIC or head.startswith(_LIBXL_IDENT):
-        return 1
-    return 1 if _LIBXC.unpack_from(head)[:2] == (_MARKER, _LIBXC_ID) else None
-
-
 def _need(data: memoryview, at: int, size: int, end: int, what: str) -> None:
     if at + size > end:
         raise ArtefactError(f"{what} takes {size} bytes, {max(0, end - at)} are left", at)
@@ -99,14 +81,14 @@ def _need(data: memoryview, at: int, size: int, end: int, what: str) -> None:
 def _stream(data: memoryview, options: Options) -> Iterator[Found]:
     """Go through the wrappings of a libxc stream, then through its records."""
     at, end = 0, len(data)
-    if bytes(data[:32]) == _XL_MAGIC:
+    if bytes(data[:32]) == marks.XEN_XL:
         _need(data, 0, _XL.size, end, "the header of xl")
         _, order, _, _, length = _XL.unpack_from(data)
         if order != _XL_BYTE_ORDER:
             raise ArtefactError(f"the byte order mark is {order:#x}, not {_XL_BYTE_ORDER:#x}", 32)
         at = _XL.size + length
         _need(data, _XL.size, length, end, "the optional data of xl")
-    if bytes(data[at : at + 8]) == _LIBXL_IDENT:
+    if bytes(data[at : at + 8]) == marks.XEN_LIBXL:
         _need(data, at, _LIBXL.size, end, "the header of libxl")
         if _LIBXL.unpack_from(data, at)[2] & 1:
             raise ArtefactError("the libxl stream is big-endian", at)
@@ -124,10 +106,9 @@ def _stream(data: memoryview, options: Options) -> Iterator[Found]:
         else:
             raise ArtefactError("the libxl stream has records without end", at)
     _need(data, at, _LIBXC.size + _DOMAIN, end, "the header of libxc")
-    marker, ident, _, flags = _LIBXC.unpack_from(data, at)
-    if (marker, ident) != (_MARKER, _LIBXC_ID):
+    if bytes(data[at : at + 12]) != marks.XEN_LIBXC:
         raise ArtefactError("no libxc stream stands here: a format of Xen before 4.6?", at)
-    if flags & 1:
+    if _LIBXC.unpack_from(data, at)[3] & 1:
         raise ArtefactError("the libxc stream is big-endian", at)
     at += _LIBXC.size + _DOMAIN
     for _ in range(_MAX_RECORDS):
@@ -158,10 +139,10 @@ def _hvm(data: memoryview, at: int, end: int, options: Options) -> Iterator[Foun
         code, instance, length = _RECORD.unpack_from(data, at)
         at += _RECORD.size
         _need(data, at, length, end, f"the record of type {code}")
-        if first != (code == _HEADER_CODE):
+        if first != (code == marks.XEN_HEADER_CODE):
             raise ArtefactError("the HVM context does not begin with its one HEADER", at)
         if first:
-            if length < _HEADER.size or _HEADER.unpack_from(data, at)[0] != _FILE_MAGIC:
+            if length < _HEADER.size or _HEADER.unpack_from(data, at)[0] != marks.XEN_HVM:
                 raise ArtefactError("the HVM context has another HEADER", at)
             signature = _HEADER.unpack_from(data, at)[3]
             first = False

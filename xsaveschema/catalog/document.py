@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from xsaveschema.errors import SchemaFault
 
-_CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_CONTROL: Final = "[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]"
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_?-]{1,64}\Z")
 _LINE_SHOWN: Final = 160
 
@@ -64,7 +64,7 @@ class Document:
     def at(self, mark: Mark, rule: str, path: str, message: str, hint: str = "") -> SchemaFault:
         """A fault at a mark. A line too long to show is cut, or left out where the mark is cut."""
         text = self.lines[mark.line - 1].rstrip() if 0 < mark.line <= len(self.lines) else ""
-        text = _CONTROL.sub("?", text.replace("\t", " "))  # one column a character, for the caret
+        text = re.sub(_CONTROL, "?", text.replace("\t", " "))  # one column a character, for the caret
         if len(text) > _LINE_SHOWN:
             text = text[:_LINE_SHOWN] + "…" if mark.column <= _LINE_SHOWN else ""
         width = min(mark.width, max(1, len(text) - mark.column + 1))
@@ -115,4 +115,6 @@ def quoted(value: object) -> str:
 
 def printable(text: str) -> str:
     """Text without characters that a terminal or an encoder takes amiss, as in file names."""
-    return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+    if text.isprintable():  # the pattern is compiled for a text that needs it
+        return text
+    return re.sub(_CONTROL, lambda match: match[0].encode("unicode_escape").decode(), text)

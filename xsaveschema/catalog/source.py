@@ -24,8 +24,8 @@ MAX_VALUES: Final = 5_000
 """Keys and values in a file; the longest file of a real component has two hundred."""
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_BREAK: Final = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
-_UNPRINTABLE: Final = re.compile(
+_BREAKS: Final = ("\r\n", "\r", "\x85", "\u2028", "\u2029")
+_UNPRINTABLE: Final = (
     "[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
 )
 _DECIMAL: Final = re.compile(r"-?(?:0|[1-9][0-9]*)\Z")
@@ -88,23 +88,33 @@ def _decode(document: Document, raw: bytes) -> str | None:
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        document.lines = _BREAK.split(raw.decode("utf-8", "replace"))
-        lines = _BREAK.split(raw[: error.start].decode("utf-8", "replace"))
+        document.lines = _lines(raw.decode("utf-8", "replace"))
+        lines = _lines(raw[: error.start].decode("utf-8", "replace"))
         mark = Mark(len(lines), len(lines[-1]) + 1, 1)
         document.faults.append(document.at(mark, "file", "", "is not UTF-8", "save it as UTF-8"))
         return None
-    document.lines = _BREAK.split(text)
-    if _UNPRINTABLE.search(text):
-        for number, line in enumerate(document.lines, 1):
-            if match := _UNPRINTABLE.search(line):
-                mark = Mark(number, match.start() + 1, 1)
-                message = f"U+{ord(match[0]):04X} is no character of text"
-                hint = "" if match[0] != "\0" else "save the file as UTF-8 text"
-                document.faults.append(document.at(mark, "yaml-character", "", message, hint))
-            if len(document.faults) == 10:  # more would say no more: this is no text
-                break
-        return None
-    return text
+    document.lines = _lines(text)
+    for number, line in enumerate(document.lines, 1):
+        if match := _unprintable(line):
+            mark = Mark(number, match.start() + 1, 1)
+            message = f"U+{ord(match[0]):04X} is no character of text"
+            hint = "" if match[0] != "\0" else "save the file as UTF-8 text"
+            document.faults.append(document.at(mark, "yaml-character", "", message, hint))
+        if len(document.faults) == 10:  # more would say no more: this is no text
+            break
+    return None if document.faults else text
+
+
+def _lines(text: str) -> list[str]:
+    for end in _BREAKS:
+        text = text.replace(end, "\n")
+    return text.split("\n")
+
+
+def _unprintable(text: str) -> re.Match[str] | None:
+    """The first character that YAML does not have."""
+    # Compiling the pattern takes as long as reading ten files: most text does without.
+    return None if text.isprintable() else re.search(_UNPRINTABLE, text)
 
 
 def _syntax(document: Document, error: yaml.MarkedYAMLError) -> None:
@@ -223,7 +233,7 @@ class _Reader:
             what = f"YAML 1.1 takes the key {_cut(name)} for {_TAKEN.get(kind, kind)}"
             document.fault("yaml-key", place, what, f'put it in quotes: "{_cut(name)}"', key=True)
             document.spoiled.add(place)
-        elif _UNPRINTABLE.search(name) or "\n" in name:
+        elif _unprintable(name) or "\n" in name:
             document.fault("yaml-character", place, "control characters in a key", key=True)
             document.spoiled.add(place)
         result[name] = self.value(self.next(), place)
@@ -255,7 +265,7 @@ class _Reader:
             self.spoil("yaml-tag", path, f"a tag, {_tag(event.tag)}", "leave it out")
             return None
         if event.style:  # a plain scalar's is None or "", by loader
-            if match := _UNPRINTABLE.search(text):
+            if match := _unprintable(text):
                 message = f"U+{ord(match[0]):04X} is no character of text"
                 self.spoil("yaml-character", path, message)
                 return None
