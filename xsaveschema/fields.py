@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from operator import index
 from typing import TYPE_CHECKING, Any, Final
+
+from msgspec import Struct
 
 from xsaveschema.errors import UnknownComponentError, ValueRangeError
 from xsaveschema.layout import Slot
@@ -23,8 +24,7 @@ if TYPE_CHECKING:
 _STEP: Final = re.compile(r"([a-z][a-z0-9_]*)(?:\[([0-9]{1,4})\])?(?:\.(?=.)|\Z)")
 
 
-@dataclass(frozen=True, slots=True)
-class _Target:
+class _Target(Struct, frozen=True):
     """What a path leads to: a number or raw bytes of a component, or a range of its bits."""
 
     offset: int

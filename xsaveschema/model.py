@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from msgspec import Struct
+
 from xsaveschema.errors import MaskError, UnknownComponentError, XsaveError, hex_mask
 
 if TYPE_CHECKING:
@@ -53,8 +55,7 @@ def bits_of(mask: int) -> Iterator[int]:
         mask ^= low
 
 
-@dataclass(frozen=True, slots=True)
-class BitRange:
+class BitRange(Struct, frozen=True):
     """A named range of bits within a field: ``width`` bits from bit ``low`` up."""
 
     name: str
@@ -67,8 +68,7 @@ class BitRange:
         return ((1 << self.width) - 1) << self.low
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(Struct, frozen=True):
     """One field of a state component, possibly repeated, possibly a group of fields.
 
     ``offset`` is in bytes from the start of the component (of the area, for the legacy components
@@ -96,8 +96,7 @@ class Field:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Leaf:
+class Leaf(Struct, frozen=True):
     """A field element in memory: ``path`` (``bnd[2].lower``), place and size in bytes."""
 
     path: str
@@ -204,8 +203,7 @@ class StateComponent:
         return f"<StateComponent {self.number} {self.name}: {self.size} bytes, {place}>"
 
 
-@dataclass(frozen=True, slots=True)
-class Signature:
+class Signature(Struct, frozen=True):
     """CPUs by vendor, family, models and steppings; ``steppings`` None means every stepping."""
 
     vendor: str
@@ -222,8 +220,7 @@ class Signature:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(Struct, frozen=True):
     """A part of a whole register: ``size`` bytes (0: all) from ``start`` of a field's element."""
 
     component: str
@@ -232,8 +229,7 @@ class Piece:
     size: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Register:
+class Register(Struct, frozen=True):
     """One whole register: its pieces, low bits first, each an element of a component's field.
 
     ``index`` is the element that holds the register. ``top`` names the bit range (component, path)

@@ -7,7 +7,6 @@ and reads and writes follow the places.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
-from difflib import get_close_matches
 from functools import lru_cache
 from operator import itemgetter
 from struct import Struct
@@ -152,6 +151,8 @@ class Registers(MutableMapping[str, Any]):
         layout = self._area.layout
         register = layout.model.registers.get(name)
         if register is None:
+            from difflib import get_close_matches
+
             near = get_close_matches(str(name), layout.model.registers, n=3)
             hint = f"did you mean {' or '.join(near)}?" if near else ""
             said = f"{layout.model.name} has no register {name!r}; {hint}".rstrip("; ")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
 
@@ -87,6 +86,8 @@ class Catalog:
             return host_model(self)
         path = self._library.models.get(name)
         if path is None:
+            from difflib import get_close_matches
+
             meant = str(name).lower().replace("_", "-").replace(" ", "-")
             raise ModelNotFoundError(name, get_close_matches(meant, self._library.models, n=3))
         made = self._library.resolved(path)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from difflib import get_close_matches
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -122,6 +121,8 @@ def near(name: str, known: Iterable[str]) -> str | None:
     """The known name that looks most like ``name``, or None."""
     if not 3 < len(name) <= 40:  # too short to look like much, or costly to compare
         return None
+    from difflib import get_close_matches
+
     found = get_close_matches(name.lower().replace("-", "_"), known, n=1)
     return found[0] if found else None
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, TypeVar
+
+from msgspec import Struct, field
 
 from xsaveschema.errors import SchemaFault
 
@@ -27,8 +28,7 @@ class Mark(NamedTuple):
     width: int
 
 
-@dataclass(slots=True)
-class Document:
+class Document(Struct):
     """A file's data with the place of every key and value; ``faults`` found so far.
 
     ``spoiled`` are the places whose value a fault of reading has lost: no other rule finds fault
@@ -64,7 +64,9 @@ class Document:
     def at(self, mark: Mark, rule: str, path: str, message: str, hint: str = "") -> SchemaFault:
         """A fault at a mark. A line too long to show is cut, or left out where the mark is cut."""
         text = self.lines[mark.line - 1].rstrip() if 0 < mark.line <= len(self.lines) else ""
-        text = re.sub(_CONTROL, "?", text.replace("\t", " "))  # one column a character, for the caret
+        text = re.sub(
+            _CONTROL, "?", text.replace("\t", " ")
+        )  # one column a character, for the caret
         if len(text) > _LINE_SHOWN:
             text = text[:_LINE_SHOWN] + "…" if mark.column <= _LINE_SHOWN else ""
         width = min(mark.width, max(1, len(text) - mark.column + 1))

@@ -3,9 +3,10 @@
 These classes are the one definition of the language. msgspec reads documents by them and exports
 the JSON Schemas for editors from them; :mod:`xsaveschema.catalog.conform` finds every fault by
 the same schema.
-"""
 
-from __future__ import annotations
+Annotations are no text here (no ``from __future__ import annotations``): msgspec would compile each
+of them anew in every process.
+"""
 
 import re
 from functools import cache
@@ -122,7 +123,7 @@ class FieldDoc(Struct, frozen=True, forbid_unknown_fields=True):
         | UnsetType
     ) = UNSET
     fields: (
-        Annotated[list[FieldDoc], Meta(min_length=1, description="The fields of a group")]
+        Annotated[list["FieldDoc"], Meta(min_length=1, description="The fields of a group")]
         | UnsetType
     ) = UNSET
 

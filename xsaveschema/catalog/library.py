@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from msgspec import UNSET
+from msgspec import UNSET, Struct, field
 
 from xsaveschema.catalog.conform import kind_of, typed
 from xsaveschema.catalog.document import Document, printable, quoted
@@ -30,16 +29,14 @@ from xsaveschema.errors import SchemaError, SchemaFault, XsaveError
 from xsaveschema.model import Field, Register
 
 
-@dataclass(frozen=True, slots=True)
-class ComponentFile:
+class ComponentFile(Struct, frozen=True):
     """A component's file, and its number as the file's name or its text says; None: it does not."""
 
     path: Path
     number: int | None
 
 
-@dataclass(slots=True)
-class _Layer:
+class _Layer(Struct):
     """The names that one layer defines, with the documents where they stand."""
 
     models: dict[str, Document] = field(default_factory=dict)
@@ -96,7 +93,7 @@ class Library:
 
     def shipped(self, file: Path) -> Path | None:
         """The shipped file that a path leads to, as it is indexed; None for a user's file."""
-        return self._shipped.get(os.path.realpath(file))
+        return self._shipped.get(str(file)) or self._shipped.get(os.path.realpath(file))
 
     def add(self, files: Iterable[Path]) -> None:
         """Index a layer of a user's files. Their faults are in the documents."""

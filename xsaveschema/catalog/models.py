@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from functools import partial
 from types import MappingProxyType
 from typing import Final, Protocol
 
-from msgspec import UNSET
+from msgspec import UNSET, Struct, field
 
 from xsaveschema.catalog.checks import (
     check_mask,
@@ -53,8 +52,7 @@ class Library(Protocol):
         """The sizes that a component has in the shipped models."""
 
 
-@dataclass(slots=True)
-class Resolved:
+class Resolved(Struct):
     """A model document with everything that it inherits.
 
     ``components`` are those beside the legacy ones whose entries have no fault, ``places`` where

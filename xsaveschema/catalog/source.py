@@ -9,6 +9,7 @@ Those, duplicate keys, anchors, aliases and tags are faults, never coerced.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -214,7 +215,7 @@ class _Reader:
         self.count(event)
         name: str = event.value
         place = (*path, name)
-        kind = "str" if event.style or event.tag is not None else self.resolve(name)
+        kind = "str" if event.style or event.tag is not None else _resolve(name)
         if kind == "merge":
             self.lost_key(event, place, "a merge key", _ALIAS_HINT)
             return
@@ -278,17 +279,12 @@ class _Reader:
             return _BOOLEANS[text]
         if text in _NULLS:
             return None
-        kind = self.resolve(text)
+        kind = _resolve(text)
         if kind != "str":
             what = f"YAML 1.1 takes {_cut(text)} for {_TAKEN.get(kind, kind)}"
             self.spoil("yaml-scalar", path, what, _scalar_hint(kind, _cut(text)))
             return None
         return text
-
-    def resolve(self, text: str) -> str:
-        """What YAML 1.1 takes a plain scalar for: str, int, float, bool, null, timestamp, …"""
-        tag: str = self.loader.resolve(yaml.ScalarNode, text, (True, False))
-        return tag.removeprefix(_TAG)
 
     def integer(self, text: str, base: int, path: Place) -> int | None:
         if len(text) > 160:  # longer than any 512-bit value, and quadratic to convert
@@ -299,6 +295,16 @@ class _Reader:
     def spoil(self, rule: str, path: Place, message: str, hint: str = "") -> None:
         self.document.fault(rule, path, message, hint)
         self.document.spoiled.add(path)
+
+
+_RESOLVER: Final[Any] = yaml.resolver.Resolver()
+
+
+@lru_cache(maxsize=4096)
+def _resolve(text: str) -> str:
+    """What YAML 1.1 takes a plain scalar for: str, int, float, bool, null, timestamp, …"""
+    tag: str = _RESOLVER.resolve(yaml.ScalarNode, text, (True, False))
+    return tag.removeprefix(_TAG)
 
 
 _ALIAS_HINT: Final = "write the value out; models inherit by extends:"

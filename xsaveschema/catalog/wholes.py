@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Final, Protocol
 
 from msgspec import UNSET
@@ -90,6 +89,8 @@ def _check_piece(
         first = locate(fields, path, 0)
         if first is None:
             message = f"{match['component']} has no field {path}"
+            from difflib import get_close_matches
+
             near = get_close_matches(path, _paths(fields), n=1)
             hint = f"did you mean {match['component']}.{near[0]}?" if near else ""
         else:
@@ -124,6 +125,8 @@ def _fields(
         return None
     name = match["component"]
     if name not in components.component_names():
+        from difflib import get_close_matches
+
         near = get_close_matches(name, components.component_names(), n=1)
         hint = f"did you mean {near[0]}?" if near else ""
         document.fault("register-field", place, f"no component file defines {name}", hint)
