@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 
 
@@ -17,4 +18,21 @@ def main() -> None:
 
     from xsaveschema.cli.program import program
 
-    program()
+    try:
+        program()
+    finally:
+        # Nor is there garbage worth looking for at the end: that took 12 %.
+        gc.freeze()
+
+
+def terminal_width() -> int:
+    """The columns of the terminal; COLUMNS, or 80, where there is none."""
+    # As shutil.get_terminal_size has it; shutil imports every compression that Python knows.
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isdecimal() and int(columns):
+        return int(columns)
+    try:
+        found = os.get_terminal_size(sys.__stdout__.fileno()).columns if sys.__stdout__ else 0
+    except (OSError, ValueError):  # a pipe, or closed
+        found = 0
+    return found or 80

@@ -7,8 +7,9 @@ from textwrap import wrap
 from typing import Final
 
 from xsaveschema.area import XsaveArea
+from xsaveschema.cli import terminal_width
 from xsaveschema.cli.areas import WHOLE, Found
-from xsaveschema.cli.output import Line, mask_text, plain, print_lines, terminal_width
+from xsaveschema.cli.output import Line, mask_text, plain, print_lines
 from xsaveschema.cli.rows import Row, chosen, other_rows, register_rows
 from xsaveschema.errors import hex_mask
 

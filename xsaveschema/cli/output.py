@@ -59,13 +59,6 @@ def print_lines(lines: Iterable[Line]) -> None:
     console().print(Text("\n").join(Text.assemble(*line) for line in lines), soft_wrap=True)
 
 
-def terminal_width() -> int:
-    """The columns of the terminal; COLUMNS, or 80, where there is none."""
-    from shutil import get_terminal_size
-
-    return get_terminal_size().columns
-
-
 def console() -> Console:
     """Standard output for rich: no colour and 80 columns where it is no terminal."""
     from rich.console import Console
