@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from msgspec import Struct, field
 
@@ -28,6 +28,24 @@ class Mark(NamedTuple):
     width: int
 
 
+class Position(Protocol):
+    """A place in the text as the parser has it: line and column from 0."""
+
+    line: int
+    column: int
+
+
+Span = tuple[Position, Position]
+"""Where a value or a key begins, and where it ends; it becomes a mark if a fault is found there."""
+
+
+def mark_of(span: Span) -> Mark:
+    """The mark of a span; of one over several lines, of its first character."""
+    start, end = span
+    width = end.column - start.column if end.line == start.line else 1
+    return Mark(start.line + 1, start.column + 1, max(1, width))
+
+
 class Document(Struct):
     """A file's data with the place of every key and value; ``faults`` found so far.
 
@@ -39,8 +57,8 @@ class Document(Struct):
 
     file: str
     data: Any = None
-    marks: dict[Place, Mark] = field(default_factory=dict)
-    keys: dict[Place, Mark] = field(default_factory=dict)
+    marks: dict[Place, Span] = field(default_factory=dict)
+    keys: dict[Place, Span] = field(default_factory=dict)
     lines: Sequence[str] = ()
     faults: list[SchemaFault] = field(default_factory=list)
     spoiled: set[Place] = field(default_factory=set)
@@ -90,9 +108,9 @@ class Document(Struct):
     def _nearest(self, path: Place, *, key: bool) -> tuple[Place, Mark]:
         at = path
         while True:
-            mark = (self.keys.get(at) if key else None) or self.marks.get(at)
-            if mark is not None:
-                return at, mark
+            span = (self.keys.get(at) if key else None) or self.marks.get(at)
+            if span is not None:
+                return at, mark_of(span)
             if not at:
                 return at, Mark(0, 0, 0)
             at = at[:-1]

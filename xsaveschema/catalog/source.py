@@ -15,7 +15,7 @@ from typing import Any, Final, NoReturn
 
 import yaml
 
-from xsaveschema.catalog.document import Document, Mark, Place, dotted, printable
+from xsaveschema.catalog.document import Document, Mark, Place, Span, dotted, mark_of, printable
 
 MAX_SIZE: Final = 256 * 1024
 """Bytes; a schema file of a real CPU has two to five thousand."""
@@ -142,7 +142,7 @@ class _Reader:
 
     def __init__(self, document: Document, loader: Any):
         self.document = document
-        self.loader = loader
+        self.next = loader.get_event
         self.values = 0
 
     def root(self) -> Any:
@@ -161,11 +161,8 @@ class _Reader:
             self.stop("yaml-documents", event, message, "one file holds one model or component")
         return data
 
-    def next(self) -> Any:
-        return self.loader.get_event()
-
     def stop(self, rule: str, event: Any, message: str, hint: str = "") -> NoReturn:
-        mark = Mark(0, 0, 0) if event is None else _mark(event)
+        mark = Mark(0, 0, 0) if event is None else mark_of(_span(event))
         self.document.faults.append(self.document.at(mark, rule, "", message, hint))
         raise _StopReading
 
@@ -176,7 +173,7 @@ class _Reader:
 
     def value(self, event: Any, path: Place) -> Any:
         document = self.document
-        document.marks[path] = _mark(event)
+        document.marks[path] = _span(event)
         self.count(event)
         if isinstance(event, yaml.AliasEvent):
             self.spoil("yaml-alias", path, f"an alias, *{event.anchor}", _ALIAS_HINT)
@@ -199,16 +196,12 @@ class _Reader:
             while not isinstance(inner := self.next(), yaml.MappingEndEvent):
                 self.entry(inner, path, result)
         if event.flow_style:
-            start, end = event.start_mark, inner.end_mark
-            if start.line == end.line:
-                width = end.column - start.column
-                document.marks[path] = Mark(start.line + 1, start.column + 1, width)
+            document.marks[path] = event.start_mark, inner.end_mark
         return result
 
     def entry(self, event: Any, path: Place, result: dict[str, Any]) -> None:
         """One key with its value, into ``result``."""
         document = self.document
-        mark = _mark(event)
         if not isinstance(event, yaml.ScalarEvent):
             self.lost_key(event, (*path, "?"), "a key must be a plain name")
             return
@@ -220,14 +213,15 @@ class _Reader:
             self.lost_key(event, place, "a merge key", _ALIAS_HINT)
             return
         if name in result:
-            first = document.keys[place]
+            first = mark_of(document.keys[place])
             message = f"the key stands twice, first at line {first.line}"
+            mark = mark_of(_span(event))
             fault = document.at(mark, "duplicate-key", dotted(place), message, "remove one")
             document.faults.append(fault)
             document.gaps.add(place)
             self.skip(self.next())
             return
-        document.keys[place] = mark
+        document.keys[place] = _span(event)
         if event.anchor is not None or event.tag is not None:
             document.fault("yaml-key", place, "a key with an anchor or a tag", "", key=True)
         if kind != "str":
@@ -240,7 +234,7 @@ class _Reader:
         result[name] = self.value(self.next(), place)
 
     def lost_key(self, event: Any, place: Place, message: str, hint: str = "") -> None:
-        self.document.keys[place] = _mark(event)
+        self.document.keys[place] = _span(event)
         self.document.fault("yaml-key", place, message, hint, key=True)
         self.document.gaps.add(place)
         self.document.lossy.add(place[:-1])
@@ -337,7 +331,5 @@ def _scalar_hint(kind: str, text: str) -> str:
     return f'quote text: "{text}"'
 
 
-def _mark(event: Any) -> Mark:
-    start, end = event.start_mark, event.end_mark
-    width = end.column - start.column if end.line == start.line else 1
-    return Mark(start.line + 1, start.column + 1, max(1, width))
+def _span(event: Any) -> Span:
+    return event.start_mark, event.end_mark
