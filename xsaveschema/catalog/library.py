@@ -195,7 +195,7 @@ class Library:
 
     def _check_name(self, path: Path, document: Document, doc: Any) -> None:
         """Record a fault where a file's name says something else than the file."""
-        shipped = self._root in path.parents
+        shipped = str(path).startswith(f"{self._root}{os.sep}")
         if isinstance(doc, ModelDoc):
             if shipped and ("model",) not in document.gaps and doc.model != path.stem:
                 message = f"the file is called {path.stem}"

@@ -173,8 +173,10 @@ class _Reader:
 
     def value(self, event: Any, path: Place) -> Any:
         document = self.document
-        document.marks[path] = _span(event)
+        document.marks[path] = event.start_mark, event.end_mark
         self.count(event)
+        if isinstance(event, yaml.ScalarEvent) and event.anchor is None:
+            return self.scalar(event, path)
         if isinstance(event, yaml.AliasEvent):
             self.spoil("yaml-alias", path, f"an alias, *{event.anchor}", _ALIAS_HINT)
             return None
@@ -265,6 +267,9 @@ class _Reader:
                 self.spoil("yaml-character", path, message)
                 return None
             return text
+        kind = _resolve(text)
+        if kind == "str":
+            return text
         if _DECIMAL.match(text):
             return self.integer(text, 10, path)
         if _HEXADECIMAL.match(text):
@@ -273,12 +278,9 @@ class _Reader:
             return _BOOLEANS[text]
         if text in _NULLS:
             return None
-        kind = _resolve(text)
-        if kind != "str":
-            what = f"YAML 1.1 takes {_cut(text)} for {_TAKEN.get(kind, kind)}"
-            self.spoil("yaml-scalar", path, what, _scalar_hint(kind, _cut(text)))
-            return None
-        return text
+        what = f"YAML 1.1 takes {_cut(text)} for {_TAKEN.get(kind, kind)}"
+        self.spoil("yaml-scalar", path, what, _scalar_hint(kind, _cut(text)))
+        return None
 
     def integer(self, text: str, base: int, path: Place) -> int | None:
         if len(text) > 160:  # longer than any 512-bit value, and quadratic to convert
@@ -294,9 +296,13 @@ class _Reader:
 _RESOLVER: Final[Any] = yaml.resolver.Resolver()
 
 
-@lru_cache(maxsize=4096)
 def _resolve(text: str) -> str:
     """What YAML 1.1 takes a plain scalar for: str, int, float, bool, null, timestamp, …"""
+    return _kind(text) if len(text) <= 64 else _kind.__wrapped__(text)  # none but names are kept
+
+
+@lru_cache(maxsize=1024)
+def _kind(text: str) -> str:
     tag: str = _RESOLVER.resolve(yaml.ScalarNode, text, (True, False))
     return tag.removeprefix(_TAG)
 
