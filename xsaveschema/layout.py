@@ -8,10 +8,9 @@ offset that CPUID gives; in the compacted format components follow one another b
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
-
-from msgspec import Struct
 
 from xsaveschema.errors import MaskError, NoPlaceError, hex_mask
 from xsaveschema.model import (
@@ -35,7 +34,8 @@ _TOGETHER = (
 _NEEDS = (("avx", "sse"), ("opmask", "avx"), ("zmm_hi256", "avx"), ("hi16_zmm", "avx"))
 
 
-class Slot(Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Slot:
     """A state component's place in an area: ``offset`` in bytes from the area's start."""
 
     component: StateComponent

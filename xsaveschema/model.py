@@ -55,6 +55,8 @@ def bits_of(mask: int) -> Iterator[int]:
         mask ^= low
 
 
+# Records that nobody changes with dataclasses.replace are msgspec structs: a frozen dataclass with
+# slots takes a millisecond to define.
 class BitRange(Struct, frozen=True):
     """A named range of bits within a field: ``width`` bits from bit ``low`` up."""
 
@@ -68,7 +70,8 @@ class BitRange(Struct, frozen=True):
         return ((1 << self.width) - 1) << self.low
 
 
-class Field(Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Field:
     """One field of a state component, possibly repeated, possibly a group of fields.
 
     ``offset`` is in bytes from the start of the component (of the area, for the legacy components

@@ -8,9 +8,11 @@ that fits, of the catalogue's models otherwise.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from struct import Struct
 from typing import Final
+
+import msgspec
 
 from xsaveschema.artefacts import marks
 from xsaveschema.artefacts.elf_file import ElfCore, Note
@@ -56,8 +58,7 @@ _AVX_ALONE: Final = 7
 """Up to here, all processors and GDB lay an area out alike."""
 
 
-@dataclass(frozen=True, slots=True)
-class Survey:
+class Survey(msgspec.Struct, frozen=True):
     """What the notes of a core say as a whole: its layout note, who wrote it, how many of each."""
 
     layout: Note | None

@@ -8,9 +8,10 @@ are stepped over by their headers alone, and everything a file could lie about i
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from struct import Struct
 from typing import Final, NamedTuple
+
+import msgspec
 
 from xsaveschema.artefacts import marks
 from xsaveschema.artefacts.reader import ArtefactError
@@ -106,8 +107,7 @@ class Note(NamedTuple):
     segment: int
 
 
-@dataclass(frozen=True, slots=True)
-class ElfCore:
+class ElfCore(msgspec.Struct, frozen=True):
     """An ELF core of an x86 machine: its note segments, and where its last part ends."""
 
     data: memoryview
