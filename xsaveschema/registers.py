@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from xsaveschema.errors import NoPlaceError, UnknownComponentError, hex_mask
 from xsaveschema.fields import encode
 from xsaveschema.layout import Layout, Slot
-from xsaveschema.model import SSE, Piece, Register, locate
+from xsaveschema.model import SSE, CpuModel, Piece, Register, locate
 
 if TYPE_CHECKING:
     from xsaveschema.area import XsaveArea
@@ -151,12 +151,7 @@ class Registers(MutableMapping[str, Any]):
         layout = self._area.layout
         register = layout.model.registers.get(name)
         if register is None:
-            from difflib import get_close_matches
-
-            near = get_close_matches(str(name), layout.model.registers, n=3)
-            hint = f"did you mean {' or '.join(near)}?" if near else ""
-            said = f"{layout.model.name} has no register {name!r}; {hint}".rstrip("; ")
-            return UnknownComponentError(said, str(name))
+            return unknown(layout.model, name)
         missing = dict.fromkeys(p.component for p in register.pieces if p.component not in layout)
         return NoPlaceError(
             f"{name} has no place in this area: {', '.join(missing)} not in the {layout.format} "
@@ -292,6 +287,30 @@ def _take(runs: list[tuple[int, int]]) -> Callable[[memoryview], tuple[bytes, ..
         codes.append(f"{start - at}x{end - start}s")
         at = end
     return Struct("".join(codes)).unpack_from
+
+
+def unknown(model: CpuModel, name: str) -> UnknownComponentError:
+    """The error for a register that no area of a model can have."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(str(name), model.registers, n=3)
+    hint = f"did you mean {' or '.join(near)}?" if near else ""
+    return UnknownComponentError(
+        f"{model.name} has no register {name!r}; {hint}".rstrip("; "), str(name)
+    )
+
+
+@lru_cache(maxsize=512)
+def widest(layout: Layout) -> tuple[str, ...]:
+    """The registers that no wider one shows: not XMM3 where there is YMM3, nor MM3 with ST(i)."""
+    plans = _plans(layout)
+    shown, found = 0, set()
+    for name in sorted(plans, key=lambda name: -plans[name].size):
+        own = sum((1 << place.end) - (1 << place.start) for place in plans[name].places)
+        if own & ~shown:
+            found.add(name)
+        shown |= own
+    return tuple(name for name in plans if name in found)
 
 
 @lru_cache(maxsize=512)

@@ -10,6 +10,7 @@ from xsaveschema.area import XsaveArea
 from xsaveschema.cli.values import bit_names, float80, hexadecimal, spans
 from xsaveschema.layout import Slot
 from xsaveschema.model import BitRange, Field, Register
+from xsaveschema.registers import widest
 
 _VECTORS: Final = ("zmm", "ymm", "xmm")
 _DIGITS: Final = "0123456789"
@@ -41,22 +42,11 @@ def chosen(area: XsaveArea, everything: bool) -> list[str]:
     # MXCSR means something in a standard area even while SSE is initial.
     names = [name for name in registers if everything or name == "mxcsr" or registers.in_use(name)]
     if not everything:
-        names = [name for name in names if not _shown_elsewhere(name, registers)]
+        names = [name for name in names if name in widest(area.layout)]
     first = {name: area.layout[pieces[name][0].component].number for name in names}
     # Vector registers 16 to 31 go behind 0 to 15, though their component has a higher number.
     first |= {name: 1 for name in names if name.startswith(_VECTORS)}
     return sorted(names, key=lambda name: (first[name], name[-1].isdecimal()))
-
-
-def _shown_elsewhere(name: str, registers: Iterable[str]) -> bool:
-    """Whether a wider register shows this one: xmm3 is in ymm3 and zmm3, mm3 in a slot of st."""
-    stem = name.rstrip(_DIGITS)
-    if stem == "mm":
-        return True
-    if stem not in _VECTORS:
-        return False
-    wider = _VECTORS[: _VECTORS.index(stem)]
-    return any(other + name[len(stem) :] in registers for other in wider)
 
 
 def register_rows(area: XsaveArea, names: Iterable[str], width: int) -> Iterator[Row]:

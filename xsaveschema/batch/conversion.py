@@ -1,10 +1,8 @@
-"""Many areas at once, on numpy (extra ``batch``).
+"""Conversion of many areas, by the plans that convert one.
 
-An array of areas has the shape (n, size) and the type uint8: a numpy array, a memory map, or any
-buffer shaped like that. The rules are ``convert``'s, and so are the plans: a batch is cut into
-rows that share an XCOMP_BV, all components that any row has in use are copied for every row, and
-rows where one is initial get its initial bytes afterwards. That keeps mixed states near the speed
-of memory, because copies stay long runs over all rows.
+A batch is cut into rows that share an XCOMP_BV, all components that any row has in use are copied
+for every row, and rows where one is initial get its initial bytes afterwards. That keeps mixed
+states near the speed of memory, because copies stay long runs over all rows.
 """
 
 from __future__ import annotations
@@ -19,13 +17,23 @@ from typing import Any, Final, NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from xsaveschema.batch.rows import (
+    BIT63,
+    Areas,
+    BatchError,
+    Rows,
+    as_rows,
+    constant,
+    distinct,
+    headers,
+    run,
+)
 from xsaveschema.convert import Drop, Software, _Job, _numbers, _Plan, _planned, _plans, loss
 from xsaveschema.errors import TooShortError, XsaveError
-from xsaveschema.header import MASKS, buffer_layout
+from xsaveschema.header import buffer_layout
 from xsaveschema.layout import Layout, check_xcr0
 from xsaveschema.model import (
     COMPACTED,
-    EXTENDED_OFFSET,
     FCW_INITIAL,
     HEADER_OFFSET,
     MXCSR_INITIAL,
@@ -36,9 +44,6 @@ from xsaveschema.model import (
     Format,
 )
 
-Areas = npt.NDArray[np.uint8]
-
-Rows = slice | npt.NDArray[np.intp]
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 
@@ -46,20 +51,10 @@ _MXCSR: Final = (MXCSR_OFFSET, MXCSR_OFFSET + 4)
 _MXCSR_AND_MASK: Final = (MXCSR_OFFSET, MXCSR_OFFSET + 8)
 _ROWS: Final = 4096
 """Rows a step, at most: so many that a step's book-keeping stays small beside its copying."""
-_BIT63: Final = np.uint64(COMPACTED)
 _X87: Final = np.uint64(X87)
 _SSE: Final = np.uint64(SSE)
 _FCW_INITIAL: Final = FCW_INITIAL.to_bytes(2, "little")
 _MXCSR_INITIAL: Final = MXCSR_INITIAL.to_bytes(4, "little")
-
-
-class BatchError(XsaveError):
-    """An area of a batch that cannot be converted: ``index`` says which, ``error`` why."""
-
-    def __init__(self, index: int, error: XsaveError):
-        super().__init__(f"area {index}: {error}")
-        self.index = index
-        self.error = error
 
 
 @dataclass(slots=True)
@@ -143,102 +138,8 @@ def relayout(
     return to_compacted(areas, target, xcomp_bv=xcomp_bv, **common)
 
 
-def check(
-    areas: Any, model: CpuModel, target: str = "xrstor", **options: Any
-) -> dict[int, list[Any]]:
-    """The faults of each area that a restore refuses, by index; see :func:`xsaveschema.check`.
-
-    Areas whose headers and MXCSR are alike are judged once, unless supervisor components or the
-    length could make a difference.
-    """
-    from xsaveschema.restore import check as check_one
-
-    array = _array(areas)
-    found: dict[int, list[Any]] = {}
-    if target == "xrstors":
-        for index in range(len(array)):
-            if faults := check_one(array[index].data, model, "xrstors", **options):
-                found[index] = faults
-        return found
-    # What a restore's verdict depends on: MXCSR and the whole header.
-    columns = np.concatenate([array[:, slice(*_MXCSR)], array[:, HEADER_OFFSET:EXTENDED_OFFSET]], 1)
-    keys: list[bytes] = columns.view(f"V{columns.shape[1]}")[:, 0].tolist()
-    verdicts: dict[bytes, list[Any]] = {}
-    for index, key in enumerate(keys):
-        if key not in verdicts:
-            verdicts[key] = check_one(array[index].data, model, target, **options)  # type: ignore[arg-type]  # check judges the target's name
-        if faults := verdicts[key]:
-            found[index] = faults
-    return found
-
-
-def dtype(layout: Layout) -> np.dtype[Any]:
-    """A numpy structured type of what stands in memory in a layout, one member a stored field.
-
-    Members are named as ``XsaveArea.values`` names them; fields wider than 64 bits are sub-arrays
-    (``avx.ymm_hi128[3]`` is two uint64, low bits first). ``areas.view(dtype(layout))`` copies
-    nothing; initial components show whatever bytes stand there.
-    """
-    names, formats, offsets = ["header.xstate_bv", "header.xcomp_bv"], ["<u8", "<u8"], [512, 520]
-    members: list[Any] = list(formats)
-    for slot in layout:
-        for leaf in slot.component.leaves:
-            names.append(f"{slot.name}.{leaf.path}")
-            offsets.append(slot.origin + leaf.offset)
-            if leaf.size in (1, 2, 4, 8) and not leaf.raw:
-                members.append(f"<u{leaf.size}")
-            elif leaf.size % 8 == 0 and not leaf.raw:
-                members.append(("<u8", (leaf.size // 8,)))
-            else:
-                members.append(("u1", (leaf.size,)))
-    return np.dtype(
-        {"names": names, "formats": members, "offsets": offsets, "itemsize": layout.size}
-    )
-
-
-def view(areas: Any, layout: Layout) -> npt.NDArray[Any]:
-    """The areas as a structured array of :func:`dtype`, without copying: one column a field.
-
-    Areas longer than the layout keep their stride. TooShortError where they are shorter.
-    """
-    array = _array(areas)
-    if array.shape[1] < layout.size:
-        raise TooShortError(
-            f"areas of {array.shape[1]} bytes are shorter than {layout!r}",
-            layout.size,
-            array.shape[1],
-        )
-    return array[:, : layout.size].view(dtype(layout))[:, 0]
-
-
 def _permitted(source: CpuModel | None, model: CpuModel, drop: Drop) -> frozenset[int]:
     return frozenset(_numbers(source or model, model, drop))
-
-
-def _array(areas: Any) -> Areas:
-    """The areas as an array whose rows are contiguous; copied only where theirs are not."""
-    array = np.asarray(areas)
-    if array.ndim != 2 or array.dtype != np.uint8:
-        raise XsaveError(
-            f"areas must be uint8 of shape (n, size), not {array.dtype} of shape {array.shape}"
-        )
-    if array.shape[1] < EXTENDED_OFFSET:
-        raise TooShortError(
-            f"areas of {array.shape[1]} bytes: the legacy region and the header alone take "
-            f"{EXTENDED_OFFSET}",
-            EXTENDED_OFFSET,
-            array.shape[1],
-        )
-    return array if array.strides[1] == 1 else np.ascontiguousarray(array)
-
-
-def _run(array: Areas, start: int, end: int) -> npt.NDArray[np.void]:
-    """The bytes [start, end) of every area as one element each: numpy moves such fastest."""
-    return array[:, start:end].view(f"V{end - start}")[:, 0]
-
-
-def _constant(data: bytes) -> npt.NDArray[np.void]:
-    return np.ndarray((), f"V{len(data)}", data)
 
 
 def _convert(
@@ -246,7 +147,7 @@ def _convert(
 ) -> Batch:
     if errors not in ("raise", "collect"):
         raise XsaveError(f"errors={errors!r}: raise or collect")
-    array = _array(areas)
+    array = as_rows(areas)
     layout = _planned(job, (MXCSR_INITIAL, 0, 0)).layout
     fresh = out is None
     if out is None:
@@ -345,20 +246,18 @@ class _Step:
 
 def _judge(array: Areas, job: _Job, permitted: frozenset[int], first: int) -> _Step:
     """Group some rows by their headers; find those that cannot be converted, and why."""
-    # Copied, since rows need not be aligned, and in two visits: each is a cache miss a row.
-    masks = _run(array, HEADER_OFFSET, HEADER_OFFSET + MASKS.size).copy().view("<u8").reshape(-1, 2)
-    xstate, xcomp = np.ascontiguousarray(masks.T)
-    mxcsr = _run(array, *_MXCSR).copy().view("<u4")
+    xstate, xcomp = headers(array)
+    mxcsr = run(array, *_MXCSR).copy().view("<u4")
     odd = mxcsr != MXCSR_INITIAL
     if odd.any():
-        odd &= (xstate & _SSE == 0) & (xcomp < _BIT63) & (job.format == "compacted")
+        odd &= (xstate & _SSE == 0) & (xcomp < BIT63) & (job.format == "compacted")
     step = _Step(first, xstate, odd)
     good = np.ones(len(array), bool)
-    for xcomp_bv in _distinct(xcomp):
+    for xcomp_bv in distinct(xcomp):
         alike = xcomp == xcomp_bv
         for forced in (False, True):
             part = alike & (odd == forced)
-            for xstate_bv in _distinct(xstate[part]):
+            for xstate_bv in distinct(xstate[part]):
                 state = (0 if forced else MXCSR_INITIAL, xstate_bv, xcomp_bv)
                 plan = _plans.get((job, state))
                 if plan is None or plan.needed > array.shape[1] or plan.may_lose:
@@ -368,13 +267,6 @@ def _judge(array: Areas, job: _Job, permitted: frozenset[int], first: int) -> _S
         if len(rows):
             step.groups += _groups(job, rows, xstate, xcomp_bv)
     return step
-
-
-def _distinct(column: npt.NDArray[np.uint64]) -> list[int]:
-    if len(column) and (column == column[0]).all():
-        return [int(column[0])]
-    found: list[int] = np.unique(column).tolist()
-    return found
 
 
 def _groups(
@@ -387,7 +279,7 @@ def _groups(
         plan = _planned(job, state)
     except XsaveError:
         # Components that share bytes: no row has both in use. One group a state, then.
-        for alone in _distinct(states):
+        for alone in distinct(states):
             plan = _planned(job, (MXCSR_INITIAL, alone, xcomp_bv))
             yield _Group(plan, alone, alone, xcomp_bv, rows[states == alone])
         return
@@ -454,9 +346,9 @@ def _fill(array: Areas, out: Areas, group: _Group, fresh: bool) -> None:
     """Write a group's rows as if all had in use what any has."""
     plan, rows = group.plan, group.rows
     for to, taken in plan.copies:
-        _run(out, to.start, to.stop)[rows] = _run(array, taken.start, taken.stop)[rows]
+        run(out, to.start, to.stop)[rows] = run(array, taken.start, taken.stop)[rows]
     for to, data in plan.constants if fresh else (*plan.constants, *plan.clears):
-        _run(out, to.start, to.stop)[rows] = _constant(data)
+        run(out, to.start, to.stop)[rows] = constant(data)
 
 
 def _correct(
@@ -481,15 +373,15 @@ def _correct(
         if group.union & ~group.common & slot.component.bit:
             initial = where(xstate & np.uint64(slot.component.bit) == 0)
             for start, end in slot.ranges:
-                _run(out, start, end)[initial] = _constant(bytes(end - start))
+                run(out, start, end)[initial] = constant(bytes(end - start))
     kept = (xstate | np.where(odd, _SSE, np.uint64(0))) & np.uint64(layout.mask)
     out[:, HEADER_OFFSET : HEADER_OFFSET + 8].view("<u8")[rows, 0] = kept
     # The initial values that are not zero, and MXCSR.
     if job.format == "compacted":
         forced = where(odd)
-        _run(out, *_MXCSR_AND_MASK)[forced] = _run(array, *_MXCSR_AND_MASK)[forced]
-        _run(out, *_MXCSR_AND_MASK)[where(kept & _SSE == 0)] = _constant(bytes(8))
+        run(out, *_MXCSR_AND_MASK)[forced] = run(array, *_MXCSR_AND_MASK)[forced]
+        run(out, *_MXCSR_AND_MASK)[where(kept & _SSE == 0)] = constant(bytes(8))
         return
-    _run(out, 0, 2)[where(xstate & _X87 == 0)] = _constant(_FCW_INITIAL)
+    run(out, 0, 2)[where(xstate & _X87 == 0)] = constant(_FCW_INITIAL)
     if group.xcomp_bv & COMPACTED:
-        _run(out, *_MXCSR)[where(kept & _SSE == 0)] = _constant(_MXCSR_INITIAL)
+        run(out, *_MXCSR)[where(kept & _SSE == 0)] = constant(_MXCSR_INITIAL)

@@ -1,0 +1,28 @@
+"""Many areas at once, on numpy (extra ``batch``).
+
+An array of areas has the shape (n, size) and the type uint8: a numpy array, a memory map, anything
+with a buffer shaped like that, or an Arrow array of fixed-size binary. The rules are those of the
+functions for one area, and each row has the result that the area alone would have.
+"""
+
+from __future__ import annotations
+
+from xsaveschema.batch.columns import Decoded, decode, dtype, view
+from xsaveschema.batch.conversion import Batch, relayout, to_compacted, to_standard
+from xsaveschema.batch.judging import check
+from xsaveschema.batch.rows import Areas, BatchError, rows
+
+__all__ = [
+    "Areas",
+    "Batch",
+    "BatchError",
+    "Decoded",
+    "check",
+    "decode",
+    "dtype",
+    "relayout",
+    "rows",
+    "to_compacted",
+    "to_standard",
+    "view",
+]

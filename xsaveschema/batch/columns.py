@@ -1,0 +1,168 @@
+"""Fields and registers of many areas as columns.
+
+:func:`view` shows what stands in memory and copies nothing; :func:`decode` gives whole registers
+with their meaning, as ``XsaveArea.registers`` does for one area.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from xsaveschema.batch.rows import Areas, BatchError, as_rows, distinct, headers, run
+from xsaveschema.errors import TooShortError, XsaveError
+from xsaveschema.header import buffer_layout
+from xsaveschema.layout import Layout, compacted
+from xsaveschema.model import CpuModel
+from xsaveschema.registers import _ALWAYS, _Place, _Plan, _plans, unknown, widest
+
+Column = npt.NDArray[Any]
+_Group = tuple[Layout, npt.NDArray[np.intp]]
+
+
+@dataclass(slots=True)
+class Decoded:
+    """Columns by name, one element an area; and why areas could not be read, by index."""
+
+    columns: dict[str, Column] = field(repr=False)
+    errors: dict[int, XsaveError]
+
+
+def dtype(layout: Layout) -> np.dtype[Any]:
+    """A numpy structured type of what stands in memory in a layout, one member a stored field.
+
+    Members are named as ``XsaveArea.values`` names them; fields wider than 64 bits are sub-arrays
+    (``avx.ymm_hi128[3]`` is two uint64, low bits first). ``areas.view(dtype(layout))`` copies
+    nothing; initial components show whatever bytes stand there.
+    """
+    names, formats, offsets = ["header.xstate_bv", "header.xcomp_bv"], ["<u8", "<u8"], [512, 520]
+    members: list[Any] = list(formats)
+    for slot in layout:
+        for leaf in slot.component.leaves:
+            names.append(f"{slot.name}.{leaf.path}")
+            offsets.append(slot.origin + leaf.offset)
+            if leaf.size in (1, 2, 4, 8) and not leaf.raw:
+                members.append(f"<u{leaf.size}")
+            elif leaf.size % 8 == 0 and not leaf.raw:
+                members.append(("<u8", (leaf.size // 8,)))
+            else:
+                members.append(("u1", (leaf.size,)))
+    return np.dtype(
+        {"names": names, "formats": members, "offsets": offsets, "itemsize": layout.size}
+    )
+
+
+def view(areas: Any, layout: Layout) -> npt.NDArray[Any]:
+    """The areas as a structured array of :func:`dtype`, without copying: one column a field.
+
+    Areas longer than the layout keep their stride. TooShortError where they are shorter.
+    """
+    array = as_rows(areas)
+    if array.shape[1] < layout.size:
+        raise TooShortError(
+            f"areas of {array.shape[1]} bytes are shorter than {layout!r}",
+            layout.size,
+            array.shape[1],
+        )
+    return array[:, : layout.size].view(dtype(layout))[:, 0]
+
+
+def decode(
+    areas: Any, model: CpuModel, registers: Iterable[str] | None = None, *, errors: str = "raise"
+) -> Decoded:
+    """XSTATE_BV, XCOMP_BV and whole registers as columns, whatever the format of each area.
+
+    ``registers`` names them; default: those of user components, the widest name of each, whatever
+    the areas hold, so that all batches of a model have the same columns.
+    Numbers of up to 64 bits are columns of unsigned integers; wider registers have the shape
+    (n, size / 8) and the type uint64, low bits first, or (n, size) and uint8 (``st0``: 10 bytes).
+    A tile is its whole 1,024 bytes, whatever shape TILECFG gives it. Initial state, and state that
+    has no place in an area, has its initial value: what a restore would load.
+
+    ``errors`` "raise" stops at an area whose header says nothing sure (BatchError); "collect" lists
+    it and leaves zeros in its row. UnknownComponentError names a register that the model lacks.
+    """
+    if errors not in ("raise", "collect"):
+        raise XsaveError(f"errors={errors!r}: raise or collect")
+    everything = compacted(model, model.user_mask | model.supervisor_mask)
+    user = compacted(model, model.user_mask)
+    names = widest(user) if registers is None else tuple(registers)
+    array = as_rows(areas)
+    xstate_bv, xcomp_bv = headers(array)
+    groups, bad = _grouped(array, model, xstate_bv, xcomp_bv)
+    if bad and errors == "raise":
+        index = min(bad)
+        raise BatchError(index, bad[index]) from bad[index]
+    columns: dict[str, Column] = {"xstate_bv": xstate_bv, "xcomp_bv": xcomp_bv}
+    for name in names:
+        whole = _plans(everything).get(name)
+        if whole is None:
+            raise unknown(model, name)
+        columns[name] = _column(array, whole, groups, xstate_bv)
+    return Decoded(columns, dict(sorted(bad.items())))
+
+
+def _grouped(
+    array: Areas,
+    model: CpuModel,
+    xstate_bv: npt.NDArray[np.uint64],
+    xcomp_bv: npt.NDArray[np.uint64],
+) -> tuple[list[_Group], dict[int, XsaveError]]:
+    """The rows of each layout, and those whose header says nothing sure."""
+    found: dict[Layout, list[npt.NDArray[np.intp]]] = {}
+    bad: dict[int, XsaveError] = {}
+    for mask in distinct(xcomp_bv):
+        alike = np.flatnonzero(xcomp_bv == mask)
+        for state in distinct(xstate_bv[alike]):
+            rows = alike[xstate_bv[alike] == state]
+            try:
+                layout = buffer_layout(model, state, mask, array.shape[1])
+            except XsaveError as error:
+                bad |= dict.fromkeys(map(int, rows), error)
+                continue
+            found.setdefault(layout, []).append(rows)
+    return [(layout, np.concatenate(rows)) for layout, rows in found.items()], bad
+
+
+def _column(
+    array: Areas, whole: _Plan, groups: list[_Group], xstate_bv: npt.NDArray[np.uint64]
+) -> Column:
+    """A register of every row, as numbers or bytes; zero in rows that are in no group."""
+    column = np.zeros((len(array), whole.size), np.uint8)
+    initial = sum(place.initial << place.shift for place in whole.places)
+    image = np.frombuffer(initial.to_bytes(whole.size, "little"), np.uint8)
+    for layout, rows in groups:
+        if initial:
+            column[rows] = image
+        plan = _plans(layout).get(whole.register.name)
+        if plan is None:
+            continue
+        for place, chosen in _places(array, plan, rows):
+            in_use = chosen
+            if place.bit != _ALWAYS:
+                in_use = chosen[xstate_bv[chosen] & np.uint64(place.bit) != 0]
+            at, size = place.shift // 8, place.end - place.start
+            run(column, at, at + size)[in_use] = run(array, place.start, place.end)[in_use]
+    if whole.size in (1, 2, 4, 8):
+        return column.view(f"<u{whole.size}")[:, 0]
+    return column.view("<u8") if whole.size % 8 == 0 and whole.shape is None else column
+
+
+def _places(
+    array: Areas, plan: _Plan, rows: npt.NDArray[np.intp]
+) -> Iterator[tuple[_Place, npt.NDArray[np.intp]]]:
+    """Where a register's pieces stand, and in which rows: an MM register moves with FSW.TOP."""
+    if plan.top is None:
+        for place in plan.places:
+            yield place, rows
+        return
+    # Where x87 is initial all slots are, wherever TOP leads.
+    word, low, slots = plan.top
+    fsw = run(array, word.start, word.end)[rows].copy().view(f"<u{word.end - word.start}")
+    tops = fsw >> low & 7
+    for top in distinct(tops):
+        yield slots[(plan.register.index - top) & 7], rows[tops == top]

@@ -1,0 +1,90 @@
+"""Areas as rows of an array, and runs of their bytes as elements of a column."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from xsaveschema.errors import TooShortError, XsaveError
+from xsaveschema.header import MASKS
+from xsaveschema.model import EXTENDED_OFFSET, HEADER_OFFSET
+
+Areas = npt.NDArray[np.uint8]
+Rows = slice | npt.NDArray[np.intp]
+
+BIT63: Final = np.uint64(1 << 63)
+
+
+class BatchError(XsaveError):
+    """An area of a batch that cannot be converted: ``index`` says which, ``error`` why."""
+
+    def __init__(self, index: int, error: XsaveError):
+        super().__init__(f"area {index}: {error}")
+        self.index = index
+        self.error = error
+
+
+def rows(data: Any, size: int) -> Areas:
+    """Areas of ``size`` bytes that follow one another in a buffer, as an array; not copied.
+
+    ``data`` is bytes, a memory map or any other flat buffer. TooShortError where it ends within
+    an area.
+    """
+    flat = np.frombuffer(data, np.uint8)
+    if size < EXTENDED_OFFSET or len(flat) % size:
+        raise TooShortError(
+            f"{len(flat)} bytes are no whole number of areas of {size} bytes, each of at least "
+            f"{EXTENDED_OFFSET}",
+            size,
+            len(flat) % max(1, size),
+        )
+    return flat.reshape(-1, size)
+
+
+def as_rows(areas: Any) -> Areas:
+    """The areas as an array whose rows are contiguous; copied only where theirs are not."""
+    if hasattr(areas, "__arrow_c_array__") or hasattr(areas, "__arrow_c_stream__"):
+        from xsaveschema.arrow import areas_of
+
+        areas = areas_of(areas)
+    array = np.asarray(areas)
+    if array.ndim != 2 or array.dtype != np.uint8:
+        raise XsaveError(
+            f"areas must be uint8 of shape (n, size), not {array.dtype} of shape {array.shape}"
+        )
+    if array.shape[1] < EXTENDED_OFFSET:
+        raise TooShortError(
+            f"areas of {array.shape[1]} bytes: the legacy region and the header alone take "
+            f"{EXTENDED_OFFSET}",
+            EXTENDED_OFFSET,
+            array.shape[1],
+        )
+    return array if array.strides[1] == 1 else np.ascontiguousarray(array)
+
+
+def run(array: Areas, start: int, end: int) -> npt.NDArray[np.void]:
+    """The bytes [start, end) of every area as one element each: numpy moves such fastest."""
+    return array[:, start:end].view(f"V{end - start}")[:, 0]
+
+
+def constant(data: bytes) -> npt.NDArray[np.void]:
+    """One such element, for every row alike."""
+    return np.ndarray((), f"V{len(data)}", data)
+
+
+def headers(array: Areas) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
+    """XSTATE_BV and XCOMP_BV of every area, copied: rows need not be aligned."""
+    # In one visit, as each is a cache miss a row.
+    masks = run(array, HEADER_OFFSET, HEADER_OFFSET + MASKS.size).copy().view("<u8")
+    xstate_bv, xcomp_bv = np.ascontiguousarray(masks.reshape(-1, 2).T)
+    return xstate_bv, xcomp_bv
+
+
+def distinct(column: npt.NDArray[Any]) -> list[int]:
+    """The values of a column, each once."""
+    if len(column) and (column == column[0]).all():
+        return [int(column[0])]
+    found: list[int] = np.unique(column).tolist()
+    return found
