@@ -223,7 +223,10 @@ def _room(out: Areas, array: Areas, layout: Layout) -> Areas:
 
 
 class _Group(NamedTuple):
-    """Rows of a step that one plan serves, the plan for all that any of them has in use."""
+    """Rows of a step that one plan serves: the one for all that any of them has in use.
+
+    ``union`` and ``common`` are what any and what all of them have in use.
+    """
 
     plan: _Plan
     union: int
@@ -263,27 +266,25 @@ def _judge(array: Areas, job: _Job, permitted: frozenset[int], first: int) -> _S
                 if plan is None or plan.needed > array.shape[1] or plan.may_lose:
                     rows = np.flatnonzero(part & (xstate == xstate_bv))
                     _judge_state(array, rows, job, state, permitted, step, good)
-        rows = np.flatnonzero(good & alike)
-        if len(rows):
+        if (rows := good & alike).any():
             step.groups += _groups(job, rows, xstate, xcomp_bv)
     return step
 
 
 def _groups(
-    job: _Job, rows: npt.NDArray[np.intp], xstate: npt.NDArray[np.uint64], xcomp_bv: int
+    job: _Job, rows: npt.NDArray[np.bool_], xstate: npt.NDArray[np.uint64], xcomp_bv: int
 ) -> Iterator[_Group]:
     states = xstate[rows]
     union, common = int(np.bitwise_or.reduce(states)), int(np.bitwise_and.reduce(states))
-    state = (MXCSR_INITIAL, union, xcomp_bv)
     try:
-        plan = _planned(job, state)
+        plan = _planned(job, (MXCSR_INITIAL, union, xcomp_bv))
     except XsaveError:
         # Components that share bytes: no row has both in use. One group a state, then.
         for alone in distinct(states):
             plan = _planned(job, (MXCSR_INITIAL, alone, xcomp_bv))
-            yield _Group(plan, alone, alone, xcomp_bv, rows[states == alone])
+            yield _Group(plan, alone, alone, xcomp_bv, rows & (xstate == alone))
         return
-    yield _Group(plan, union, common, xcomp_bv, slice(None) if len(rows) == len(xstate) else rows)
+    yield _Group(plan, union, common, xcomp_bv, True if rows.all() else rows)
 
 
 def _judge_state(
@@ -344,11 +345,12 @@ def _write(array: Areas, out: Areas, job: _Job, step: _Step, fresh: bool) -> Non
 
 def _fill(array: Areas, out: Areas, group: _Group, fresh: bool) -> None:
     """Write a group's rows as if all had in use what any has."""
-    plan, rows = group.plan, group.rows
+    plan = group.plan
     for to, taken in plan.copies:
-        run(out, to.start, to.stop)[rows] = run(array, taken.start, taken.stop)[rows]
+        source = run(array, taken.start, taken.stop)
+        np.copyto(run(out, to.start, to.stop), source, where=group.rows)
     for to, data in plan.constants if fresh else (*plan.constants, *plan.clears):
-        run(out, to.start, to.stop)[rows] = constant(data)
+        np.copyto(run(out, to.start, to.stop), constant(data), where=group.rows)
 
 
 def _correct(
@@ -361,27 +363,28 @@ def _correct(
 ) -> None:
     """Give each row of a group its own header, and its initial components their values."""
     layout, rows = group.plan.layout, group.rows
-    xstate, odd = xstate[rows], odd[rows]
+    odd = odd & rows
     if group.union == group.common and not odd.any():
         return
-
-    def where(chosen: npt.NDArray[np.bool_]) -> npt.NDArray[np.intp]:
-        found = np.flatnonzero(chosen)
-        return found if isinstance(rows, slice) else rows[found]
-
     for slot in layout:
         if group.union & ~group.common & slot.component.bit:
-            initial = where(xstate & np.uint64(slot.component.bit) == 0)
+            initial = _initial(xstate, np.uint64(slot.component.bit), rows)
             for start, end in slot.ranges:
                 run(out, start, end)[initial] = constant(bytes(end - start))
     kept = (xstate | np.where(odd, _SSE, np.uint64(0))) & np.uint64(layout.mask)
-    out[:, HEADER_OFFSET : HEADER_OFFSET + 8].view("<u8")[rows, 0] = kept
+    header = out[:, HEADER_OFFSET : HEADER_OFFSET + 8].view("<u8")[:, 0]
+    np.copyto(header, kept, where=rows)
     # The initial values that are not zero, and MXCSR.
+    without_sse = _initial(kept, _SSE, rows)
     if job.format == "compacted":
-        forced = where(odd)
-        run(out, *_MXCSR_AND_MASK)[forced] = run(array, *_MXCSR_AND_MASK)[forced]
-        run(out, *_MXCSR_AND_MASK)[where(kept & _SSE == 0)] = constant(bytes(8))
+        run(out, *_MXCSR_AND_MASK)[odd] = run(array, *_MXCSR_AND_MASK)[odd]
+        run(out, *_MXCSR_AND_MASK)[without_sse] = constant(bytes(8))
         return
-    run(out, 0, 2)[where(xstate & _X87 == 0)] = constant(_FCW_INITIAL)
+    run(out, 0, 2)[_initial(xstate, _X87, rows)] = constant(_FCW_INITIAL)
     if group.xcomp_bv & COMPACTED:
-        run(out, *_MXCSR)[where(kept & _SSE == 0)] = constant(_MXCSR_INITIAL)
+        run(out, *_MXCSR)[without_sse] = constant(_MXCSR_INITIAL)
+
+
+def _initial(state: npt.NDArray[np.uint64], bit: np.uint64, rows: Rows) -> npt.NDArray[np.intp]:
+    """The rows of a group where a component is initial: few, so they are picked by number."""
+    return np.flatnonzero((state & bit == 0) & rows)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,8 @@ from xsaveschema.header import MASKS
 from xsaveschema.model import EXTENDED_OFFSET, HEADER_OFFSET
 
 Areas = npt.NDArray[np.uint8]
-Rows = slice | npt.NDArray[np.intp]
+Rows = Literal[True] | npt.NDArray[np.bool_]
+"""All rows, or a flag a row."""
 
 BIT63: Final = np.uint64(1 << 63)
 
