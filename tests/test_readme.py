@@ -11,14 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from xsaveschema import Catalog
+from xsaveschema import Catalog, XsaveArea, load_model, to_compacted
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+SCALE = (ROOT / "docs" / "scale.md").read_text()
+
+
+def blocks(language: str, text: str = README) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
 def runs() -> list[tuple[str, str]]:
@@ -55,6 +58,48 @@ def test_python_examples() -> None:
     result = doctest.DocTestRunner().run(test)
     assert result.attempted > 15
     assert result.failed == 0
+
+
+def test_python_examples_of_scale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("pyarrow", reason="the extra arrow is not installed")
+    monkeypatch.chdir(tmp_path)
+    source = "\n".join(blocks("python", SCALE))
+    test = doctest.DocTestParser().get_doctest(source, {}, "scale.md", "scale.md", 0)
+    result = doctest.DocTestRunner().run(test)
+    assert result.attempted > 15
+    assert result.failed == 0
+    assert (tmp_path / "registers.parquet").exists()
+
+
+def test_the_program_for_dask(tmp_path: Path) -> None:
+    """The example as it stands, on the areas of one processor for another one."""
+    pq = pytest.importorskip("pyarrow.parquet", reason="the extra dask is not installed")
+    pytest.importorskip("distributed", reason="the extra dask is not installed")
+    import numpy as np
+    import pyarrow as pa
+
+    from xsaveschema.arrow import array_of
+
+    skylake, zen4 = load_model("skylake-server"), load_model("zen4")
+    area = XsaveArea.new(skylake)
+    area.registers["zmm20"] = 20
+    area.registers["bnd0"] = 5
+    bad = bytearray(bytes(area))
+    bad[520] = 1
+    rows = np.stack([np.frombuffer(data, np.uint8) for data in (bytes(area), bytes(bad))] * 10)
+    pq.write_table(pa.table({"area": array_of(rows)}), tmp_path / "areas.parquet", row_group_size=6)
+    program = [sys.executable, str(ROOT / "examples" / "dask_convert.py")]
+    done = subprocess.run(
+        [*program, str(tmp_path / "areas.parquet"), str(tmp_path / "out")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "20 rows\n"
+    table = pq.read_table(tmp_path / "out")
+    want = to_compacted(bytes(area), zen4, source=skylake, drop=["bndregs", "bndcsr"]).data
+    assert table.column("area").to_pylist() == [bytes(want), None] * 10
+    assert [bool(error) for error in table.column("error").to_pylist()] == [False, True] * 10
 
 
 def test_the_model_shown_lints(tmp_path: Path) -> None:
