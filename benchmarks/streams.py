@@ -77,11 +77,13 @@ def convert(folder: Path, count: int) -> Run:
 
 
 def run(command: list[str], environment: dict[str, str]) -> Run:
-    """Run a command to its end. CalledProcessError where it fails."""
+    """Run a command to its end, quietly. RuntimeError with what it said where it fails."""
     between = [sys.executable, str(Path(__file__).with_name("child.py"))]
     done = subprocess.run(
-        [*between, *command], env=environment, stdout=subprocess.PIPE, text=True, check=True
+        [*between, *command], env=environment, capture_output=True, text=True, check=False
     )
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed: {done.stderr}")
     seconds, memory = done.stdout.split()
     return Run(float(seconds), float(memory))
 

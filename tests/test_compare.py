@@ -212,7 +212,7 @@ def full(model: CpuModel, form: Format, supervisor: bool, unnamed: bool) -> byte
         if unnamed and not slot.component.legacy:
             spots = [(0, slot.size)]
         for at, size in spots:
-            area.write(slot, at, bytes(rng.randrange(1, 256) for _ in range(size)))
+            area.write(slot, slot.origin + at, bytes(rng.randrange(1, 256) for _ in range(size)))
     return bytes(area)
 
 

@@ -28,6 +28,7 @@ from xsaveschema.model import (
 from xsaveschema.registers import Registers
 
 _XMM_OFFSET: Final = 160
+_masks: Final = MASKS.unpack_from
 _CODES: Final = {1: "B", 2: "H", 4: "I", 8: "Q"}
 
 
@@ -67,7 +68,7 @@ class XsaveArea:
         IdentificationError where no model, or several with different layouts, would fit.
         """
         view = view_of(data)
-        xstate_bv, xcomp_bv = MASKS.unpack_from(view, HEADER_OFFSET)
+        xstate_bv, xcomp_bv = _masks(view, HEADER_OFFSET)
         if model is None:
             from xsaveschema.catalog.identify import identify
 
@@ -204,12 +205,14 @@ class XsaveArea:
             return self._view[start : start + size]
         return component.initial[offset : offset + size]
 
-    def write(self, slot: Slot, offset: int, data: bytes) -> None:
-        """Write bytes of a component; the first write to an initial one fills it first."""
+    def write(self, slot: Slot, start: int, data: bytes) -> None:
+        """Write a component's bytes from byte ``start`` of the area on.
+
+        The first write to an initial component fills it first.
+        """
         view = self._writable()
         if not self.xstate_bv & slot.component.bit:
             self._wake(slot, view)
-        start = slot.origin + offset
         view[start : start + len(data)] = data
 
     def _wake(self, slot: Slot, view: memoryview) -> None:
@@ -230,7 +233,7 @@ class XsaveArea:
             raise HeaderError(self.faults)
         if self._view.readonly:
             self._view = memoryview(bytearray(self._view))
-        if MASKS.unpack_from(self._view, HEADER_OFFSET)[0] != self.xstate_bv:
+        if _masks(self._view, HEADER_OFFSET)[0] != self.xstate_bv:
             self._set_xstate_bv(self.xstate_bv)  # what was assumed of supervisor components
         return self._view
 

@@ -78,7 +78,7 @@ class Fields(Mapping[str, Any]):
             rest = int.from_bytes(data, "little") & ~target.bits.mask
             value = rest | value << target.bits.low
         data = encode(value, target.size, said, target.raw)
-        self._area.write(self._slot, target.offset, data)
+        self._area.write(self._slot, self._slot.origin + target.offset, data)
 
     def __iter__(self) -> Iterator[str]:
         return (field.name for field in self._fields)
@@ -195,7 +195,8 @@ def _set(area: XsaveArea, slot: Slot, field: Field, base: int, path: str, value:
         for name, item in value.items():
             group[name] = item
         return
-    area.write(slot, base + field.offset, encode(value, field.size, path, field.type == "bytes"))
+    data = encode(value, field.size, path, field.type == "bytes")
+    area.write(slot, slot.origin + base + field.offset, data)
 
 
 def encode(value: Any, size: int, path: str, raw: bool) -> bytes:

@@ -7,10 +7,10 @@ offset that CPUID gives; in the compacted format components follow one another b
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from xsaveschema.errors import MaskError, NoPlaceError, hex_mask
 from xsaveschema.model import (
@@ -23,6 +23,9 @@ from xsaveschema.model import (
     StateComponent,
     bits_of,
 )
+
+if TYPE_CHECKING:
+    from xsaveschema.registers import Plan
 
 # SDM 13.3: what XSETBV refuses. Components that are enabled together or not at all, ...
 _TOGETHER = (
@@ -96,6 +99,13 @@ class Layout:
         self.size = max([EXTENDED_OFFSET, *(slot.end for slot in self.slots)])
         self._by_key: dict[str | int, Slot] = {slot.name: slot for slot in self.slots}
         self._by_key |= {slot.number: slot for slot in self.slots}
+
+    @cached_property
+    def register_plans(self) -> Mapping[str, Plan]:
+        """How whole registers are put together here, by name; see registers.py."""
+        from xsaveschema.registers import register_plans
+
+        return register_plans(self)
 
     def __getitem__(self, key: str | int) -> Slot:
         slot = self._by_key.get(key)

@@ -20,17 +20,14 @@ from xsaveschema.model import SSE, CpuModel, Piece, Register, locate
 if TYPE_CHECKING:
     from xsaveschema.area import XsaveArea
 
-_ALWAYS: Final = 0
+ALWAYS: Final = 0
 """In place of a component's bit: the bytes mean something whatever XSTATE_BV says."""
 _XMM_OFFSET: Final = 160
 _number: Final = int.from_bytes
 
 
-class _Place(NamedTuple):
-    """A piece in this layout: what stands there if XSTATE_BV has ``bit``, else ``initial``.
-
-    ``offset`` counts from the slot's origin, as the component's fields do.
-    """
+class Place(NamedTuple):
+    """A piece in this layout: what stands there if XSTATE_BV has ``bit``, else ``initial``."""
 
     bit: int
     start: int
@@ -38,17 +35,16 @@ class _Place(NamedTuple):
     shift: int
     initial: int
     slot: Slot
-    offset: int
 
 
-class _Plan(NamedTuple):
+class Plan(NamedTuple):
     """A register in this layout. ``top`` and ``shape`` are set for MM and TMM registers."""
 
     register: Register
-    places: tuple[_Place, ...]
+    places: tuple[Place, ...]
     size: int
-    top: tuple[_Place, int, tuple[_Place, ...]] | None
-    shape: tuple[_Place, _Place] | None
+    top: tuple[Place, int, tuple[Place, ...]] | None
+    shape: tuple[Place, Place] | None
 
 
 class Registers(MutableMapping[str, Any]):
@@ -63,7 +59,7 @@ class Registers(MutableMapping[str, Any]):
 
     def __init__(self, area: XsaveArea):
         self._area = area
-        self._plans = _plans(area.layout)
+        self._plans = area.layout.register_plans
 
     def __getitem__(self, name: str) -> Any:
         plan = self._plans.get(name)
@@ -76,8 +72,8 @@ class Registers(MutableMapping[str, Any]):
         area = self._area
         view, xstate_bv = area.buffer, area.xstate_bv
         value = 0
-        for bit, start, end, shift, initial, _, _ in plan.places:
-            in_use = xstate_bv & bit or bit == _ALWAYS
+        for bit, start, end, shift, initial, _ in plan.places:
+            in_use = xstate_bv & bit or bit == ALWAYS
             part = _number(view[start:end], "little") if in_use else initial
             value = value | part << shift if shift else part
         return value
@@ -94,7 +90,7 @@ class Registers(MutableMapping[str, Any]):
         for place in places:
             at = place.shift // 8
             part = data[at : at + place.end - place.start]
-            self._area.write(place.slot, place.offset, part)
+            self._area.write(place.slot, place.start, part)
 
     def __delitem__(self, name: str) -> None:
         raise TypeError("a register cannot be deleted; initialise() its component")
@@ -160,23 +156,23 @@ class Registers(MutableMapping[str, Any]):
             layout.mask,
         )
 
-    def _number(self, place: _Place) -> int:
-        if not self._area.xstate_bv & place.bit and place.bit != _ALWAYS:
+    def _number(self, place: Place) -> int:
+        if not self._area.xstate_bv & place.bit and place.bit != ALWAYS:
             return place.initial
         return _number(self._area.buffer[place.start : place.end], "little")
 
-    def _physical(self, plan: _Plan) -> _Place:
+    def _physical(self, plan: Plan) -> Place:
         """The slot of a physical register: ST(i) slots are relative to TOP (SDM 10.5.1.1)."""
         assert plan.top is not None  # noqa: S101 - the caller's condition
         return plan.top[2][(plan.register.index - self._top(plan)) & 7]
 
-    def _top(self, plan: _Plan) -> int:
+    def _top(self, plan: Plan) -> int:
         """What a physical register's number is relative to: FSW.TOP."""
         assert plan.top is not None  # noqa: S101 - the caller's condition
         place, low, _ = plan.top
         return self._number(place) >> low & 7
 
-    def _shape(self, plan: _Plan) -> tuple[int, int]:
+    def _shape(self, plan: Plan) -> tuple[int, int]:
         """Rows and bytes a row of a tile; the whole tile while TILECFG says nothing legal."""
         assert plan.shape is not None  # noqa: S101 - the caller's condition
         most_rows, most_bytes = plan.size // 64, 64
@@ -187,7 +183,7 @@ class Registers(MutableMapping[str, Any]):
             return most_rows, most_bytes
         return rows, colsb
 
-    def _tile(self, plan: _Plan) -> bytes:
+    def _tile(self, plan: Plan) -> bytes:
         rows, colsb = self._shape(plan)
         place = plan.places[0]
         if not self._area.xstate_bv & place.bit:
@@ -195,14 +191,14 @@ class Registers(MutableMapping[str, Any]):
         data = self._area.buffer[place.start : place.end]
         return b"".join(data[64 * row : 64 * row + colsb] for row in range(rows))
 
-    def _set_tile(self, plan: _Plan, value: int | bytes) -> None:
+    def _set_tile(self, plan: Plan, value: int | bytes) -> None:
         rows, colsb = self._shape(plan)
         data = encode(value, rows * colsb, plan.register.name, raw=True)
         place = plan.places[0]
         tile = bytearray(plan.size)
         for row in range(rows):
             tile[64 * row : 64 * row + colsb] = data[colsb * row : colsb * (row + 1)]
-        self._area.write(place.slot, place.offset, bytes(tile))
+        self._area.write(place.slot, place.start, bytes(tile))
 
 
 class _Whole(NamedTuple):
@@ -218,7 +214,7 @@ class _Whole(NamedTuple):
     takes: tuple[Callable[[memoryview], tuple[bytes, ...]], ...]
     stored: tuple[tuple[str, Callable[[tuple[bytes, ...]], bytes]], ...]
     composed: tuple[tuple[str, Callable[[tuple[bytes, ...]], tuple[bytes, ...]]], ...]
-    physical: tuple[tuple[str, _Plan, tuple[Callable[[tuple[bytes, ...]], bytes], ...]], ...]
+    physical: tuple[tuple[str, Plan, tuple[Callable[[tuple[bytes, ...]], bytes], ...]], ...]
     others: tuple[str, ...]
 
 
@@ -228,7 +224,7 @@ def _whole(layout: Layout, live: int) -> _Whole:
     parts: dict[str, list[tuple[int, int] | bytes]] = {}
     slots: dict[str, list[tuple[int, int]]] = {}
     others = []
-    for name, plan in _plans(layout).items():
+    for name, plan in layout.register_plans.items():
         template[name] = sum(place.initial << place.shift for place in plan.places)
         if plan.top is not None:
             if live & plan.places[0].bit:
@@ -240,7 +236,7 @@ def _whole(layout: Layout, live: int) -> _Whole:
         own: list[tuple[int, int] | bytes] = []
         for place in plan.places:
             initial = place.initial.to_bytes(place.end - place.start, "little")
-            stored = live & place.bit or place.bit == _ALWAYS
+            stored = live & place.bit or place.bit == ALWAYS
             own.append((place.start, place.end) if stored else initial)
         while own and isinstance(own[-1], bytes) and not any(own[-1]):
             own.pop()  # zeros above change no number
@@ -260,7 +256,7 @@ def _whole(layout: Layout, live: int) -> _Whole:
         tuple((name, pick) for name, pick in picks.items() if len(parts[name]) == 1),
         tuple((name, pick) for name, pick in picks.items() if len(parts[name]) > 1),
         tuple(
-            (name, _plans(layout)[name], tuple(itemgetter(index[run]) for run in runs))
+            (name, layout.register_plans[name], tuple(itemgetter(index[run]) for run in runs))
             for name, runs in slots.items()
         ),
         tuple(others),
@@ -303,7 +299,7 @@ def unknown(model: CpuModel, name: str) -> UnknownComponentError:
 @lru_cache(maxsize=512)
 def widest(layout: Layout) -> tuple[str, ...]:
     """The registers that no wider one shows: not XMM3 where there is YMM3, nor MM3 with ST(i)."""
-    plans = _plans(layout)
+    plans = layout.register_plans
     shown, found = 0, set()
     for name in sorted(plans, key=lambda name: -plans[name].size):
         own = sum((1 << place.end) - (1 << place.start) for place in plans[name].places)
@@ -313,8 +309,8 @@ def widest(layout: Layout) -> tuple[str, ...]:
     return tuple(name for name in plans if name in found)
 
 
-@lru_cache(maxsize=512)
-def _plans(layout: Layout) -> Mapping[str, _Plan]:
+def register_plans(layout: Layout) -> Mapping[str, Plan]:
+    """The registers that have a place in a layout, by name; kept as ``layout.register_plans``."""
     found = {}
     for name, register in layout.model.registers.items():
         if all(piece.component in layout for piece in register.pieces) and (
@@ -324,8 +320,8 @@ def _plans(layout: Layout) -> Mapping[str, _Plan]:
     return found
 
 
-def _plan(layout: Layout, register: Register) -> _Plan | None:
-    places: list[_Place] = []
+def _plan(layout: Layout, register: Register) -> Plan | None:
+    places: list[Place] = []
     size = 0
     for piece in register.pieces:
         place = _place(layout, piece, register.index, 8 * size)
@@ -351,10 +347,10 @@ def _plan(layout: Layout, register: Register) -> _Plan | None:
         if rows is None or colsb is None:
             return None
         shape = (rows, colsb)
-    return _Plan(register, tuple(places), size, top, shape)
+    return Plan(register, tuple(places), size, top, shape)
 
 
-def _place(layout: Layout, piece: Piece, index: int, shift: int) -> _Place | None:
+def _place(layout: Layout, piece: Piece, index: int, shift: int) -> Place | None:
     slot = layout[piece.component]
     found = locate(slot.component.fields, piece.field, index)
     if found is None or found[0] + found[1] > len(slot.component.initial):
@@ -363,8 +359,8 @@ def _place(layout: Layout, piece: Piece, index: int, shift: int) -> _Place | Non
     kept = slot.component.bit == SSE and offset < _XMM_OFFSET and layout.format == "standard"
     initial = int.from_bytes(slot.component.initial[offset : offset + size], "little")
     start = slot.origin + offset
-    bit = _ALWAYS if kept else slot.component.bit
-    return _Place(bit, start, start + size, shift, initial, slot, offset)
+    bit = ALWAYS if kept else slot.component.bit
+    return Place(bit, start, start + size, shift, initial, slot)
 
 
 def _low_bit(layout: Layout, component: str, field: str, bits: str) -> int | None:

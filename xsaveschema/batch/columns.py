@@ -18,7 +18,7 @@ from xsaveschema.errors import TooShortError, XsaveError
 from xsaveschema.header import buffer_layout
 from xsaveschema.layout import Layout, compacted
 from xsaveschema.model import CpuModel
-from xsaveschema.registers import _ALWAYS, _Place, _Plan, _plans, unknown, widest
+from xsaveschema.registers import ALWAYS, Place, Plan, unknown, widest
 
 Column = npt.NDArray[Any]
 _Group = tuple[Layout, npt.NDArray[np.intp]]
@@ -99,7 +99,7 @@ def decode(
         raise BatchError(index, bad[index]) from bad[index]
     columns: dict[str, Column] = {"xstate_bv": xstate_bv, "xcomp_bv": xcomp_bv}
     for name in names:
-        whole = _plans(everything).get(name)
+        whole = everything.register_plans.get(name)
         if whole is None:
             raise unknown(model, name)
         columns[name] = _column(array, whole, groups, xstate_bv)
@@ -129,7 +129,7 @@ def _grouped(
 
 
 def _column(
-    array: Areas, whole: _Plan, groups: list[_Group], xstate_bv: npt.NDArray[np.uint64]
+    array: Areas, whole: Plan, groups: list[_Group], xstate_bv: npt.NDArray[np.uint64]
 ) -> Column:
     """A register of every row, as numbers or bytes; zero in rows that are in no group."""
     column = np.zeros((len(array), whole.size), np.uint8)
@@ -138,12 +138,12 @@ def _column(
     for layout, rows in groups:
         if initial:
             column[rows] = image
-        plan = _plans(layout).get(whole.register.name)
+        plan = layout.register_plans.get(whole.register.name)
         if plan is None:
             continue
         for place, chosen in _places(array, plan, rows):
             in_use = chosen
-            if place.bit != _ALWAYS:
+            if place.bit != ALWAYS:
                 in_use = chosen[xstate_bv[chosen] & np.uint64(place.bit) != 0]
             at, size = place.shift // 8, place.end - place.start
             run(column, at, at + size)[in_use] = run(array, place.start, place.end)[in_use]
@@ -153,8 +153,8 @@ def _column(
 
 
 def _places(
-    array: Areas, plan: _Plan, rows: npt.NDArray[np.intp]
-) -> Iterator[tuple[_Place, npt.NDArray[np.intp]]]:
+    array: Areas, plan: Plan, rows: npt.NDArray[np.intp]
+) -> Iterator[tuple[Place, npt.NDArray[np.intp]]]:
     """Where a register's pieces stand, and in which rows: an MM register moves with FSW.TOP."""
     if plan.top is None:
         for place in plan.places:
