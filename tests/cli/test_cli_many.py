@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_cli import fails, run
+from command import fails, run
 from test_stream import BAD, GOOD, MIXED, STRIDE, ZEN4, expected
 
 from xsaveschema import to_compacted, to_standard

@@ -1,0 +1,518 @@
+"""The commands that show: models, layout, decode, and how values are written."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command import TRUE_REGISTERS, fails, run, tell
+
+import xsaveschema as xs
+from xsaveschema import samples
+from xsaveschema.cli.picture import picture, widths
+from xsaveschema.cli.values import bit_names, float80, hexadecimal
+from xsaveschema.model import BitRange
+
+DATA = Path(__file__).parents[1] / "data"
+
+
+class TestModels:
+    def test_json(self) -> None:
+        models = {facts["name"]: facts for facts in tell("models")}
+        assert len(models) == len(xs.Catalog())
+        zen4 = models["zen4"]
+        assert list(zen4) == [
+            "name",
+            "title",
+            "vendor",
+            "signatures",
+            "xcr0",
+            "xss",
+            "standard_size",
+            "compacted_size",
+            "instructions",
+            "components",
+            "confirmed",
+            "confirmed_by",
+            "source",
+        ]
+        assert zen4["vendor"] == "AuthenticAMD"
+        assert (zen4["xcr0"], zen4["xss"]) == ("0x2e7", "0x1800")
+        assert (zen4["standard_size"], zen4["compacted_size"]) == (2440, 2480)
+        assert zen4["instructions"] == ["xgetbv1", "xsavec", "xsaveopt", "xsaves"]
+        assert zen4["confirmed"] is True
+        assert zen4["confirmed_by"]
+        assert {"vendor": "AuthenticAMD", "family": 0x19, "models": [0x18], "steppings": None} in (
+            zen4["signatures"]
+        )
+        assert zen4["components"][4] == {
+            "number": 6,
+            "name": "zmm_hi256",
+            "size": 512,
+            "offset": 896,
+            "supervisor": False,
+            "align64": False,
+            "xfd": False,
+            "optional": None,
+        }
+        assert models["cascade-lake"]["signatures"][0]["steppings"] == [5, 6, 7]
+        tiledata = models["sapphire-rapids"]["components"][-1]
+        assert (tiledata["name"], tiledata["align64"], tiledata["xfd"]) == ("tiledata", True, True)
+        cet = next(c for c in zen4["components"] if c["name"] == "cet_u")
+        assert (cet["offset"], cet["supervisor"]) == (None, True)
+        # No XSAVEC, no XSAVES: nothing there ever writes the compacted format.
+        assert models["haswell"]["compacted_size"] is None
+
+    def test_text_for_programs_has_every_column_in_one_line(self) -> None:
+        lines = run("models").stdout.splitlines()
+        zen4 = next(line.split() for line in lines if line.startswith("zen4 "))
+        assert zen4[:6] == ["zen4", "0x2E7", "0x1800", "2440", "2480", "yes"]
+        assert any("06: 55/5-7" in line for line in lines)
+        assert lines[-1] == f"{len(xs.Catalog())} models"
+
+    def test_a_file_of_the_users_own(self, tmp_path: Path) -> None:
+        (tmp_path / "my-zen.yaml").write_text(
+            "model: my-zen\ntitle: Mine\nextends: zen\n"
+            "signatures: [{family: 0x17, models: [0xEE]}]\nconfirmed: false\nsource: me\n"
+        )
+        for args in (
+            ["--schemas", str(tmp_path), "models"],
+            ["models", "--schemas", str(tmp_path)],
+        ):
+            assert "my-zen" in run(*args).stdout
+        shown = tell("models", XSAVESCHEMA_PATH=str(tmp_path))
+        mine = next(facts for facts in shown if facts["name"] == "my-zen")
+        assert (mine["confirmed"], mine["source"]) == (False, "me")
+        assert tell("layout", "my-zen", "--schemas", str(tmp_path))["size"] == 832
+        fails("layout", "my-zen")
+
+    def test_replacing_a_shipped_model_is_noted(self, tmp_path: Path) -> None:
+        path = tmp_path / "zen.yaml"
+        path.write_text(
+            "model: zen\ntitle: Mine\nvendor: AuthenticAMD\ncomponents:\n"
+            "  avx: {size: 256, offset: 576}\nsignatures: [{family: 0x17, models: [0xEE]}]\n"
+            "confirmed: false\nsource: me\n"
+        )
+        result = run("layout", "zen", "--json", "--schemas", str(path))
+        assert result.stderr.startswith("xsaveschema: note: zen")
+        assert str(path) in result.stderr
+        json.loads(result.stdout)
+
+    def test_faults_of_schema_files(self, tmp_path: Path) -> None:
+        path = tmp_path / "bad.yaml"
+        path.write_text("model: bad\ntitle: 3\nnope: 1\n")
+        said = fails("models", "--schemas", str(path))
+        assert f"{path}:2:" in said
+        assert f"{path}:3:" in said
+        assert "no" in fails("models", "--schemas", str(tmp_path / "missing"))
+
+
+class TestLayout:
+    def test_sapphire_rapids_as_xsaves_writes_it(self) -> None:
+        shown = tell("layout", "sapphire-rapids", "--xcomp-bv", "0x8000000000065ae7")
+        assert {key: shown[key] for key in shown if key != "components"} == {
+            "model": "sapphire-rapids",
+            "format": "compacted",
+            "mask": "0x65ae7",
+            "size": 10816,
+        }
+        places = {facts["name"]: facts["offset"] for facts in shown["components"]}
+        assert places == {
+            "x87": 0,
+            "sse": 160,
+            "avx": 576,
+            "opmask": 832,
+            "zmm_hi256": 896,
+            "hi16_zmm": 1408,
+            "pkru": 2432,
+            "cet_u": 2440,
+            "cet_s": 2456,
+            "uintr": 2480,
+            "tilecfg": 2560,
+            "tiledata": 2624,
+        }
+        assert shown["components"][-1] == {
+            "number": 18,
+            "name": "tiledata",
+            "offset": 2624,
+            "size": 8192,
+            "supervisor": False,
+            "align64": True,
+        }
+        assert shown["components"][7]["supervisor"] is True
+
+    def test_standard_is_the_default_and_in_memory_order(self) -> None:
+        shown = tell("layout", "diamond-rapids")
+        assert shown["format"] == "standard"
+        names = [facts["name"] for facts in shown["components"]]
+        # APX has number 19 and stands where MPX once stood.
+        assert names.index("apx") < names.index("opmask")
+        assert tell("layout", "zen4", "--xcr0", "7")["size"] == 832
+
+    @pytest.mark.parametrize(
+        ("args", "format", "mask"),
+        [
+            (["--xss", "0x800"], "compacted", "0xae7"),
+            (["--xss", "0"], "compacted", "0x2e7"),
+            (["--xcr0", "0x7", "--xss", "0x1800"], "compacted", "0x1807"),
+            (["--compacted"], "compacted", "0x1ae7"),
+            (["--compacted", "--xcr0", "3"], "compacted", "0x1803"),
+            (["--xcomp-bv", "0x20"], "compacted", "0x20"),
+            (["--xcomp-bv", "9223372036854775808"], "compacted", "0x0"),
+            (["--xcr0", "0xE7", "--xcomp-bv", "0xE4"], "compacted", "0xe4"),
+        ],
+    )
+    def test_masks(self, args: list[str], format: str, mask: str) -> None:
+        shown = tell("layout", "zen4", *args)
+        assert (shown["format"], shown["mask"]) == (format, mask)
+
+    @pytest.mark.parametrize(
+        ("args", "said"),
+        [
+            (["zen9"], "did you mean"),
+            (["zen4", "--xcr0", "0x5"], "avx without sse"),
+            (["zen4", "--xcr0", "0x1807"], "supervisor components"),
+            (["zen4", "--xss", "1"], "no supervisor component"),
+            (["zen4", "--xcomp-bv", "0x100"], "component8"),
+            (["zen4", "--xcr0", "3", "--xcomp-bv", "7"], "avx not in XCR0 0x3"),
+            (["zen4", "--xcr0", "seven"], "'seven' is no mask"),
+            (["zen4", "--xcr0", "017"], "'017' is no mask"),
+            (["zen4", "--xcr0", "0x1_0"], "is no mask"),
+            (["zen4", "--xcr0", "-1"], "is no mask"),
+            (["zen4", "--xcr0", "0x10000000000000000"], "at most 64 bits"),
+            (["zen4", "--xcr0", "99999999999999999999"], "at most 64 bits"),
+            ([], "MODEL"),
+        ],
+    )
+    def test_wrong_input_and_usage(self, args: list[str], said: str) -> None:
+        # What the shell was told wrongly is usage; what the catalogue or a CPU refuses is input.
+        usage = not args or "no mask" in said or "64 bits" in said
+        assert said in fails("layout", *args, code=2 if usage else 1)
+
+    @pytest.mark.parametrize("width", [80, 120])
+    @pytest.mark.parametrize("name", ["zen4", "sapphire-rapids", "penryn", "bulldozer"])
+    def test_text_fits_the_terminal(self, name: str, width: int) -> None:
+        for args in ([name], [name, "--compacted"]):
+            lines = run("layout", *args, COLUMNS=str(width)).stdout.splitlines()
+            assert max(map(len, lines)) <= width
+            # The picture takes the whole width, and its ruler ends in the size.
+            assert len(lines[-2]) == width
+            assert lines[-1].split()[-1] == str(tell("layout", *args)["size"])
+            assert "\x1b" not in "".join(lines)
+
+    def test_text_has_every_component_and_gap(self) -> None:
+        shown = run("layout", "skylake-server").stdout
+        rows = [line.split() for line in shown.splitlines()]
+        assert ["C", "2", "avx", "576", "0x240", "256", "user"] in rows
+        assert ["header", "512", "0x200", "64"] in rows
+        assert ["unused", "832", "0x340", "128"] in rows
+
+    def test_ascii_where_the_encoding_has_no_more(self) -> None:
+        done = subprocess.run(
+            [sys.executable, "-m", "xsaveschema", "layout", "zen4"],
+            capture_output=True,
+            env={**os.environ, "PYTHONIOENCODING": "ascii"},
+            check=True,
+        )
+        shown = done.stdout.decode("ascii")
+        assert "C avx---" in shown
+        assert "?" not in shown
+        assert "\\u" not in shown
+
+
+class TestPicture:
+    @pytest.mark.parametrize(
+        ("sizes", "cells", "expected"),
+        [
+            ([100, 100], 10, [5, 5]),
+            ([1, 1000], 10, [1, 9]),
+            ([8, 8, 8, 8192], 20, [1, 1, 1, 17]),
+            ([64, 64, 64], 2, [1, 1, 1]),
+            ([], 10, []),
+        ],
+    )
+    def test_widths(self, sizes: list[int], cells: int, expected: list[int]) -> None:
+        assert widths(sizes, cells) == expected
+
+    @pytest.mark.parametrize("name", list(xs.Catalog()))
+    def test_every_component_is_in_the_picture(self, name: str) -> None:
+        layout = xs.load_model(name).compacted_layout()
+        for width in (40, 79, 200):
+            bar, ruler = picture(layout, width, ascii_only=True, colour=False).plain.split("\n")
+            assert len(bar) == len(ruler) == width
+            keys = [cell for cell in bar if cell in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"]
+            assert keys == list("ABCDEFGHIJKLMNOPQRSTUVWXYZ"[: len(layout)])
+            assert "h" in bar
+
+
+class TestDecode:
+    @pytest.mark.parametrize("name", ["zen4-kernel-core", "zen4-sigframe"])
+    @pytest.mark.parametrize("model", [[], ["--model", "zen4"]])
+    def test_registers_are_those_that_were_loaded(self, name: str, model: list[str]) -> None:
+        shown = tell("decode", f"sample:{name}", *model)
+        registers = shown["areas"][0]["registers"]
+        for register, digits in TRUE_REGISTERS.items():
+            assert registers[register] == "0x" + digits
+        assert registers["ymm17"] == "0x" + TRUE_REGISTERS["zmm17"][64:]
+        assert registers["xmm0"] == "0x" + TRUE_REGISTERS["zmm0"][96:]
+
+    def test_json_shape(self) -> None:
+        shown = tell("decode", "sample:zen4-kernel-core", "--model", "zen4")
+        assert list(shown) == ["source", "areas"]
+        assert shown["source"] == "sample:zen4-kernel-core"
+        (area,) = shown["areas"]
+        assert list(area) == [
+            "label",
+            "model",
+            "layout_source",
+            "format",
+            "xstate_bv",
+            "xcomp_bv",
+            "components",
+            "registers",
+        ]
+        assert area["model"] == "zen4"
+        assert area["layout_source"] == "model zen4 limited to XCR0 0xE7 at byte 464"
+        assert area["format"] == "standard"
+        assert (area["xstate_bv"], area["xcomp_bv"]) == ("0xe7", "0x0")
+        assert list(area["components"]) == ["x87", "sse", "avx", "opmask", "zmm_hi256", "hi16_zmm"]
+        opmask = area["components"]["opmask"]
+        assert list(opmask) == ["number", "in_use", "offset", "size", "fields"]
+        assert (opmask["number"], opmask["in_use"]) == (5, True)
+        assert (opmask["offset"], opmask["size"]) == (832, 64)
+        assert len(opmask["fields"]["k"]) == 8
+        assert opmask["fields"]["k"][1] == "0x8181a8cc369147eb"
+        assert area["components"]["x87"]["fields"]["fcw"] == "0x37f"
+
+    def test_layout_source_says_where_the_mask_stands(self) -> None:
+        def source(*args: str) -> Any:
+            return tell("decode", *args)["areas"][0]["layout_source"]
+
+        assert source("sample:zen4-kernel-core") == ("identified by XCR0 mask at byte 464 and size")
+        # In a signal frame the magic word stands at 464 and the mask behind it.
+        assert source("sample:zen4-sigframe", "--model", "zen4").endswith("0xE7 at byte 472")
+        assert source("sample:zen4-xsave", "--model", "zen4") == "model zen4"
+        assert source("sample:tiger-lake-xsaves", "--model", "tiger-lake") == "model tiger-lake"
+
+    def test_the_limit_is_noted_with_the_text(self) -> None:
+        result = run("decode", "sample:zen4-kernel-core", "--model", "zen4")
+        assert result.stderr == ("xsaveschema: note: model zen4 limited to XCR0 0xE7 at byte 464\n")
+        assert run("decode", "sample:zen4-kernel-core", "--model", "zen4", "--json").stderr == ""
+
+    def test_supervisor_state_and_stale_bytes(self) -> None:
+        (area,) = tell("decode", "sample:tiger-lake-xsaves", "--model", "tiger-lake")["areas"]
+        assert (area["xstate_bv"], area["xcomp_bv"]) == ("0x1a47", "0x8000000000001ae7")
+        parts = area["components"]
+        assert parts["cet_u"]["fields"] == {
+            "ia32_u_cet": "0x123456789003",
+            "ia32_pl3_ssp": "0x7ffdeadbeef8",
+        }
+        assert (parts["cet_s"]["offset"], parts["cet_s"]["in_use"]) == (2456, True)
+        # The buffer holds 0xA5 at both, but they are initial.
+        assert samples.read("tiger-lake-xsaves")[832:840] == b"\xa5" * 8
+        assert parts["opmask"]["in_use"] is False
+        assert parts["opmask"]["fields"]["k"] == ["0x0"] * 8
+        assert area["registers"]["k3"] == area["registers"]["zmm20"] == "0x0"
+
+    def test_groups_and_bytes(self, tmp_path: Path) -> None:
+        model = xs.load_model("sapphire-rapids")
+        made = xs.XsaveArea.new(model, "compacted")
+        made["lbr"]["entries[2].from"] = 0x1234
+        made["tilecfg"]["palette"] = 1
+        made["tilecfg"]["rows[1]"] = 2
+        made["tilecfg"]["colsb[1]"] = 4
+        made.registers["tmm1"] = b"\x01\x02\x03\x04\x05\x06\x07\x08"
+        path = tmp_path / "spr.bin"
+        path.write_bytes(bytes(made))
+        (area,) = tell("decode", str(path), "--model", "sapphire-rapids")["areas"]
+        entries = area["components"]["lbr"]["fields"]["entries"]
+        assert entries[2] == {"from": "0x1234", "to": "0x0", "info": "0x0"}
+        assert len(entries) == 32
+        tmm = area["components"]["tiledata"]["fields"]["tmm"]
+        assert tmm[1].startswith("01020304" + "00" * 60 + "05060708")
+        assert area["registers"]["tmm1"] == "0102030405060708"
+        text = run("decode", str(path), "--model", "sapphire-rapids").stdout
+        assert "tmm1     2 rows of 4 bytes\n   0: 01020304\n   1: 05060708\n" in text
+        assert "lbr.entries[2].from  0x0000000000001234\n" in text
+        assert "95 more are zero" in text
+        assert (
+            "lbr.entries[7].to"
+            in run("decode", str(path), "--model", "sapphire-rapids", "--all").stdout
+        )
+
+    @pytest.mark.parametrize(
+        "args",
+        [
+            ["--registers", "zmm17,mxcsr", "--registers", "k1"],
+            ["--registers", "zmm17", "--registers", "mxcsr", "--registers", "k1,k1"],
+        ],
+    )
+    def test_just_these_registers(self, args: list[str]) -> None:
+        shown = tell("decode", "sample:zen4-kernel-core", *args)
+        registers = shown["areas"][0]["registers"]
+        assert registers == {name: "0x" + TRUE_REGISTERS[name] for name in ("zmm17", "mxcsr", "k1")}
+        text = run("decode", "sample:zen4-kernel-core", *args).stdout
+        assert text == (
+            "  zmm17    0x9b49bd26df57c59a_8715a10343dac043_2a45c2ab8cbfedb0_f264accc79ac1b1e\n"
+            "             a8e56e0c20de435d_2031d750c40db9b4_885f6e66c2b6d2c5_fa5d310011b7e948\n"
+            "  mxcsr    0x00009fa1  IE PE IM DM ZM OM UM PM FZ RC=nearest\n"
+            "  k1       0x8181a8cc369147eb\n"
+        )
+
+    def test_a_family_of_registers(self) -> None:
+        shown = tell("decode", "sample:zen4-kernel-core", "--registers", "k,st")
+        names = [f"k{i}" for i in range(8)] + [f"st{i}" for i in range(8)]
+        assert list(shown["areas"][0]["registers"]) == names
+
+    def test_registers_that_are_not_there(self) -> None:
+        said = fails("decode", "sample:zen4-kernel-core", "--registers", "pkru")
+        assert said.startswith("sample:zen4-kernel-core: pkru has no place")
+        for args in (["--json"], []):
+            said = fails("decode", "sample:zen4-kernel-core", "--registers", "mxscr", *args)
+            assert "did you mean" in said
+            assert "mxcsr" in said
+
+    def test_text(self) -> None:
+        result = run("decode", "sample:tiger-lake-xsaves", "--model", "tiger-lake")
+        lines = result.stdout.splitlines()
+        assert lines[0] == "sample:tiger-lake-xsaves"
+        assert max(map(len, lines)) <= 80
+        rows = [line.split() for line in lines]
+        in_use = ["x87", "sse", "avx", "zmm_hi256", "pkru", "cet_u", "cet_s"]
+        assert ["XSTATE_BV", "0x1A47", *in_use] in rows
+        assert ["5", "opmask", "initial", "832", "64"] in rows
+        assert ["11", "cet_u", "in", "use", "2440", "16"] in rows
+        assert ["pkru", "0x5554aaa8", "WD1-7", "AD9-15"] in rows
+        assert any(row[:1] == ["zmm15"] for row in rows)
+        # Initial registers, and the narrower names, are for --all.
+        assert not any(row and row[0] in {"zmm16", "k0", "k0-7", "ymm3", "xmm3"} for row in rows)
+        everything = run("decode", "sample:tiger-lake-xsaves", "--model", "tiger-lake", "--all")
+        rows = [line.split() for line in everything.stdout.splitlines()]
+        assert ["k0-7", "0"] in rows
+        assert ["zmm16-31", "0"] in rows
+        assert any(row[:1] == ["xmm3"] for row in rows)
+
+    def test_colours_where_they_are_wanted(self) -> None:
+        args = ["decode", "sample:tiger-lake-xsaves", "--model", "tiger-lake"]
+        plain = run(*args).stdout
+        coloured = run(*args, FORCE_COLOR="1", TERM="xterm").stdout
+        assert "\x1b" not in plain
+        assert "\x1b[36m" in coloured
+        assert re.sub(r"\x1b\[[0-9;]*m", "", coloured) == plain
+        layout = run("layout", "zen4", FORCE_COLOR="1", TERM="xterm").stdout
+        assert "\x1b[30;44mA    \x1b[0m" in layout
+
+    def test_identified_text_says_by_what(self) -> None:
+        shown = run("decode", "sample:zen4-kernel-core").stdout
+        assert "identified by XCR0 mask at byte 464 and size; 1 other model" in shown
+
+    def test_standard_input(self) -> None:
+        data = samples.read("zen4-kernel-core")
+        shown = tell("decode", "-", data=data)
+        assert shown["source"] == "-"
+        assert shown["areas"] == tell("decode", "sample:zen4-kernel-core")["areas"]
+        assert fails("decode", "-", data=data[:100]).startswith("standard input: the area has 100")
+
+    def test_a_file(self, area: Path) -> None:
+        shown = tell("decode", str(area))
+        assert shown["source"] == str(area)
+        assert shown["areas"] == tell("decode", "sample:zen4-kernel-core")["areas"]
+
+    def test_lenient_shows_the_faults(self) -> None:
+        name = ["decode", "sample:zen4-bad-header", "--model", "zen4"]
+        assert "--lenient" in fails(*name)
+        (area,) = tell(*name, "--lenient")["areas"]
+        assert [fault["rule"] for fault in area["faults"]] == ["xcomp-bv-form"]
+        assert area["faults"][0]["offset"] == 520
+        assert set(area["faults"][0]) == {"rule", "offset", "message"}
+        assert area["registers"]["zmm0"] != "0x0"
+        assert "[xcomp-bv-form]" in run(*name, "--lenient").stdout
+        assert (
+            tell("decode", "sample:zen4-xsave", "--model", "zen4", "--lenient")["areas"][0][
+                "faults"
+            ]
+            == []
+        )
+
+    def test_an_ambiguous_area_asks_for_the_model(self) -> None:
+        said = fails("decode", "sample:tiger-lake-xsave")
+        assert "different layouts" in said
+        assert "--model" in said
+
+    @pytest.mark.parametrize("name", samples.SAMPLES)
+    def test_every_sample_decodes_as_its_description_says(self, name: str) -> None:
+        text = samples.SAMPLES[name]
+        args = text.partition("--")[1:]
+        options = "".join(args).split()
+        (area,) = tell("decode", f"sample:{name}", *options)["areas"]
+        assert area["format"] in text or "--lenient" in options
+        assert len(text) <= 80
+        assert name == name.lower()
+
+    def test_the_list_of_samples(self) -> None:
+        shown = run("decode", "sample:").stdout
+        said = fails("decode", "sample:nope", code=2)
+        fails("convert", "sample:", "--to", "standard", "-o", "x", code=2)
+        for name, text in samples.SAMPLES.items():
+            assert f"sample:{name} " in shown
+            assert text in shown
+            assert text in said
+
+    def test_only_samples_are_shipped(self) -> None:
+        there = {path.stem for path in Path(samples.__file__).parent.glob("*.bin")}
+        assert there == set(samples.SAMPLES)
+        with pytest.raises(KeyError):
+            samples.read("../samples/zen4-xsave")
+
+
+class TestValues:
+    @pytest.mark.parametrize(
+        ("value", "text"),
+        [
+            (0, "0"),
+            (1 << 79, "-0"),
+            (0x3FFF_8000000000000000, "1"),
+            (0xBFFF_C000000000000000, "-1.5"),
+            (0x4000_C90FDAA22168C235, "3.1415926535897932385"),
+            (0x3FFB_CCCCCCCCCCCCCCCD, "0.1"),
+            (0x403E_FFFFFFFFFFFFFFFF, "18446744073709551615"),
+            (0x7FFE_FFFFFFFFFFFFFFFF, "1.189731495357231765e+4932"),
+            (0x0000_0000000000000001, "4e-4951"),
+            (0x0000_8000000000000000, "3.3621031431120935063e-4932"),
+            (0x7FFF_8000000000000000, "inf"),
+            (0xFFFF_8000000000000000, "-inf"),
+            (0x7FFF_C000000000000000, "nan"),
+            (0x7FFF_A000000000000000, "snan"),
+            (0x7FFF_0000000000000000, "unsupported"),
+            (0x3FFF_0000000000000001, "unsupported"),
+            (0x0001_0000000000000000, "unsupported"),
+        ],
+    )
+    def test_float80(self, value: int, text: str) -> None:
+        assert float80(value) == text
+
+    def test_qwords_stand_in_columns(self) -> None:
+        assert hexadecimal(0x37F, 2, 60) == ["0x037f"]
+        assert hexadecimal(0, 64, 69) == ["0"]
+        assert hexadecimal(5, 16, 69) == ["                 0x0000000000000005"]
+        whole = (1 << 511) | 1
+        high = "0x8000000000000000_0000000000000000_0000000000000000_0000000000000000"
+        low = "  0000000000000000_0000000000000000_0000000000000000_0000000000000001"
+        assert hexadecimal(whole, 64, 69) == [high, low]
+        assert hexadecimal(1, 64, 69) == [" " * 51 + "0x0000000000000001"]
+        assert len(hexadecimal(whole, 64, 137)) == 1
+        assert len(hexadecimal(whole, 64, 10)) == 8
+
+    def test_bits(self) -> None:
+        flags = [BitRange(f"ad{i}", i, 1) for i in range(8)]
+        assert bit_names(flags, 0b10001110) == "AD1-3 AD7"
+        assert bit_names(flags, 0b00000011) == "AD0 AD1"
+        assert bit_names(flags, 0) == ""
+        ranges = [BitRange("top", 0, 3), BitRange("rc", 4, 2), BitRange("base", 8, 20)]
+        assert bit_names(ranges, 0x3535) == "TOP=5 RC=zero BASE=0x35"

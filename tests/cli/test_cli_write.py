@@ -1,0 +1,329 @@
+"""The commands that write: convert and relayout, and files whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+from command import TRUE_REGISTERS, fails, run, tell
+
+import xsaveschema as xs
+from xsaveschema import samples
+
+DATA = Path(__file__).parents[1] / "data"
+
+
+class TestConvert:
+    def test_round_trip_and_the_library(self, area: Path, tmp_path: Path) -> None:
+        data = area.read_bytes()
+        model = xs.load_model("zen4").limited(xcr0=0xE7)
+        out, back = tmp_path / "out.bin", tmp_path / "back.bin"
+        result = run(
+            "convert", str(area), "--to", "compacted", "--xcomp-bv", "0xE7", "-o", str(out)
+        )
+        assert result.stdout == ""
+        assert result.stderr == (
+            f"{out}: zen4, compacted format, 2432 bytes, "
+            "XSTATE_BV 0xE7 (x87 sse avx opmask zmm_hi256 hi16_zmm)\n"
+        )
+        assert out.read_bytes() == xs.to_compacted(data, model, xcomp_bv=0xE7).data
+        run(
+            "convert", str(out), "--to", "standard", "--model", "zen4", "--xcr0", "231",
+            "-o", str(back),
+        )  # fmt: skip
+        assert back.read_bytes() == data
+
+    def test_a_named_model_is_limited_and_said_so(self, area: Path, tmp_path: Path) -> None:
+        out = tmp_path / "out.bin"
+        result = run("convert", str(area), "--to", "standard", "--model", "zen4", "-o", str(out))
+        assert "note: model zen4 limited to XCR0 0xE7 at byte 464\n" in result.stderr
+        assert out.read_bytes() == area.read_bytes()
+
+    def test_in_place(self, area: Path) -> None:
+        expected = xs.to_compacted(area.read_bytes(), xs.load_model("zen4").limited(xcr0=0xE7))
+        run("convert", str(area), "--to", "compacted", "-o", str(area))
+        assert area.read_bytes() == expected.data
+        assert list(area.parent.iterdir()) == [area]
+
+    def test_standard_output(self, area: Path) -> None:
+        result = run("convert", str(area), "--to", "standard", "-o", "-")
+        assert result.stdout_bytes == area.read_bytes()
+        assert result.stderr.startswith("standard output: zen4, standard format, 2432 bytes")
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminals")
+    def test_bytes_are_not_written_to_a_terminal(self, area: Path) -> None:
+        import pty
+
+        leader, follower = pty.openpty()
+        try:
+            done = subprocess.run(
+                [sys.executable, "-m", "xsaveschema", "convert", area, "--to", "standard", "-o-"],
+                stdout=follower,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        finally:
+            os.close(follower)
+            os.close(leader)
+        assert done.returncode == 2
+        assert "an area is binary" in done.stderr
+
+    def test_source_and_model(self, tmp_path: Path) -> None:
+        out = tmp_path / "out.bin"
+        args = ["convert", "sample:tiger-lake-xsave", "--source", "tiger-lake", "--to", "standard"]
+        run(*args, "--model", "zen4", "-o", str(out))
+        data = samples.read("tiger-lake-xsave")
+        expected = xs.to_standard(data, xs.load_model("zen4"), source=xs.load_model("tiger-lake"))
+        assert out.read_bytes() == expected.data
+        assert out.read_bytes()[2432:2436] == data[2688:2692]
+        run(*args, "-o", str(out))
+        assert out.read_bytes() == xs.to_standard(data, xs.load_model("tiger-lake")).data
+
+    def test_loss(self, area: Path, tmp_path: Path) -> None:
+        out = tmp_path / "out.bin"
+        args = ["convert", str(area), "--model", "zen4", "--to", "standard", "--xcr0", "7"]
+        said = run(*args, "-o", str(out), code=1).stderr
+        assert "live state would be lost: opmask, zmm_hi256, hi16_zmm" in said
+        assert not out.exists()
+        for drop in (["--drop", "opmask,zmm_hi256", "--drop", "7"], ["--drop", "5, 6,hi16_zmm,9"]):
+            said = run(*args, *drop, "-o", str(out)).stderr
+            assert said.endswith("(x87 sse avx); dropped: opmask zmm_hi256 hi16_zmm\n")
+            assert out.stat().st_size == 832
+        for name in ("nope", "63", "9" * 5000, "-1"):
+            assert "there is no component" in run(
+                *args, "--drop", name, "-o", str(out), code=1
+            ).stderr.replace("\n", "")
+
+    def test_identified_candidates_must_agree_on_the_target(self, tmp_path: Path) -> None:
+        out = tmp_path / "out.bin"
+        said = fails("convert", "sample:tiger-lake-xsaves", "--to", "standard", "-o", str(out))
+        assert "standard formats differ: zen4, zen5; tiger-lake; " in said
+        assert "--model" in said
+        # The compacted format is the same on all of them.
+        args = ["convert", "sample:tiger-lake-xsaves", "--to", "compacted", "-o", str(out)]
+        run(*args, "--xcomp-bv", "0x1ae7")
+        assert out.stat().st_size == 2480
+
+    @pytest.mark.parametrize(
+        ("args", "said"),
+        [
+            (["--to", "standard", "--xcomp-bv", "7"], "--xcomp-bv goes with --to compacted"),
+            (["--to", "compacted", "--xcr0", "7"], "--xcr0 goes with --to standard"),
+            (["--to", "standard", "--xcr0", "5"], "avx without sse"),
+            (["--to", "standard", "--xcr0", "5", "--model", "zen4"], "avx without sse"),
+            (["--to", "compacted", "--xcomp-bv", "256", "--model", "zen4"], "component8"),
+            (["--to", "fxsave"], "--to"),
+            (["--to", "standard", "--model", "nope"], "there is no model 'nope'"),
+            (["--to", "standard", "--source", "nope"], "there is no model 'nope'"),
+            ([], "--to"),
+        ],
+    )
+    def test_wrong_usage(self, args: list[str], said: str, area: Path, tmp_path: Path) -> None:
+        out = tmp_path / "out.bin"
+        code = 2 if "--" in said else 1
+        result = run("convert", str(area), *args, "-o", str(out), code=code)
+        assert said in result.stderr
+        assert not out.exists()
+
+    def test_output_is_required(self, area: Path) -> None:
+        assert "--output" in fails("convert", str(area), "--to", "standard", code=2)
+
+
+class TestOutput:
+    @pytest.fixture
+    def write(self, area: Path) -> Any:
+        def call(output: Path | str, code: int = 0) -> Result:
+            return run("convert", str(area), "--to", "compacted", "-o", str(output), code=code)
+
+        return call
+
+    def test_permissions_of_a_new_file(self, write: Any, tmp_path: Path) -> None:
+        old = os.umask(0o027)
+        try:
+            write(tmp_path / "new")
+        finally:
+            os.umask(old)
+        assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o640
+
+    def test_an_existing_file_keeps_its_permissions(self, write: Any, tmp_path: Path) -> None:
+        out = tmp_path / "old"
+        out.write_bytes(b"old")
+        out.chmod(0o600)
+        write(out)
+        assert out.stat().st_size > 3
+        assert stat.S_IMODE(out.stat().st_mode) == 0o600
+
+    def test_a_link_stays(self, write: Any, tmp_path: Path) -> None:
+        target, link = tmp_path / "target", tmp_path / "link"
+        target.write_bytes(b"old")
+        link.symlink_to(target)
+        write(link)
+        assert link.is_symlink()
+        assert target.stat().st_size > 3
+
+    @pytest.mark.parametrize("step", ["write", "fsync", "replace"])
+    def test_a_failing_write_leaves_the_old_file(
+        self, step: str, write: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        out = tmp_path / "old"
+        out.write_bytes(b"old")
+
+        def full(*args: Any, **more: Any) -> int:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(*{
+            "write": (os, "write", full),
+            "fsync": (os, "fsync", full),
+            "replace": (Path, "replace", full),
+        }[step])  # fmt: skip
+        said = write(out, code=1).stderr
+        assert said == f"xsaveschema: error: {out}: No space left on device\n"
+        assert out.read_bytes() == b"old"
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["area.bin", "old"]
+
+    def test_an_interrupted_write_leaves_the_old_file(
+        self, write: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        out = tmp_path / "old"
+        out.write_bytes(b"old")
+
+        def interrupted(*args: Any) -> int:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(os, "write", interrupted)
+        write(out, code=130)
+        assert out.read_bytes() == b"old"
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["area.bin", "old"]
+
+    def test_short_writes_are_gone_on_with(
+        self, write: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        whole = os.write
+        monkeypatch.setattr(os, "write", lambda file, part: whole(file, part[:1000]))
+        write(tmp_path / "new")
+        assert (tmp_path / "new").stat().st_size == 2472
+
+    def test_bad_outputs(self, write: Any, tmp_path: Path) -> None:
+        missing = tmp_path / "missing" / "out"
+        assert f"{missing}: No such file or directory" in write(missing, code=1).stderr
+        assert f"{tmp_path}: Is a directory" in write(tmp_path, code=1).stderr
+        write("nul\0byte", code=1)
+
+    @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+    def test_devices_are_written_to_as_they_are(self, write: Any) -> None:
+        write("/dev/null")
+        assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
+        assert "/dev/full: No space left on device" in write("/dev/full", code=1).stderr
+
+    @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+    @pytest.mark.parametrize(
+        "args",
+        [
+            ["models"],
+            ["models", "--json"],
+            ["layout", "zen4"],
+            ["decode", "sample:zen4-kernel-core"],
+            ["convert", "sample:zen4-kernel-core", "--to", "standard", "-o", "-"],
+            ["--help"],
+        ],
+    )
+    def test_a_full_disk_is_one_message(self, args: list[str]) -> None:
+        with Path("/dev/full").open("wb") as full:
+            done = subprocess.run(
+                [sys.executable, "-m", "xsaveschema", *args],
+                stdout=full,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        assert done.returncode == 1
+        assert done.stderr == "xsaveschema: error: No space left on device\n"
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="pipes break differently")
+    @pytest.mark.parametrize("args", [["models", "--json"], ["models"], ["--help"]])
+    def test_a_broken_pipe_is_silent(self, args: list[str]) -> None:
+        read, write = os.pipe()
+        os.close(read)
+        try:
+            done = subprocess.run(
+                [sys.executable, "-m", "xsaveschema", *args],
+                stdout=write,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        finally:
+            os.close(write)
+        assert done.returncode == 1
+        assert done.stderr == ""
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="needs a shell")
+    def test_closed_streams(self) -> None:
+        command = f"{sys.executable} -m xsaveschema"
+        for line, code in [
+            (f"{command} layout zen4 >&-", 0),
+            (f"{command} layout zen4 --json >&-", 0),
+            (f"{command} convert sample:zen4-xsave --model zen4 --to standard -o - >&-", 2),
+            (f"{command} decode - <&-", 2),
+            (f"{command} decode nope 2>&-", 1),
+        ]:
+            done = subprocess.run(["sh", "-c", line], capture_output=True, text=True)
+            assert done.returncode == code, line
+            assert "Traceback" not in done.stderr
+
+
+class TestRelayout:
+    def test_the_library_does_the_same(self, tmp_path: Path) -> None:
+        out = tmp_path / "out.bin"
+        result = run(
+            "relayout", "sample:tiger-lake-xsave", "--from", "tiger-lake", "--to", "zen4",
+            "-o", str(out),
+        )  # fmt: skip
+        data = samples.read("tiger-lake-xsave")
+        source, target = xs.load_model("tiger-lake"), xs.load_model("zen4")
+        assert out.read_bytes() == xs.relayout(data, source=source, target=target).data
+        assert out.read_bytes()[2432:2436] == data[2688:2692]
+        assert "zen4, standard format, 2440 bytes, XSTATE_BV 0x2E7 " in result.stderr
+
+    def test_the_format_stays(self, tmp_path: Path) -> None:
+        out = tmp_path / "out.bin"
+        run(
+            "relayout", "sample:tiger-lake-xsaves", "--from", "tiger-lake",
+            "--to", "sapphire-rapids", "-o", str(out),
+        )  # fmt: skip
+        (area,) = tell("decode", str(out), "--model", "sapphire-rapids")["areas"]
+        assert (area["format"], area["xstate_bv"]) == ("compacted", "0x1a47")
+        assert area["registers"]["ia32_pl3_ssp"] == "0x7ffdeadbeef8"
+
+    def test_both_models_are_limited(self, area: Path, tmp_path: Path) -> None:
+        out = tmp_path / "out.bin"
+        result = run(
+            "relayout", str(area), "--from", "zen4", "--to", "skylake-server", "-o", str(out)
+        )
+        for name in ("zen4", "skylake-server"):
+            assert f"note: model {name} limited to XCR0 0xE7 at byte 464" in result.stderr
+        (shown,) = tell("decode", str(out), "--model", "skylake-server")["areas"]
+        assert shown["registers"]["zmm17"] == "0x" + TRUE_REGISTERS["zmm17"]
+        assert shown["components"]["hi16_zmm"]["offset"] == 1664
+
+    def test_loss(self, tmp_path: Path) -> None:
+        out = tmp_path / "out.bin"
+        args = ["relayout", "sample:tiger-lake-xsave", "--from", "tiger-lake", "--to", "zen2"]
+        said = fails(*args, "-o", str(out))
+        assert said.startswith("sample:tiger-lake-xsave: live state would be lost: opmask, ")
+        assert not out.exists()
+        run(*args, "--drop", "opmask,zmm_hi256,hi16_zmm", "-o", str(out))
+        # PKRU has a slot of 64 bytes at 832 there.
+        assert out.read_bytes()[832:836] == samples.read("tiger-lake-xsave")[2688:2692]
+
+    def test_wrong_usage(self, tmp_path: Path) -> None:
+        out = str(tmp_path / "out.bin")
+        base = ["relayout", "sample:tiger-lake-xsave"]
+        fails(*base, "--from", "nope", "--to", "zen4", "-o", out)
+        fails(*base, "--from", "zen4", "--to", "nope", "-o", out)
+        fails(*base, "--from", "zen4", "-o", out, code=2)
+        fails(*base, "--to", "zen4", "-o", out, code=2)
