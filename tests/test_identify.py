@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from xsaveschema import XsaveArea, identify, load_model
+from xsaveschema import XsaveArea, identify, load_model, samples
 from xsaveschema.catalog import default_catalog
 from xsaveschema.cpuid import read, signature_parts
 from xsaveschema.errors import IdentificationError, XsaveError
@@ -192,3 +192,24 @@ def test_signatures_do_not_overlap() -> None:
                     key = (sig.vendor, sig.family, number, stepping)
                     assert taken.setdefault(key, model.name) == model.name
                     assert taken[key] == model.name
+
+
+@pytest.mark.parametrize("mask", [0x3, 0x7, 0x207, 0xE7, 0x1AE7])
+def test_a_compacted_area_comes_from_a_processor_that_compacts(mask: int) -> None:
+    layout = load_model("tiger-lake").compacted_layout(mask)
+    area = bytearray(layout.size)
+    area[512:528] = mask.to_bytes(8, "little") + layout.xcomp_bv.to_bytes(8, "little")
+    found = identify(bytes(area))
+    assert {"tiger-lake"} <= {model.name for model in found.models}
+    for model in found.models:
+        assert model.instructions & {"xsavec", "xsaves"}, model.name
+
+
+def test_mxcsr_mask_tells_whose_processor_it_was() -> None:
+    area = bytearray(samples.read("zen4-xsavec"))
+    assert area[28:32] == (0x2FFFF).to_bytes(4, "little")
+    assert {model.vendor for model in identify(bytes(area)).models} == {"AuthenticAMD"}
+    area[28:32] = (0xFFFF).to_bytes(4, "little")
+    assert "AuthenticAMD" not in {model.vendor for model in identify(bytes(area)).models}
+    area[28:32] = bytes(4)
+    assert len({model.vendor for model in identify(bytes(area)).models}) > 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -226,3 +227,23 @@ class TestLint:
     def test_wrong_usage(self, tmp_path: Path) -> None:
         fails("lint", code=2)
         fails("lint", str(tmp_path / "missing"))
+
+
+class TestCheckIdentified:
+    def test_models_that_do_not_agree_are_asked_for(self, tmp_path: Path) -> None:
+        """MXCSR.MM is legal on AMD's processors alone, and the area does not say whose it is."""
+        area = bytearray(bytes(xs.XsaveArea.new(xs.load_model("zen4").limited(xcr0=0xE7))))
+        area[24:32] = (0x21F80).to_bytes(4, "little") + bytes(4)
+        area[512] = 2
+        path = tmp_path / "area.bin"
+        path.write_bytes(xs.to_compacted(area, xs.load_model("zen4"), xcomp_bv=0xE7).data)
+        said = fails("check", str(path))
+        assert "zen4, zen5: taken" in said
+        assert re.search(r"skylake-server[^;]*: refused, mxcsr;", said)
+        assert "XRSTOR on zen4 " in run("check", str(path), "--model", "zen4").stdout
+
+    def test_what_the_readme_converts_is_taken(self, tmp_path: Path) -> None:
+        path = tmp_path / "area.bin"
+        args = ("convert", "sample:zen4-kernel-core", "--to", "compacted", "--xcomp-bv", "0xE7")
+        run(*args, "-o", str(path))
+        assert "takes this area" in run("check", str(path)).stdout

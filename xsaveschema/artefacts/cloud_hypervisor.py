@@ -53,14 +53,16 @@ class CloudHypervisorReader:
             label = f"vCPU {_number(path, index)}"
             view = memoryview(_area(xsave, label))
             leaf, signature, vendor = _cpuid(holder)
+            others = None
             if options.model is None and leaf:
                 model = identify(
                     leaf_0xd=leaf, signature=signature, vendor=vendor, catalog=options.catalog
                 ).model
                 source = f"the vCPU's own CPUID leaf 0xD (model {model.name})"
             else:
-                model, source, _ = layout_of(view, options)
-            yield Found(label, area_of(view, model, options, label), source)
+                model, source, _, others = layout_of(view, options)
+            area = area_of(view, model, options, label)
+            yield Found(label, area, source, None, (), others)
         if not found:
             raise ArtefactError("the JSON has no object with a region of 1024 words")
 

@@ -20,7 +20,6 @@ from xsaveschema.artefacts.layouts import (
     Known,
     Row,
     best,
-    mxcsr_mask_of,
     named,
     of_area,
     of_rows,
@@ -29,7 +28,7 @@ from xsaveschema.artefacts.layouts import (
 )
 from xsaveschema.artefacts.reader import ArtefactError, Found, InPlace, Options, area_of
 from xsaveschema.artefacts.source import MAX_AREA
-from xsaveschema.catalog.identify import identify, xcr0_shown
+from xsaveschema.catalog.identify import identify, mxcsr_mask_of, xcr0_shown
 from xsaveschema.errors import IdentificationError, MaskError, XsaveError, hex_mask
 from xsaveschema.header import MASKS, view_of
 from xsaveschema.layout import check_xcr0, standard, takes_xcr0
@@ -91,7 +90,7 @@ class ElfReader(InPlace):
                 error.add_note(label)
                 raise
             area = area_of(view, known.model, options, label)
-            yield Found(label, area, known.source, note.offset, known.notes)
+            yield Found(label, area, known.source, note.offset, known.notes, known.others)
 
 
 def survey_of(core: ElfCore, strict: bool = True) -> Survey:
@@ -193,7 +192,8 @@ class CoreLayouts:
     def _by_note(self, view: memoryview) -> Known:
         """By NT_X86_XSAVE_LAYOUT, limited to the area's XCR0 mask."""
         rows = self._rows
-        model = of_rows(rows, view, _LAYOUT, self._options.catalog)
+        known = of_rows(rows, view, _LAYOUT, self._options.catalog)
+        model = known.model
         try:
             check_xcr0(model, model.xcr0)
         except MaskError as error:
@@ -220,7 +220,7 @@ class CoreLayouts:
                 differs = True
             if differs:
                 notes.append(f"the core's {_LAYOUT} is not model {given.name}'s layout")
-        return Known(model, _LAYOUT, tuple(notes))
+        return known._replace(model=model, notes=tuple(notes))
 
     def _by_mask(self, view: memoryview) -> Known:
         """By the XCR0 mask and the size: the named model if they fit, else the catalogue's."""
@@ -253,8 +253,7 @@ class CoreLayouts:
         probe = _probe(view)
         if probe is None:
             return of_area(view, replace(self._options, model=None))
-        model, by = best(identify(probe, catalog=self._options.catalog), view)
-        return Known(model, f"identified by {by}")
+        return best(identify(probe, catalog=self._options.catalog), view)
 
     def _judged(self, known: Known, view: memoryview) -> Known:
         """Add what tells that a debugger wrote the area, in whatever layout it knew."""

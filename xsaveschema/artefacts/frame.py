@@ -62,7 +62,7 @@ class FrameReader(InPlace):
         notes = known.notes
         if fault is not None:
             notes += (f"{fault}; Linux would restore the legacy region alone",)
-        yield Found(label, area, known.source, start, notes)
+        yield Found(label, area, known.source, start, notes, known.others)
 
 
 def _fault(

@@ -52,7 +52,7 @@ class KvmReader(InPlace):
                 f"{', '.join(cut)}: in XCR0, but beyond the {len(data)} bytes of struct kvm_xsave; "
                 "KVM_GET_XSAVE2 gives all",
             )
-        yield Found(_LABEL, area, known.source, 0, notes)
+        yield Found(_LABEL, area, known.source, 0, notes, known.others)
 
 
 def layout_of(data: memoryview, options: Options) -> Known:
@@ -61,8 +61,7 @@ def layout_of(data: memoryview, options: Options) -> Known:
         return named(options.model, data)
     # As long as any layout: a host's mask may have TILEDATA, which the guest's area has not.
     padded = memoryview(bytes(data[:MAX_AREA]).ljust(_ROOM, b"\0"))
-    model, by = best(identify(padded, catalog=options.catalog), padded)
-    return Known(model, f"identified by {by}")
+    return best(identify(padded, catalog=options.catalog), padded)
 
 
 READER: Final = KvmReader()

@@ -12,27 +12,35 @@ from typing import Final, NamedTuple
 
 from xsaveschema.artefacts.reader import Options
 from xsaveschema.catalog import Catalog, default_catalog
-from xsaveschema.catalog.identify import FP_XSTATE_MAGIC1, Match, identify, limited_to_shown
+from xsaveschema.catalog.identify import (
+    FP_XSTATE_MAGIC1,
+    Match,
+    identify,
+    limited_to_shown,
+    mxcsr_mask_of,
+)
 from xsaveschema.catalog.leaf import model_from_leaf
 from xsaveschema.errors import hex_mask
 from xsaveschema.header import view_of
 from xsaveschema.layout import Layout
-from xsaveschema.model import EXTENDED_OFFSET, MXCSR_OFFSET, XCR0_OFFSET, CpuModel
+from xsaveschema.model import EXTENDED_OFFSET, XCR0_OFFSET, CpuModel
 
 _U32: Final = Struct("<I")
-_PROCESSORS: Final = (0xFFFF, 0x2FFFF)
-"""The MXCSR_MASKs of processors that have XSAVE: without and with AMD's misaligned SSE mode."""
-
 Row = tuple[int, int, int]
 """A component's number, size and standard offset."""
 
 
 class Known(NamedTuple):
-    """A model, in words how it is known to have laid out the area, and what else to tell."""
+    """A model, in words how it is known to have laid out the area, and what else to tell.
+
+    ``others`` is how many more models of the catalogue it may as well be; None where the artefact
+    or the user names it.
+    """
 
     model: CpuModel
     source: str
     notes: tuple[str, ...] = ()
+    others: int | None = None
 
 
 def of_area(data: memoryview, options: Options) -> Known:
@@ -40,8 +48,7 @@ def of_area(data: memoryview, options: Options) -> Known:
     view = view_of(data)
     if options.model is not None:
         return named(options.model, view)
-    model, by = best(identify(view, catalog=options.catalog), view)
-    return Known(model, f"identified by {by}")
+    return best(identify(view, catalog=options.catalog), view)
 
 
 def named(model: CpuModel, view: memoryview) -> Known:
@@ -57,14 +64,8 @@ def named(model: CpuModel, view: memoryview) -> Known:
     )
 
 
-def mxcsr_mask_of(view: memoryview) -> int:
-    """MXCSR_MASK as the processor stored it in the area; 0 where no processor did."""
-    (mask,) = _U32.unpack_from(view, MXCSR_OFFSET + 4)
-    return mask if mask in _PROCESSORS else 0
-
-
-def best(match: Match, view: memoryview) -> tuple[CpuModel, str]:
-    """The best candidate, and by what. IdentificationError as :attr:`Match.model` raises it.
+def best(match: Match, view: memoryview) -> Known:
+    """The best candidate. IdentificationError as :attr:`Match.model` raises it.
 
     MXCSR_MASK in the area tells AMD's processors from Intel's, whose layouts differ.
     """
@@ -75,14 +76,15 @@ def best(match: Match, view: memoryview) -> tuple[CpuModel, str]:
         if fit[1].mxcsr_mask == mask
     ]
     if not fits:
-        return match.model, match.candidates[0].by if match.candidates else "layout"
+        by = match.candidates[0].by if match.candidates else "layout"
+        return Known(match.model, f"identified by {by}", (), max(0, len(match.candidates) - 1))
     candidates, models, layouts = zip(*fits, strict=True)
     shown = f"{match.shown}, MXCSR_MASK {hex_mask(mask)}"
     model = replace(match, candidates=candidates, models=models, layouts=layouts, shown=shown).model
     by = candidates[0].by
     if len({places(layout) for layout in match.layouts}) > 1:
         by += " and MXCSR_MASK"
-    return model, by
+    return Known(model, f"identified by {by}", (), len(models) - 1)
 
 
 def places(layout: Layout) -> tuple[Row, ...]:
@@ -119,14 +121,14 @@ def row_faults(rows: Iterable[Row], limit: int) -> str | None:
     return None
 
 
-def of_rows(rows: list[Row], view: memoryview, origin: str, catalog: Catalog | None) -> CpuModel:
+def of_rows(rows: list[Row], view: memoryview, origin: str, catalog: Catalog | None) -> Known:
     """The model with these components: the catalogue's where one has them, else one built.
 
     ``origin`` names the table, for the built model. The rows have no :func:`row_faults`.
     """
     match = identify(layout=rows, catalog=catalog)
     if match.models:
-        return best(match, view)[0]
+        return best(match, view)._replace(source=origin)
     library = catalog or default_catalog()
     # The table says nothing of align64 and xfd, which are the same wherever a component is known.
     known = {c.number: c for model in library.models() for c in model.components.values()}
@@ -142,9 +144,10 @@ def of_rows(rows: list[Row], view: memoryview, origin: str, catalog: Catalog | N
     leaf[0] = (mask & 0xFFFFFFFF, end, end, mask >> 32)
     leaf[1] = (0, 0, 0, 0)
     built = model_from_leaf(leaf, name=origin.lower().replace("_", "-"), catalog=catalog)
-    return replace(
+    built = replace(
         built,
         title=f"CPU as {origin} describes it",
         mxcsr_mask=mxcsr_mask_of(view) or built.mxcsr_mask,
         source=origin,
     )
+    return Known(built, origin)

@@ -20,10 +20,10 @@ from typing import Final, NamedTuple
 from xsaveschema.area import XsaveArea
 from xsaveschema.artefacts import marks
 from xsaveschema.artefacts.assembled import assemble, joined, meant_legacy
-from xsaveschema.artefacts.layouts import Row, mxcsr_mask_of, of_area, row_faults
+from xsaveschema.artefacts.layouts import Row, of_area, row_faults
 from xsaveschema.artefacts.reader import ArtefactError, Found, Options, area_of
 from xsaveschema.catalog import Catalog, default_catalog
-from xsaveschema.catalog.identify import identify
+from xsaveschema.catalog.identify import identify, mxcsr_mask_of
 from xsaveschema.catalog.leaf import model_from_leaf
 from xsaveschema.header import MASKS
 from xsaveschema.model import (
@@ -276,13 +276,14 @@ def _found(
         compaction | X87 | SSE if compaction & COMPACTED else compaction,
     )
     view = memoryview(image)
+    others = None
     if options.model is None and rows:
         catalog = options.catalog or default_catalog()
         model, source = _described(tuple(rows), mxcsr_mask_of(view), catalog)
     else:
-        model, source, more = of_area(view, options)
+        model, source, more, others = of_area(view, options)
         notes += more
-    return Found(label, area_of(view, model, options, label), source, legacy_at, notes)
+    return Found(label, area_of(view, model, options, label), source, legacy_at, notes, others)
 
 
 def _chunk(data: memoryview, size: int, at: int, shape: _Shape) -> tuple[int, int] | None:

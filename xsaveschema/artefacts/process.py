@@ -110,7 +110,7 @@ class HostLayouts:
         view = memoryview(data)
         known = self._known(view)
         area = area_of(view, known.model, self._options, label)
-        return Found(label, area, known.source, None, known.notes)
+        return Found(label, area, known.source, None, known.notes, known.others)
 
     def _known(self, view: memoryview) -> Known:
         given = self._options.model

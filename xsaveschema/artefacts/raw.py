@@ -34,7 +34,7 @@ class RawReader(InPlace):
             )
         known = of_area(data, options)
         area = area_of(data, known.model, options, "area")
-        yield Found("area", area, known.source, 0, known.notes)
+        yield Found("area", area, known.source, 0, known.notes, known.others)
 
 
 READER: Final = RawReader()

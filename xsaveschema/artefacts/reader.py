@@ -27,6 +27,8 @@ class Found:
     ``label`` says whose it is ("thread 1234", "vCPU 0"), ``layout_source`` how its layout is
     known, ``offset`` where its bytes stand in the file (None where the artefact holds no area but
     fields, from which one was assembled). ``notes`` are for the person who reads the result.
+    ``others`` is how many more models of the catalogue lay the area out alike, None where the
+    artefact or the user names the model.
     """
 
     label: str
@@ -34,6 +36,7 @@ class Found:
     layout_source: str
     offset: int | None = None
     notes: tuple[str, ...] = ()
+    others: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

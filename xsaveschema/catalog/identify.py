@@ -13,9 +13,19 @@ from xsaveschema.catalog.leaf import leaf_masks, model_from_leaf
 from xsaveschema.errors import IdentificationError, MaskError, XsaveError, hex_mask
 from xsaveschema.header import MASKS, Buffer, buffer_layout, view_of
 from xsaveschema.layout import Layout, standard, takes_xcr0
-from xsaveschema.model import COMPACTED, HEADER_OFFSET, XCR0_OFFSET, CpuModel, bits_of
+from xsaveschema.model import (
+    COMPACTED,
+    HEADER_OFFSET,
+    MXCSR_OFFSET,
+    XCR0_OFFSET,
+    CpuModel,
+    bits_of,
+)
 
+_U32: Final = Struct("<I")
 _U64: Final = Struct("<Q")
+_MXCSR_MASKS: Final = (0xFFFF, 0x2FFFF)
+"""The MXCSR_MASKs of processors that have XSAVE: without and with AMD's misaligned SSE mode."""
 _SOFTWARE: Final = Struct("<IIQ")
 FP_XSTATE_MAGIC1: Final = 0x46505853
 """What Linux puts at byte 464 of the area in a signal frame (struct _fpx_sw_bytes)."""
@@ -118,6 +128,10 @@ def limited_to_shown(model: CpuModel, data: Buffer) -> CpuModel:
     return model if xcr0 is None else model.limited(xcr0=xcr0)
 
 
+_COMPACT: Final = {"xsavec", "xsaves"}
+"""The instructions without which no processor writes a compacted area."""
+
+
 class _Fit(NamedTuple):
     """A candidate with what orders the candidates: smaller is better."""
 
@@ -151,6 +165,8 @@ def _by_area(data: Buffer, models: list[CpuModel]) -> Match:
     if xcr0 is not None:
         shown += f", XCR0 {hex_mask(xcr0)} at byte 464"
         models = [model for model in models if takes_xcr0(model, xcr0)]
+    if xcomp_bv & COMPACTED:
+        models = [model for model in models if model.instructions & _COMPACT]
     for model in models:
         seen = model if xcr0 is None else model.limited(xcr0=xcr0)
         try:
@@ -168,7 +184,23 @@ def _by_area(data: Buffer, models: list[CpuModel]) -> Match:
         # Where some models explain the whole length, the others are no candidates.
         best = min(fit.rank[0] for fit in fits)
         fits = [fit for fit in fits if fit.rank[0] == best]
-    return _match(fits, shown)
+    return _match(_by_mxcsr_mask(fits, mxcsr_mask_of(view)), shown)
+
+
+def mxcsr_mask_of(view: memoryview) -> int:
+    """MXCSR_MASK as the processor stored it in the area; 0 where no processor did."""
+    (mask,) = _U32.unpack_from(view, MXCSR_OFFSET + 4)
+    return mask if mask in _MXCSR_MASKS else 0
+
+
+def _by_mxcsr_mask(fits: list[_Fit], mask: int) -> list[_Fit]:
+    """Those with the area's MXCSR_MASK: it tells AMD's processors from Intel's."""
+    same = [fit for fit in fits if fit.model.mxcsr_mask == mask]
+    if not same:
+        return fits
+    if len({_places(fit.layout) for fit in fits}) > len({_places(fit.layout) for fit in same}):
+        same = [fit._replace(by=f"{fit.by} and MXCSR_MASK") for fit in same]
+    return same
 
 
 def _compacted_fit(model: CpuModel, layout: Layout, length: int) -> _Fit:

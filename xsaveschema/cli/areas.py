@@ -80,14 +80,18 @@ def one(source: str, catalog: Catalog, model_name: str | None, label: str | None
             f"holds more than one area ({found[0].label}, {found[1].label}, ...): choose one with "
             "--area"
         )
-    return Chosen(bytes(found[0].area), found[0].area.model)
+    return Chosen(bytes(found[0].area), found[0].area.model, found[0].others)
 
 
 class Chosen(NamedTuple):
-    """An area's bytes, and the model that the artefact says wrote it (None: a bare area)."""
+    """An area's bytes, and the model that the artefact says wrote it (None: a bare area).
+
+    ``others`` is as in :class:`Found`.
+    """
 
     data: bytes
     model: CpuModel | None
+    others: int | None = None
 
 
 @contextmanager
@@ -117,7 +121,7 @@ def _bounded(view: memoryview) -> bytes:
 
 
 def _told(found: artefacts.Found) -> Found:
-    return Found(found.label, found.layout_source, found.area, None, found.notes)
+    return Found(found.label, found.layout_source, found.area, found.others, found.notes)
 
 
 def whole(data: bytes, catalog: Catalog, model_name: str | None, strict: bool = True) -> Found:

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from xsaveschema.catalog.identify import identify
+from xsaveschema.catalog.identify import Match, identify
 from xsaveschema.cli.areas import as_shown, one
 from xsaveschema.cli.files import about, write_area
 from xsaveschema.cli.options import (
@@ -19,7 +19,7 @@ from xsaveschema.cli.options import (
     schemas_option,
 )
 from xsaveschema.cli.output import print_json
-from xsaveschema.errors import Fault, hex_mask
+from xsaveschema.errors import Fault, IdentificationError, hex_mask
 from xsaveschema.model import CpuModel
 from xsaveschema.restore import RULES, Target, check, mend
 
@@ -71,7 +71,7 @@ def command(
     catalog = catalog_of(ctx, schemas)
     options: dict[str, Any] = {"xcr0": xcr0, "xss": xss, "rfbm": rfbm, "mxcsr_mask": mxcsr_mask}
     with about(source):
-        data, written_by = one(source, catalog, model_name, label)
+        data, written_by, others = one(source, catalog, model_name, label)
         if host or model_name is not None:
             model = catalog.model(model_name or "host")
             if xcr0 is None and not host:
@@ -79,7 +79,11 @@ def command(
                 if " limited " in how and not as_json:
                     note(how)
         else:
-            model = written_by or identify(data, catalog=catalog).model
+            if written_by is None:
+                match = identify(data, catalog=catalog)
+                written_by, others = match.model, len(match.models) - 1
+                _require_one_verdict(data, match, target, options)
+            model = written_by
         faults = check(data, model, target, **options)
         left: list[Fault] = faults
         if fix is not None:
@@ -88,13 +92,14 @@ def command(
     if as_json:
         print_json({"faults": [_facts(fault) for fault in faults]})
     else:
-        _show(model, target, faults)
+        _show(model, others or 0, target, faults)
     if fix is not None:
         write_area(fix, mended.data)
-        said = f"{len(faults) - len(left)} of {len(faults)} faults mended"
+        said = f"{len(faults) - len(left)} of {len(faults)} fault{'s' * (len(faults) != 1)} mended"
         for fault in left:
             said += f"\n  left: {fault}"
-        click.echo(f"{click.format_filename(fix)}: {said}", err=True)
+        name = "standard output" if fix == "-" else click.format_filename(fix)
+        click.echo(f"{name}: {said}", err=True)
     return 1 if left else 0
 
 
@@ -108,13 +113,40 @@ def _facts(fault: Fault) -> dict[str, Any]:
     }
 
 
-def _show(model: CpuModel, target: Target, faults: list[Fault]) -> None:
+def _require_one_verdict(
+    data: bytes, match: Match, target: Target, options: dict[str, Any]
+) -> None:
+    """IdentificationError where the models that an area fits do not agree on it.
+
+    One that would have to enable components first, as Alder Lake AVX-512, has no say.
+    """
+    verdicts: dict[tuple[str, ...], list[str]] = {}
+    fits = list(zip(match.models, match.layouts, strict=True))
+    models = [m for m, layout in fits if not layout.mask & ~(m.xcr0 | m.xss)]
+    for model in models:
+        rules = tuple(fault.rule for fault in check(data, model, target, **options))
+        verdicts.setdefault(rules, []).append(model.name)
+    if len(verdicts) > 1:
+        told = "; ".join(
+            f"{', '.join(names)}: {'refused, ' + ', '.join(rules) if rules else 'taken'}"
+            for rules, names in verdicts.items()
+        )
+        raise IdentificationError(
+            f"several models fit, and they do not agree: {told}; name the one (--model)",
+            [model.name for model in models],
+        )
+
+
+def _show(model: CpuModel, others: int, target: Target, faults: list[Fault]) -> None:
     who = {"xrstor": "XRSTOR", "xrstors": "XRSTORS", "linux": "Linux (ptrace, KVM)"}[target]
     enabled = f"XCR0 {hex_mask(model.xcr0)}"
     if target == "xrstors":
         enabled += f", IA32_XSS {hex_mask(model.xss)}"
     verdict = "refuses this area" if faults else "takes this area"
-    click.echo(f"{who} on {model.name} ({enabled}) {verdict}")
+    name = model.name
+    if others:
+        name += f", or {others} other model{'s' if others > 1 else ''} laid out alike"
+    click.echo(f"{who} on {name} ({enabled}) {verdict}")
     for fault in faults:
         rule = RULES[fault.rule]
         click.echo(f"\nbyte {fault.offset}: {fault.message}")

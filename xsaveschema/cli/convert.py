@@ -107,7 +107,7 @@ def command(
         drops = tuple(permitted(drop))
         return convert_many(source, output, many, writer, named, format, mask, drops)
     with about(source):
-        data, told = one(source, catalog, source_name or model_name, label)
+        data, told, _ = one(source, catalog, source_name or model_name, label)
         writer, model, notes = _models(data, told, catalog, model_name, source_name, format, mask)
         if as_qemu:
             written = _as_qemu(data, writer, model, format, mask)

@@ -105,6 +105,8 @@ def _facts(found: Found, registers: tuple[str, ...], lenient: bool) -> dict[str,
         },
         "registers": {name: number(whole[name]) for name in names},
     }
+    if found.others is not None:
+        facts["others"] = found.others
     if lenient:
         facts["faults"] = [
             {"rule": fault.rule, "offset": fault.offset, "message": fault.message}

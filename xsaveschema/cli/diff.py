@@ -64,7 +64,7 @@ def command(
 
     def area(source: str, name: str | None, label: str | None) -> XsaveArea:
         with about(source):
-            data, model = one(source, catalog, name, label)
+            data, model, _ = one(source, catalog, name, label)
             return XsaveArea.parse(data, model) if model else whole(data, catalog, name).area
 
     a = area(first, model_name, label)
