@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xsaveschema import StateLossError, XsaveArea, XsaveError, load_model, to_compacted, to_standard
+from xsaveschema import (
+    StateLossError,
+    XsaveArea,
+    XsaveError,
+    load_model,
+    relayout,
+    to_compacted,
+    to_standard,
+)
 from xsaveschema.catalog import Catalog, default_catalog
 from xsaveschema.model import CpuModel
 from xsaveschema.restore import check
@@ -222,3 +230,61 @@ def test_rows_that_are_not_contiguous() -> None:
     assert np.array_equal(
         batch.to_compacted(np.broadcast_to(array[0], array.shape), model).data, want
     )
+
+
+def test_initial_values_are_the_components_own(tmp_path: Path) -> None:
+    """Also those that no shipped component has, whatever the neighbours hold."""
+    for folder in ("components", "models"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "components" / "20-new.yaml").write_text(
+        "component: new\nnumber: 20\ntitle: x\nfields:\n"
+        "  - {name: control, type: u64, initial: 1}\n"
+    )
+    (tmp_path / "models" / "newer.yaml").write_text(
+        "model: newer\ntitle: x\nvendor: GenuineIntel\ncomponents:\n"
+        "  avx: {size: 256, offset: 576}\n  new: {size: 64, offset: 832}\n"
+        "confirmed: false\nsource: made up\n"
+    )
+    model = Catalog([tmp_path]).model("newer")
+    rows = []
+    for state in (0x100007, 7):
+        area = XsaveArea.new(model)
+        data = bytearray(bytes(area))
+        data[512:520] = state.to_bytes(8, "little")
+        rows.append(bytes(data))
+    for source in (stack(rows), batch.to_compacted(stack(rows), model).data):
+        found = batch.to_standard(source, model).data
+        for index, row in enumerate(source):
+            assert found[index].tobytes() == to_standard(row.tobytes(), model).data
+        assert found[1, 832] == 1
+
+
+def test_a_format_and_a_mask_that_do_not_go_together() -> None:
+    model = load_model("zen4")
+    array = np.zeros((1, 2440), np.uint8)
+    for options, said in (
+        ({"format": "standrad"}, "is no format"),
+        ({"format": None}, "is no format"),
+        ({"format": "compacted", "xcr0": 7}, "takes xcomp_bv="),
+        ({"format": "standard", "xcomp_bv": 7}, "takes xcr0="),
+    ):
+        with pytest.raises(XsaveError, match=said):
+            batch.relayout(array, source=model, target=model, **options)
+        if options["format"] is not None:
+            with pytest.raises(XsaveError, match=said):
+                relayout(array[0].data, source=model, target=model, **options)
+
+
+def test_no_rows_go_into_no_rows() -> None:
+    model = load_model("zen4")
+    out = np.empty((0, 2480), np.uint8)
+    assert batch.to_compacted(np.empty((0, 2440), np.uint8), model, out=out).data.shape == (0, 2480)
+
+
+def test_errors_hold_on_to_no_areas() -> None:
+    model = load_model("zen4")
+    array = np.zeros((50, 2440), np.uint8)
+    array[:, 520] = np.arange(1, 51)
+    result = batch.to_compacted(array, model, errors="collect")
+    assert len(result.errors) == 50
+    assert all(error.__traceback__ is None for error in result.errors.values())

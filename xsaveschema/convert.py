@@ -9,7 +9,7 @@ it is compiled once and run over as many areas as come. The rules are the proces
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from operator import index, itemgetter
@@ -129,19 +129,24 @@ def relayout(
         format = "compacted" if xcomp & COMPACTED else "standard"
         if format == "compacted" and xcomp_bv is None:
             xcomp_bv = xcomp & (target.xcr0 | target.xss)
+    require_format(format, xcr0, xcomp_bv)
     if format == "standard":
-        if xcomp_bv is not None:
-            raise XsaveError("the standard format takes xcr0=, not xcomp_bv=")
         return to_standard(
             data, target, source=source, xcr0=xcr0, drop=drop, out=out, software=software
         )
-    if format != "compacted":
-        raise XsaveError(f"{format!r} is no format: standard or compacted")
-    if xcr0 is not None:
-        raise XsaveError("the compacted format takes xcomp_bv=, not xcr0=")
     return to_compacted(
         data, target, source=source, xcomp_bv=xcomp_bv, drop=drop, out=out, software=software
     )
+
+
+def require_format(format: str, xcr0: int | None, xcomp_bv: int | None) -> None:
+    """XsaveError for what is no format, and for the mask of the other one."""
+    if format not in ("standard", "compacted"):
+        raise XsaveError(f"{format!r} is no format: standard or compacted")
+    if format == "standard" and xcomp_bv is not None:
+        raise XsaveError("the standard format takes xcr0=, not xcomp_bv=")
+    if format == "compacted" and xcr0 is not None:
+        raise XsaveError("the compacted format takes xcomp_bv=, not xcr0=")
 
 
 @dataclass(frozen=True, slots=True)
@@ -352,8 +357,8 @@ def _plan(job: _Job, xstate_bv: int, xcomp_bv: int, mxcsr_live: bool) -> _Plan:
     residue: list[tuple[int, slice, bytes]] = []
     for slot in layout:
         if not kept & slot.component.bit:
-            if format == "standard":
-                _fill(built, slot)
+            for start, data in initial_runs(slot, format):
+                built.constant(start, data)
         elif slot.number == 1 and mxcsr_live:
             pass  # XMM was initial: zero, only MXCSR is in use
         else:
@@ -398,10 +403,14 @@ def _runs(places: Iterable[slice], size: int) -> Struct:
     return Struct("".join(codes))
 
 
-def _fill(built: _Builder, slot: Slot) -> None:
-    """Give an initial component its initial values, as XSAVE writes it."""
+def initial_runs(slot: Slot, format: Format) -> Iterator[tuple[int, bytes]]:
+    """What stands at an initial component's place: its initial values, as XSAVE writes them.
+
+    In the compacted format nothing looks at them, and they are zero.
+    """
     for start, end in slot.ranges:
-        built.constant(start, slot.component.initial[start - slot.origin : end - slot.origin])
+        image = slot.component.initial[start - slot.origin : end - slot.origin]
+        yield start, image if format == "standard" else bytes(end - start)
 
 
 def _mxcsr(built: _Builder, format: Format, xcomp_bv: int, xstate_bv: int, kept: int) -> None:

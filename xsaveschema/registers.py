@@ -350,6 +350,18 @@ def _plan(layout: Layout, register: Register) -> Plan | None:
     return Plan(register, tuple(places), size, top, shape)
 
 
+def pieces(layout: Layout, register: Register, whole: Plan) -> Iterator[Place]:
+    """Those of a register's pieces that have a place in a layout where not all have.
+
+    ``whole`` is the register where it has all.
+    """
+    for piece, place in zip(register.pieces, whole.places, strict=True):
+        if piece.component in layout:
+            found = _place(layout, piece, register.index, place.shift)
+            if found is not None:
+                yield found
+
+
 def _place(layout: Layout, piece: Piece, index: int, shift: int) -> Place | None:
     slot = layout[piece.component]
     found = locate(slot.component.fields, piece.field, index)

@@ -18,7 +18,7 @@ from xsaveschema.errors import TooShortError, XsaveError
 from xsaveschema.header import buffer_layout
 from xsaveschema.layout import Layout, compacted
 from xsaveschema.model import CpuModel
-from xsaveschema.registers import ALWAYS, Place, Plan, unknown, widest
+from xsaveschema.registers import ALWAYS, Place, Plan, pieces, unknown, widest
 
 Column = npt.NDArray[Any]
 _Group = tuple[Layout, npt.NDArray[np.intp]]
@@ -59,7 +59,8 @@ def dtype(layout: Layout) -> np.dtype[Any]:
 def view(areas: Any, layout: Layout) -> npt.NDArray[Any]:
     """The areas as a structured array of :func:`dtype`, without copying: one column a field.
 
-    Areas longer than the layout keep their stride. TooShortError where they are shorter.
+    Areas longer than the layout keep their stride; only rows that are not contiguous are copied.
+    TooShortError where they are shorter.
     """
     array = as_rows(areas)
     if array.shape[1] < layout.size:
@@ -84,12 +85,15 @@ def decode(
     has no place in an area, has its initial value: what a restore would load.
 
     ``errors`` "raise" stops at an area whose header says nothing sure (BatchError); "collect" lists
-    it and leaves zeros in its row. UnknownComponentError names a register that the model lacks.
+    it and leaves zeros for its registers. UnknownComponentError names a register that the model
+    lacks.
     """
     if errors not in ("raise", "collect"):
         raise XsaveError(f"errors={errors!r}: raise or collect")
     everything = compacted(model, model.user_mask | model.supervisor_mask)
     user = compacted(model, model.user_mask)
+    if isinstance(registers, str):
+        registers = (registers,)
     names = widest(user) if registers is None else tuple(registers)
     array = as_rows(areas)
     xstate_bv, xcomp_bv = headers(array)
@@ -122,7 +126,7 @@ def _grouped(
             try:
                 layout = buffer_layout(model, state, mask, array.shape[1])
             except XsaveError as error:
-                bad |= dict.fromkeys(map(int, rows), error)
+                bad |= dict.fromkeys(rows.tolist(), error.with_traceback(None))
                 continue
             found.setdefault(layout, []).append(rows)
     return [(layout, np.concatenate(rows)) for layout, rows in found.items()], bad
@@ -138,10 +142,7 @@ def _column(
     for layout, rows in groups:
         if initial:
             column[rows] = image
-        plan = layout.register_plans.get(whole.register.name)
-        if plan is None:
-            continue
-        for place, chosen in _places(array, plan, rows):
+        for place, chosen in _places(array, layout, whole, rows):
             in_use = chosen
             if place.bit != ALWAYS:
                 in_use = chosen[xstate_bv[chosen] & np.uint64(place.bit) != 0]
@@ -153,9 +154,14 @@ def _column(
 
 
 def _places(
-    array: Areas, plan: Plan, rows: npt.NDArray[np.intp]
+    array: Areas, layout: Layout, whole: Plan, rows: npt.NDArray[np.intp]
 ) -> Iterator[tuple[Place, npt.NDArray[np.intp]]]:
     """Where a register's pieces stand, and in which rows: an MM register moves with FSW.TOP."""
+    plan = layout.register_plans.get(whole.register.name)
+    if plan is None:
+        for place in pieces(layout, whole.register, whole):
+            yield place, rows
+        return
     if plan.top is None:
         for place in plan.places:
             yield place, rows

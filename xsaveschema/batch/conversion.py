@@ -28,18 +28,27 @@ from xsaveschema.batch.rows import (
     headers,
     run,
 )
-from xsaveschema.convert import Drop, Software, _Job, _numbers, _Plan, _planned, _plans, loss
+from xsaveschema.convert import (
+    Drop,
+    Software,
+    _Job,
+    _numbers,
+    _Plan,
+    _planned,
+    _plans,
+    initial_runs,
+    loss,
+    require_format,
+)
 from xsaveschema.errors import TooShortError, XsaveError
 from xsaveschema.header import buffer_layout
 from xsaveschema.layout import Layout, check_xcr0
 from xsaveschema.model import (
     COMPACTED,
-    FCW_INITIAL,
     HEADER_OFFSET,
     MXCSR_INITIAL,
     MXCSR_OFFSET,
     SSE,
-    X87,
     CpuModel,
     Format,
 )
@@ -51,9 +60,7 @@ _MXCSR: Final = (MXCSR_OFFSET, MXCSR_OFFSET + 4)
 _MXCSR_AND_MASK: Final = (MXCSR_OFFSET, MXCSR_OFFSET + 8)
 _ROWS: Final = 4096
 """Rows a step, at most: so many that a step's book-keeping stays small beside its copying."""
-_X87: Final = np.uint64(X87)
 _SSE: Final = np.uint64(SSE)
-_FCW_INITIAL: Final = FCW_INITIAL.to_bytes(2, "little")
 _MXCSR_INITIAL: Final = MXCSR_INITIAL.to_bytes(4, "little")
 
 
@@ -131,6 +138,7 @@ def relayout(
     errors: str = "raise",
 ) -> Batch:
     """Move areas from one model's layout to another's; ``format`` is the result's."""
+    require_format(format, xcr0, xcomp_bv)
     common: dict[str, Any] = {"source": source, "drop": drop, "out": out, "threads": threads}
     common |= {"software": software, "errors": errors}
     if format == "standard":
@@ -215,7 +223,7 @@ def _room(out: Areas, array: Areas, layout: Layout) -> Areas:
         )
     if not out.flags.writeable:
         raise XsaveError("out= is read-only")
-    if out.strides[1] != 1:
+    if out.size and out.strides[1] != 1:
         raise XsaveError("the bytes of a row of out= must be contiguous")
     if np.may_share_memory(out, array):
         raise XsaveError("out= shares memory with the areas: convert into another array")
@@ -302,7 +310,8 @@ def _judge_state(
         if array.shape[1] < plan.needed:
             buffer_layout(job.source, state[1], state[2], array.shape[1])
     except XsaveError as error:
-        step.bad |= {step.first + int(row): error for row in rows}
+        # Without its traceback, which would hold on to all the areas.
+        step.bad |= dict.fromkeys((step.first + rows).tolist(), error.with_traceback(None))
         good[rows] = False
         return
     _judge_loss(plan, array, rows, job, permitted, step, good)
@@ -369,18 +378,17 @@ def _correct(
     for slot in layout:
         if group.union & ~group.common & slot.component.bit:
             initial = _initial(xstate, np.uint64(slot.component.bit), rows)
-            for start, end in slot.ranges:
-                run(out, start, end)[initial] = constant(bytes(end - start))
+            for start, data in initial_runs(slot, layout.format):
+                run(out, start, start + len(data))[initial] = constant(data)
     kept = (xstate | np.where(odd, _SSE, np.uint64(0))) & np.uint64(layout.mask)
     header = out[:, HEADER_OFFSET : HEADER_OFFSET + 8].view("<u8")[:, 0]
     np.copyto(header, kept, where=rows)
-    # The initial values that are not zero, and MXCSR.
+    # MXCSR has rules of its own.
     without_sse = _initial(kept, _SSE, rows)
     if job.format == "compacted":
         run(out, *_MXCSR_AND_MASK)[odd] = run(array, *_MXCSR_AND_MASK)[odd]
         run(out, *_MXCSR_AND_MASK)[without_sse] = constant(bytes(8))
         return
-    run(out, 0, 2)[_initial(xstate, _X87, rows)] = constant(_FCW_INITIAL)
     if group.xcomp_bv & COMPACTED:
         run(out, *_MXCSR)[without_sse] = constant(_MXCSR_INITIAL)
 
