@@ -245,6 +245,77 @@ def test_a_file_that_is_cut_off_is_told_before_anything_is_written(
     assert sink.getvalue() == expected(GOOD[:49])
 
 
+@pytest.mark.parametrize("first", ["skip", "copy"])
+def test_bad_areas_of_one_run_have_one_fate(files: tuple[Path, Path], first: str) -> None:
+    """A stride as long as the result: only what is asked for tells the two apart."""
+    source, output = files
+    source.write_bytes(b"".join(area[:2432] for area in MIXED))
+    with source.open("rb") as file:
+        run = stream.convert_file(task(first, stride=2432), file, output)
+        for _ in range(3):
+            next(run)
+        run.close()
+    other = {"skip": "copy", "copy": "skip"}[first]
+    with pytest.raises(XsaveError, match="is not what this command left"):
+        convert(task(other, stride=2432), source, output)
+    convert(task(first, stride=2432), source, output)
+    assert len(output.read_bytes()) == AREAS * 2432
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda path: os.truncate(path, 40 * STRIDE),
+        lambda path: path.write_bytes(b"".join(GOOD) + GOOD[0]),
+        lambda path: path.write_bytes(b"".join(reversed(GOOD))),
+    ],
+    ids=["shorter", "longer", "others"],
+)
+def test_an_input_that_changes_meanwhile(files: tuple[Path, Path], change: Any) -> None:
+    source, output = files
+    with source.open("rb") as file:
+        run = stream.convert_file(task(), file, output)
+        next(run)
+        change(source)
+        os.utime(source, ns=(1, 1))
+        with pytest.raises(XsaveError, match="the input changed while it was read"):
+            list(run)
+    assert not output.exists()
+
+
+def test_no_areas_at_all(files: tuple[Path, Path]) -> None:
+    source, output = files
+    source.write_bytes(b"")
+    assert convert(task(), source, output) == []
+    assert output.read_bytes() == b""
+    assert names(output.parent) == {"in", "out"}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes there always block")
+def test_a_pipe_that_does_not_block() -> None:
+    """What is not there yet is waited for: it is not the end."""
+    import threading
+    import time
+
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+
+    def write() -> None:
+        with os.fdopen(writing, "wb") as pipe:
+            for data in GOOD:
+                pipe.write(data)
+                pipe.flush()
+                time.sleep(0.002)
+
+    writer = threading.Thread(target=write)
+    sink = io.BytesIO()
+    with os.fdopen(reading, "rb") as pipe:
+        writer.start()
+        list(stream.convert_stream(task(), pipe, sink))
+    writer.join()
+    assert sink.getvalue() == expected(GOOD)
+
+
 class Dripping(io.RawIOBase):
     """A pipe that gives a little at a time."""
 

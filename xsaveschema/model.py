@@ -290,6 +290,17 @@ class CpuModel:
         """Every supervisor component of the silicon, enabled or not."""
         return sum(c.bit for c in self.components.values() if c.supervisor)
 
+    @cached_property
+    def digest(self) -> str:
+        """What tells two models of a name apart, in other processes too: their components."""
+        from zlib import crc32
+
+        rows = [
+            (c.number, c.name, c.size, c.offset, c.align64, c.supervisor)
+            for c in self.components.values()
+        ]
+        return f"{self.name}-{crc32(repr(rows).encode()):08x}"
+
     @property
     def confirmed(self) -> bool:
         """Whether a CPUID dump of a real CPU shows this layout."""
@@ -369,7 +380,7 @@ class CpuModel:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # By name: a model is one object wherever the catalogue is the same.
-        return _from_catalog, (self.name, self.xcr0, self.xss, self.file)
+        return _from_catalog, (self.name, self.xcr0, self.xss, self.digest)
 
     def __copy__(self) -> CpuModel:
         return self
@@ -381,13 +392,18 @@ class CpuModel:
         return f"<CpuModel {self.name}: XCR0 {hex_mask(self.xcr0)}, IA32_XSS {hex_mask(self.xss)}>"
 
 
-def _from_catalog(name: str, xcr0: int, xss: int, file: str) -> CpuModel:
+def _from_catalog(name: str, xcr0: int, xss: int, digest: str) -> CpuModel:
     """The model that another process pickled; XsaveError where the catalogue here lacks it."""
     from xsaveschema.catalog import load_model
 
-    found = load_model(name)
-    if found.file != file:
-        raise XsaveError(f"{name} was pickled from {file or 'a CPUID leaf'}, which is not here")
+    remedy = "a pickle names a model: XSAVESCHEMA_PATH brings your own ones to every process"
+    try:
+        found = load_model(name)
+    except XsaveError as error:
+        error.add_note(remedy)
+        raise
+    if found.digest != digest:
+        raise XsaveError(f"{name} was pickled with other components than it has here; {remedy}")
     return found.limited(xcr0=xcr0, xss=xss)
 
 

@@ -9,15 +9,17 @@ is written. Needs the extra ``batch``.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from select import select
 from typing import Any, BinaryIO, Final, Literal
 
 import numpy as np
@@ -118,6 +120,22 @@ def convert_stream(
     sink.flush()
 
 
+def convert_new(task: Task, source: BinaryIO, output: Path, head: bytes = b"") -> Iterator[Piece]:
+    """As :func:`convert_stream`, into a file that appears, whole, when the last piece was taken.
+
+    For a source that cannot be gone on with, as a pipe.
+    """
+    output = Path(os.path.realpath(output))
+    new = output.with_name(f".{output.name}.{os.urandom(8).hex()}.new")
+    try:
+        with new.open("xb", buffering=0) as file:
+            yield from convert_stream(task, source, file, head)
+            os.fsync(file.fileno())
+        _take_place(new, output)
+    finally:
+        new.unlink(missing_ok=True)
+
+
 def convert_file(task: Task, source: BinaryIO, output: Path) -> Iterator[Piece]:
     """Convert the open file ``source`` into the file ``output``, going on where a run ended.
 
@@ -125,41 +143,61 @@ def convert_file(task: Task, source: BinaryIO, output: Path) -> Iterator[Piece]:
     the last piece has been taken; until then what is done stands in ``OUT.part``. An area that
     stops the work (batch.BatchError) leaves it there: the same call goes on from that area. Raises
     TooShortError for a file that ends within an area, before anything is written, and XsaveError
-    where ``OUT.part`` is not this task's.
+    where ``OUT.part`` is not this task's, or the input changes while it is read.
     """
-    size = os.fstat(source.fileno()).st_size
-    whole, rest = divmod(size, task.stride)
+    status = os.fstat(source.fileno())
+    whole, rest = divmod(status.st_size, task.stride)
     if rest:
         raise _cut_off(task, whole, rest)
     output = Path(os.path.realpath(output))  # a link stays, what it leads to is replaced
-    part = output.with_name(output.name + ".part")
-    journal = _Journal(part.with_name(part.name + ".journal"), _digest(task, source))
+    part = part_of(output)
+    journal = _Journal(journal_of(output), task, source)
     with _opened(part) as file:
         written = file.seek(0, os.SEEK_END)
-        done = journal.pieces(written // task.width)
-        if done is None and written:
+        if not journal.scan(written // task.width) and written:
             raise XsaveError(
                 f"{part} exists, and is not what this command left: the input or what is asked for "
                 "differs; move it away to begin anew"
             )
-        done = done or []
-        yield from done
-        first = sum(piece.count for piece in done)
-        source.seek(first * task.stride)
-        file.seek(first * task.width)
+        yield from journal.replay()
+        journal.start()
+        source.seek(journal.done * task.stride)
+        file.seek(journal.done * task.width)
         file.truncate()
-        journal.start(done)
         try:
-            for piece, data in _pieces(task, source, first):
+            for piece, data in _pieces(task, source, journal.done):
                 _write_all(file.write, data)
                 journal.add(piece, len(data), file)
                 yield piece
         finally:
             journal.checkpoint(file)
-        with suppress(FileNotFoundError):
-            part.chmod(stat.S_IMODE(output.stat().st_mode))
-        part.replace(output)
+            if whole and not journal.done:
+                part.unlink()
+                journal.path.unlink()
+        after = os.fstat(source.fileno())
+        if journal.done != whole or _identity(after) != _identity(status):
+            raise XsaveError(
+                f"the input changed while it was read: {part} may be of both; remove it and "
+                f"{journal.path.name} to begin anew"
+            )
+        _take_place(part, output)
         journal.path.unlink()
+
+
+def part_of(output: Path) -> Path:
+    """The file that grows until it takes the place of ``output``."""
+    return output.with_name(output.name + ".part")
+
+
+def journal_of(output: Path) -> Path:
+    """What says how much of :func:`part_of` is done."""
+    return output.with_name(output.name + ".part.journal")
+
+
+def _take_place(new: Path, output: Path) -> None:
+    with suppress(FileNotFoundError):
+        new.chmod(stat.S_IMODE(output.stat().st_mode))
+    new.replace(output)
 
 
 def _pieces(
@@ -208,32 +246,41 @@ def _cut_off(task: Task, whole: int, rest: int) -> TooShortError:
 def _read(source: BinaryIO, buffer: bytearray, got: int) -> int:
     """Fill the buffer from byte ``got`` on, as far as there is something: a pipe gives parts."""
     view = memoryview(buffer)
-    while count := source.readinto(view[got:]):  # type: ignore[attr-defined]  # every binary file has it
+    while count := source.readinto(view[got:]) or _waited(source, view[got:]):  # type: ignore[attr-defined]  # every binary file has it
         got += count
     return got
 
 
+def _waited(source: BinaryIO, room: memoryview) -> int:
+    """What a pipe that does not block gives when there is something; 0 at its end."""
+    if not room:
+        return 0
+    while (count := source.readinto(room)) is None:  # type: ignore[attr-defined]  # see above
+        select([source], [], [])
+    found: int = count
+    return found
+
+
 def _write_all(write: Callable[[memoryview], Any], data: memoryview) -> None:
     while data:
-        data = data[write(data) :]
+        count = write(data)
+        if count is None:
+            raise BlockingIOError(errno.EAGAIN, "the output does not block, and is full")
+        data = data[count:]
 
 
-def _digest(task: Task, source: BinaryIO) -> str:
+def _digest(task: Task, on_error: OnError, source: BinaryIO) -> str:
     """What makes two runs the same work: the layouts, what is asked for, and the input itself."""
-    status = os.fstat(source.fileno())
     parts = [
-        *([_places(model), model.xcr0, model.xss] for model in (task.source, task.model)),
+        *([model.digest, model.xcr0, model.xss] for model in (task.source, task.model)),
         [task.format, task.layout.mask, task.stride, task.width, sorted(map(str, task.drop))],
-        [status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns],
+        [on_error, *_identity(os.fstat(source.fileno()))],
     ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def _places(model: CpuModel) -> list[Any]:
-    return [
-        [c.number, c.name, c.size, c.offset, c.align64, c.supervisor, c.initial.hex()]
-        for c in model.components.values()
-    ]
+def _identity(status: os.stat_result) -> list[int]:
+    return [status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns]
 
 
 @contextmanager
@@ -251,59 +298,83 @@ def _opened(part: Path) -> Iterator[BinaryIO]:
         yield file
 
 
-@dataclass
 class _Journal:
     """What is done of a task, a line of JSON a checkpoint; a line that is torn ends it."""
 
-    path: Path
-    digest: str
-    waiting: list[Piece] = field(default_factory=list)
-    unsafe: int = 0
+    def __init__(self, path: Path, task: Task, source: BinaryIO):
+        self.path = path
+        self.done = 0
+        self._digest = _digest(task, task.on_error, source)
+        # What stopped at a bad area may be gone on with past it.
+        self._digests = {self._digest, _digest(task, "stop", source)}
+        self._lines = 0
+        self._end = 0
+        self._waiting: list[Piece] = []
+        self._unsafe = 0
 
-    def pieces(self, written: int) -> list[Piece] | None:
-        """What earlier runs of this task did, as far as the output holds it; None for no such."""
-        found: list[Piece] = []
-        done = 0
+    def scan(self, written: int) -> bool:
+        """See what earlier runs of this task did, of ``written`` areas; False for no such runs."""
         try:
-            lines = self.path.read_text().splitlines()
-        except (FileNotFoundError, UnicodeDecodeError):
-            return None
-        if lines[:1] != [self.digest]:
-            return None
-        for line in lines[1:]:
-            try:
-                first, count, bad, dropped = json.loads(line)
-                errors = {int(index): str(error) for index, error in bad.items()}
-                piece = Piece(first, count, errors, dict(dropped), resumed=True)
-            except (ValueError, TypeError, AttributeError):
-                break
-            if first != done or not 0 < count <= written - first:
-                break
-            found.append(piece)
-            done += count
-        return found
+            journal = self.path.open("rb")
+        except FileNotFoundError:
+            return False
+        with journal:
+            if journal.readline().rstrip().decode("ascii", "replace") not in self._digests:
+                return False
+            self._end = journal.tell()
+            for line in journal:
+                piece = _piece(line)
+                if piece is None or piece.first != self.done or self.done + piece.count > written:
+                    break
+                self.done += piece.count
+                self._lines += 1
+                self._end += len(line)
+        return True
 
-    def start(self, done: list[Piece]) -> None:
-        """Begin with what is done: a torn line is gone."""
-        new = self.path.with_name(self.path.name + ".new")
-        new.write_text("".join([f"{self.digest}\n", *map(_line, done)]))
-        new.replace(self.path)
+    def replay(self) -> Iterator[Piece]:
+        """What earlier runs did, piece by piece."""
+        if self._lines:
+            with self.path.open("rb") as journal:
+                for _, line in zip(range(self._lines + 1), journal, strict=False):
+                    if piece := _piece(line):
+                        yield piece
+
+    def start(self) -> None:
+        """Go on behind what is done, whatever stands there."""
+        if not self._lines:
+            self.path.unlink(missing_ok=True)
+            with self.path.open("x") as journal:
+                journal.write(f"{self._digest}\n")
+            return
+        with self.path.open("r+") as journal:
+            journal.write(self._digest)
+            journal.truncate(self._end)
 
     def add(self, piece: Piece, size: int, file: BinaryIO) -> None:
         """Take note of a piece of ``size`` bytes that has been written to ``file``."""
-        self.waiting.append(piece)
-        self.unsafe += size
-        if self.unsafe >= _CHECKPOINT:
+        self.done += piece.count
+        self._waiting.append(piece)
+        self._unsafe += size
+        if self._unsafe >= _CHECKPOINT:
             self.checkpoint(file)
 
     def checkpoint(self, file: BinaryIO) -> None:
         """Make the output safe, then say that it is."""
         os.fsync(file.fileno())
         with self.path.open("a") as journal:
-            journal.writelines(map(_line, self.waiting))
-        self.waiting.clear()
-        self.unsafe = 0
+            for piece in self._waiting:
+                told = [piece.first, piece.count, piece.bad, piece.dropped]
+                journal.write(json.dumps(told) + "\n")
+        self._waiting.clear()
+        self._unsafe = 0
 
 
-def _line(piece: Piece) -> str:
-    return json.dumps([piece.first, piece.count, piece.bad, piece.dropped]) + "\n"
+def _piece(line: bytes) -> Piece | None:
+    """A line of the journal; None for one that is torn, or none of ours."""
+    try:
+        first, count, bad, dropped = json.loads(line)
+        errors = {int(index): str(error) for index, error in bad.items()}
+        piece = Piece(int(first), int(count), errors, dict(dropped), resumed=True)
+    except (ValueError, TypeError, AttributeError):
+        return None
+    return piece if piece.count > 0 and line.endswith(b"\n") else None

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 from command import fails, run
-from test_stream import BAD, GOOD, MIXED, STRIDE, ZEN4, expected
+from test_stream import BAD, GOOD, MIXED, STRIDE, expected
 
-from xsaveschema import to_compacted, to_standard
+from xsaveschema import load_model, to_compacted, to_standard
 from xsaveschema.model import XCR0_OFFSET
 
 pytest.importorskip("numpy", reason="the extra batch is not installed")
@@ -66,7 +66,7 @@ def test_a_bad_area_stops_and_the_same_command_goes_on(source: Path) -> None:
     args = ("convert", "--batch", str(source), *TO, "-o", str(out))
     said = fails(*args)
     assert said.startswith(f"{source}: area 3: illegal XSAVE header")
-    assert f"{out}.part keeps the areas before it" in said
+    assert f"{out}.part keeps what is done: the same command goes on from there" in said
     assert not out.exists()
     result = run(*args, "--on-error", "skip", code=1)
     assert "50 areas" in result.stderr
@@ -96,7 +96,7 @@ def test_a_device_is_written_to_as_it_is(source: Path) -> None:
 
 
 def test_the_length_of_the_first_area_is_the_stride(tmp_path: Path) -> None:
-    """And the XCR0 that software left in it limits the model, as for one area."""
+    """By the XCR0 that software left in it; it says nothing of the others."""
     areas = []
     for index in range(5):
         data = bytearray(GOOD[index][:2432])
@@ -106,13 +106,16 @@ def test_the_length_of_the_first_area_is_the_stride(tmp_path: Path) -> None:
     out = tmp_path / "out"
     args = ("--to", "compacted", "--model", "zen4", "-o", str(out))
     result = run("convert", "--batch", str(tmp_path / "in"), *args)
-    assert "note: model zen4 limited to XCR0 0xE7 at byte 464 of the first area" in result.stderr
+    assert "5 areas, zen4, compacted format, 2,480 bytes each" in result.stderr
     back = tmp_path / "back"
     result = run(
         "convert", "--batch", str(out), "--to", "standard", "--model", "zen4", "--xcr0", "0xE7",
         "-o", str(back),
     )  # fmt: skip
-    want = [to_standard(to_compacted(area, ZEN4).data, ZEN4).data for area in areas]
+    zen4 = load_model("zen4")
+    packed = [to_compacted(area, zen4).data for area in areas]
+    assert out.read_bytes() == b"".join(packed)
+    want = [to_standard(area, zen4, xcr0=0xE7).data for area in packed]
     assert back.read_bytes() == b"".join(want)
 
 
@@ -125,6 +128,8 @@ def test_the_length_of_the_first_area_is_the_stride(tmp_path: Path) -> None:
         (("--batch", "--model", "zen4", "--as-qemu"), "--as-qemu"),
         (("--batch", "--model", "zen4", "--area", "x"), "--area"),
         (("--batch", "--model", "zen4", "--stride", "0"), "--stride"),
+        (("--batch", "--model", "zen4", "--stride", "575"), "--stride"),
+        (("--batch", "--model", "zen4", "--bad", "-"), "--bad"),
         (("--batch", "--model", "zen4", "--threads", "0"), "--threads"),
     ],
 )
@@ -156,3 +161,65 @@ def test_a_terminal_sees_a_bar(source: Path) -> None:
     os.close(leader)
     assert "50/50" in seen
     assert "50 areas, zen4" in seen
+
+
+@pytest.mark.parametrize("name", ["in", "out", "out.part", "out.part.journal", "link", "twin"])
+def test_the_report_is_written_over_nothing_of_the_run(source: Path, name: str) -> None:
+    out = source.with_name("out")
+    out.write_bytes(b"before")
+    source.with_name("link").symlink_to(source)
+    source.with_name("twin").hardlink_to(out)
+    before = {path: path.read_bytes() for path in source.parent.iterdir()}
+    bad = str(source.with_name(name))
+    args = ("convert", "--batch", str(source), *TO, "-o", str(out), "--on-error", "skip")
+    assert "--bad names a file" in fails(*args, "--bad", bad, code=2)
+    assert {path: path.read_bytes() for path in source.parent.iterdir()} == before
+
+
+def test_the_area_that_stops_the_work_is_in_the_report(source: Path) -> None:
+    bad = source.with_name("bad")
+    out = source.with_name("out")
+    fails("convert", "--batch", str(source), *TO, "-o", str(out), "--bad", str(bad))
+    (line,) = map(json.loads, bad.read_text().splitlines())
+    assert line["index"] == 3
+    assert line["fault"].startswith("illegal XSAVE header")
+
+
+def test_a_first_area_that_is_bad_leaves_nothing(source: Path) -> None:
+    source.write_bytes(MIXED[3] + GOOD[0])
+    out = source.with_name("out")
+    args = ("--to", "compacted", "--model", "zen4", "-o", str(out))
+    source.write_bytes((MIXED[3] + GOOD[0])[: 2 * 2440])
+    said = fails("convert", "--batch", str(source), *args)
+    assert "area 0: illegal" in said
+    assert "--stride BYTES" in said
+    assert "keeps" not in said
+    assert [path.name for path in out.parent.iterdir()] == ["in"]
+
+
+def test_from_a_pipe_a_file_is_written_whole_or_not_at_all(source: Path) -> None:
+    out = source.with_name("out")
+    out.write_bytes(b"before")
+    out.chmod(0o640)
+    data = b"".join(GOOD)
+    said = fails("convert", "--batch", "-", *TO, "-o", str(out), data=data[:-1])
+    assert "is cut off" in said
+    assert out.read_bytes() == b"before"
+    run("convert", "--batch", "-", *TO, "-o", str(out), data=data)
+    assert out.read_bytes() == expected(GOOD)
+    assert out.stat().st_mode & 0o777 == 0o640
+    assert sorted(path.name for path in out.parent.iterdir()) == ["in", "out"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminals")
+def test_a_sample_on_a_terminal(source: Path) -> None:
+    import pty
+
+    leader, follower = pty.openpty()
+    command = [sys.executable, "-m", "xsaveschema", "convert", "--batch", "sample:zen4-kernel-core"]
+    command += ["--to", "compacted", "--model", "zen4", "-o", str(source.with_name("out"))]
+    with subprocess.Popen(command, stderr=follower) as child:
+        assert child.wait(60) == 0
+    os.close(follower)
+    assert "1 areas, zen4" in os.read(leader, 65536).decode()
+    os.close(leader)

@@ -8,7 +8,7 @@ import stat
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, TextIO, cast
@@ -52,20 +52,19 @@ def convert_many(
         from xsaveschema.stream import Task
     except ModuleNotFoundError as error:
         raise XsaveError(f"--batch needs {error.name}: pip install 'xsaveschema[batch]'") from None
+    if many.bad is not None:
+        _refuse_report(many.bad, source, output)
     with ExitStack() as stack:
         stack.enter_context(about(source))
         file = stack.enter_context(_opened(source))
         head = _head(file)
-        seen, how = as_shown(writer, head)
-        if seen is not writer:
-            note(f"{how} of the first area")
-        target = seen if model is writer else as_shown(model, head)[0]
-        stride = many.stride or _length(seen, head)
+        # The first area tells how far apart they are, and no more: each is judged by itself.
+        stride = many.stride or _length(as_shown(writer, head)[0], head)
         on_error = cast("OnError", many.on_error)
-        task = Task(seen, target, format, stride, mask, drop, on_error, many.threads)
+        task = Task(writer, model, format, stride, mask, drop, on_error, many.threads)
         tally = _Tally(many.on_error, stack.enter_context(_report(many.bad)))
         pieces = _pieces(task, source, file, head, output, stack)
-        with _progress(file, stride) as advance, _kept(output):
+        with _progress(file, stride) as advance, _kept(output, many, tally):
             for piece in pieces:
                 tally.add(piece)
                 advance(piece.count)
@@ -76,33 +75,68 @@ def convert_many(
 def _pieces(
     task: Task, source: str, file: BinaryIO, head: bytes, output: str, stack: ExitStack
 ) -> Iterator[Piece]:
-    """The conversion that suits the two ends: only files can be gone on with."""
-    from xsaveschema.stream import convert_file, convert_stream
+    """The conversion that suits the two ends: only between files can it be gone on with."""
+    from xsaveschema.stream import convert_file, convert_new, convert_stream
 
-    goal = Path(output)
-    to_file = output != "-" and (not goal.exists() or goal.is_file())
-    if to_file and source != "-" and not source.startswith(SAMPLE):
-        return convert_file(task, file, goal)
     if output == "-":
         return convert_stream(task, file, standard_stream(sys.stdout, "standard output"), head)
-    return convert_stream(task, file, stack.enter_context(goal.open("wb", buffering=0)), head)
+    goal = Path(output)
+    if goal.exists() and not goal.is_file():
+        return convert_stream(task, file, stack.enter_context(goal.open("wb", buffering=0)), head)
+    if _is_file(source):
+        return convert_file(task, file, goal)
+    return convert_new(task, file, goal, head)
+
+
+def _is_file(source: str) -> bool:
+    return source != "-" and not source.startswith(SAMPLE)
+
+
+def _refuse_report(report: str, source: str, output: str) -> None:
+    """Wrong usage, where the report would be written over another file of the run."""
+    from xsaveschema.stream import journal_of, part_of
+
+    goal = Path(os.path.realpath(output))
+    files = [goal, part_of(goal), journal_of(goal)] if output != "-" else []
+    if _is_file(source):
+        files.append(Path(os.path.realpath(source)))
+    if report == "-" or Path(os.path.realpath(report)) in files:
+        raise click.UsageError("--bad names a file of its own, not one that is read or written")
+    if any(path.exists() and Path(report).exists() and path.samefile(report) for path in files):
+        raise click.UsageError("--bad names a file that is read or written under another name")
 
 
 @contextmanager
-def _kept(output: str) -> Iterator[None]:
-    """Say where the areas are that were done before one stopped the work."""
+def _kept(output: str, many: Many, tally: _Tally) -> Iterator[None]:
+    """Where the work ends early, say what is kept of it, and how it is gone on with."""
     from xsaveschema.batch import BatchError
+    from xsaveschema.stream import part_of
+
+    part = part_of(Path(os.path.realpath(output)))
+
+    def kept() -> str:
+        if output == "-" or not part.is_file():
+            return ""
+        return f"\n{part} keeps what is done: the same command goes on from there"
 
     try:
         yield
     except BatchError as error:
-        part = Path(os.path.realpath(output) + ".part")
-        if output == "-" or not part.exists():
+        tally.report(error.index, str(error.error))
+        said = f"{error}{kept()}"
+        if said != str(error):
+            said += ", with --on-error skip or copy past it"
+        if error.index == 0 and many.stride is None:
+            said += "\nif the areas stand at another distance, say which: --stride BYTES"
+        raise XsaveError(said) from error
+    except OSError as error:
+        if error.filename is not None:
             raise
-        raise XsaveError(
-            f"{error}\n{part} keeps the areas before it: the same command goes on from there, "
-            "with --on-error skip or copy past it"
-        ) from error
+        raise XsaveError(f"{output}: {error.strerror}{kept()}") from error
+    except KeyboardInterrupt:
+        if said := kept():
+            note(f"interrupted;{said}")
+        raise
 
 
 @contextmanager
@@ -162,10 +196,14 @@ class _Tally:
         self.dropped.update(piece.dropped)
         for index, fault in piece.bad.items():
             self.bad += 1
-            if self._report is not None:
-                self._report.write(json.dumps({"index": index, "fault": fault}) + "\n")
+            self.report(index, fault)
             if self.bad <= _SAID:
                 note(f"area {index}: {fault}")
+
+    def report(self, index: int, fault: str) -> None:
+        """Write a bad area into the report, where one is asked for."""
+        if self._report is not None:
+            self._report.write(json.dumps({"index": index, "fault": fault}) + "\n")
 
     def tell(self, output: str, task: Task) -> None:
         """Say in one line what was written."""
@@ -196,8 +234,10 @@ def _progress(file: BinaryIO, stride: int) -> Iterator[Callable[[int], object]]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-    status = os.fstat(file.fileno())
-    total = status.st_size // stride if stat.S_ISREG(status.st_mode) else None
+    total = None
+    with suppress(OSError):  # a sample is no file
+        status = os.fstat(file.fileno())
+        total = status.st_size // stride if stat.S_ISREG(status.st_mode) else None
     columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
         line = bar.add_task("areas", total=total)

@@ -11,6 +11,7 @@ import click
 
 from xsaveschema.catalog import Catalog, default_catalog
 from xsaveschema.cli.files import MAX_AREA
+from xsaveschema.model import EXTENDED_OFFSET
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -99,7 +100,7 @@ def batch_options(command: _F) -> _F:
         ),
         click.option(
             "--stride",
-            type=click.IntRange(1, MAX_AREA),
+            type=click.IntRange(EXTENDED_OFFSET, MAX_AREA),
             metavar="BYTES",
             help="From one area to the next; default: the first area's own length.",
         ),
