@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xsaveschema import XsaveArea, XsaveError, load_model, to_compacted
-from xsaveschema.catalog import default_catalog
+from xsaveschema.catalog import Catalog, default_catalog
 from xsaveschema.errors import UnknownComponentError
 from xsaveschema.model import CpuModel
 from xsaveschema.testing import areas
@@ -256,3 +256,89 @@ def test_rows_of_a_flat_buffer(tmp_path: Path) -> None:
     mapping = np.memmap(tmp_path / "areas", np.uint8, "r", shape=array.shape)
     model = load_model("zen4")
     assert list(batch.to_compacted(mapping, model, errors="collect").errors) == [1]
+
+
+@pytest.mark.parametrize("kind", [pa.RecordBatch, pa.Table])
+def test_what_is_not_the_area_stays_as_it_is(kind: Any) -> None:
+    model, array = three_areas()
+    schema = pa.schema(
+        [
+            pa.field("vcpu", pa.int8(), nullable=False, metadata={"unit": "index"}),
+            pa.field("area", pa.binary(array.shape[1])),
+        ],
+        metadata={"host": "a"},
+    )
+    data = kind.from_arrays([pa.array([1, 2, 3], pa.int8()), arrow.array_of(array)], schema=schema)
+    for function in (
+        arrow.Convert(model, "compacted", errors="null"),
+        arrow.Decode(model, errors="null"),
+    ):
+        found = function(data).schema
+        assert found.metadata == {b"host": b"a"}
+        assert found.field("vcpu").equals(schema.field("vcpu"), check_metadata=True)
+
+
+def test_areas_that_are_null_stay_null() -> None:
+    """What one conversion has left null, the next one takes."""
+    model, array = three_areas()
+    data = pa.table({"area": arrow.array_of(array)})
+    once = arrow.Convert(model, "compacted", errors="null")(data).drop_columns(["error"])
+    twice = arrow.Convert(model, "standard", errors="null")(once)
+    assert [area is None for area in twice.column("area").to_pylist()] == [False, True, False]
+    assert twice.column("error").to_pylist() == [None, "the area is null", None]
+    decoded = arrow.Decode(model, ("k1", "zmm0"), errors="null")(once)
+    assert decoded.column("k1").to_pylist() == [1, None, 3]
+    assert decoded.column("xstate_bv").to_pylist()[1] is None
+    with pytest.raises(XsaveError, match="area 1 is null"):
+        arrow.Convert(model, "standard")(once)
+
+
+def test_columns_are_not_overwritten() -> None:
+    model, array = three_areas()
+    column = arrow.array_of(array)
+    data = pa.table({"area": column, "error": pa.array(["keep me"] * 3)})
+    with pytest.raises(XsaveError, match="has a column 'error' already"):
+        arrow.Convert(model, "compacted", errors="null")(data)
+    with pytest.raises(XsaveError, match="the same name"):
+        arrow.Convert(model, "compacted")(
+            pa.Table.from_arrays([column, column, column], ["area", "x", "x"])
+        )
+
+
+def test_arguments_are_judged_where_they_are_given() -> None:
+    model, array = three_areas()
+    for options in ({"format": "standrad"}, {"format": "standard", "xcomp_bv": 7}):
+        with pytest.raises(XsaveError):
+            arrow.Convert(model, **options)
+    for function in (arrow.Decode, lambda *a, **o: arrow.Convert(*a, "standard", **o)):
+        with pytest.raises(XsaveError, match="raise or null"):
+            function(model, errors="collect")
+    with pytest.raises(XsaveError, match="Table is no column of areas"):
+        batch.to_compacted(pa.table({"area": arrow.array_of(array)}), model)
+    with pytest.raises(XsaveError, match="uint8"):
+        arrow.array_of(np.zeros((2, 600), np.uint16))
+
+
+def test_a_model_of_the_users_own_travels_by_name(tmp_path: Path) -> None:
+    """To a process that has it; one that has another of the name says so."""
+    import os
+    import subprocess
+    import sys
+
+    text = "model: mine\ntitle: x\nextends: zen4\nconfirmed: false\nsource: x\n"
+    for folder in ("here", "there", "other"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "mine.yaml").write_text(text)
+    (tmp_path / "other" / "mine.yaml").write_text(text + "components: {pkru: null}\n")
+    model = Catalog([tmp_path / "here"]).model("mine")
+    (tmp_path / "pickle").write_bytes(pickle.dumps(arrow.Convert(model, "compacted")))
+    script = f"import pickle; print(pickle.load(open({str(tmp_path / 'pickle')!r}, 'rb')).model)"
+
+    def load(folder: str) -> subprocess.CompletedProcess[str]:
+        env = {**os.environ, "XSAVESCHEMA_PATH": str(tmp_path / folder)}
+        command = [sys.executable, "-c", script]
+        return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+
+    assert "mine" in load("there").stdout
+    assert "was pickled with other components" in load("other").stderr
+    assert "XSAVESCHEMA_PATH brings" in load("nowhere").stderr

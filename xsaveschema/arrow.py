@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from xsaveschema import batch
+from xsaveschema.convert import require_format
 from xsaveschema.errors import XsaveError
 from xsaveschema.model import CpuModel, Format
 
@@ -28,6 +30,16 @@ def areas_of(column: Any) -> batch.Areas:
     Takes fixed-size binary, in chunks too (which are joined: a copy). XsaveError for another type
     and for nulls.
     """
+    array = _array(column)
+    if array.null_count:
+        first = int(np.flatnonzero(_nulls(array))[0])
+        raise XsaveError(f"area {first} is null, one of {array.null_count}: drop or fill them")
+    return _rows(array)
+
+
+def _array(column: Any) -> Any:
+    if not hasattr(column, "type"):
+        raise XsaveError(f"a {type(column).__name__} is no column of areas: choose one of it")
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else pa.array(column)
     if isinstance(array, pa.ChunkedArray):  # of no chunk
         array = pa.concat_arrays(array.chunks) if array.chunks else pa.array([], array.type)
@@ -36,20 +48,28 @@ def areas_of(column: Any) -> batch.Areas:
             f"areas in Arrow are fixed-size binary, not {array.type}: cast them first "
             "(column.cast(pyarrow.binary(SIZE)))"
         )
-    if array.null_count:
-        first = array.is_null().index(pa.scalar(True)).as_py()
-        raise XsaveError(f"area {first} is null, one of {array.null_count}: drop or fill them")
+    return array
+
+
+def _rows(array: Any) -> batch.Areas:
     size = array.type.byte_width
     data = array.buffers()[1]
     if data is None:
-        return np.zeros((0, size), np.uint8)
+        return np.zeros((len(array), size), np.uint8)
     flat = np.frombuffer(data, np.uint8)[array.offset * size :][: len(array) * size]
     return flat.reshape(len(array), size)
+
+
+def _nulls(array: Any) -> npt.NDArray[np.bool_]:
+    found: npt.NDArray[np.bool_] = array.is_null().to_numpy(zero_copy_only=False)
+    return found
 
 
 def array_of(areas: batch.Areas, missing: Iterable[int] = ()) -> pa.Array:
     """Rows of bytes as an array of fixed-size binary, not copied; those of ``missing`` are null."""
     rows = np.ascontiguousarray(areas)
+    if rows.dtype != np.uint8 or rows.ndim != 2:
+        raise XsaveError(f"rows of bytes are uint8 of two dimensions, not {rows.dtype}")
     count, size = rows.shape
     valid = None
     if bad := list(missing):
@@ -69,21 +89,22 @@ def to_arrow(
     """Registers as columns of a table, one row an area; see :func:`xsaveschema.batch.decode`.
 
     Numbers of up to 64 bits are unsigned integers, wider registers fixed-size binary, low bytes
-    first. ``errors`` "null" leaves the registers of an area that cannot be read null, and adds a
-    column ``error`` that says why. ``pyarrow.parquet.write_table`` keeps the table.
+    first. ``errors`` "null" leaves the registers of an area that cannot be read, or is null, null,
+    and adds a column ``error`` that says why. ``pyarrow.parquet.write_table`` keeps the table.
     """
-    found = batch.decode(areas, model, registers, errors=_errors(errors))
+    rows, absent = _with_nulls(areas, errors) if hasattr(areas, "type") else (areas, {})
+    found = batch.decode(rows, model, registers, errors=_errors(errors))
+    found.errors |= absent
     count = len(found.columns["xstate_bv"])
     bad = list(found.errors)
-    mask = None
-    if bad:
-        mask = np.zeros(count, bool)
-        mask[bad] = True
+    mask, without_header = np.zeros(count, bool), np.zeros(count, bool)
+    mask[bad] = True
+    without_header[list(absent)] = True
     columns = {}
     for name, column in found.columns.items():
         if column.ndim == 1:
             header = name in ("xstate_bv", "xcomp_bv")
-            columns[name] = pa.array(column, mask=None if header else mask)
+            columns[name] = pa.array(column, mask=without_header if header else mask)
         else:
             columns[name] = array_of(column.view(np.uint8), bad)
     if errors == "null":
@@ -97,7 +118,7 @@ class Convert:
 
     The arguments are those of :func:`xsaveschema.batch.relayout`; ``column`` has the areas.
     ``errors`` "null" leaves an area that cannot be converted null, and adds a column ``error`` that
-    says why.
+    says why. Metadata and the other columns' fields stay.
     """
 
     model: CpuModel
@@ -109,9 +130,13 @@ class Convert:
     drop: tuple[str | int, ...] = ()
     errors: Literal["raise", "null"] = "raise"
 
+    def __post_init__(self) -> None:
+        require_format(self.format, self.xcr0, self.xcomp_bv)
+        _errors(self.errors)
+
     def __call__(self, data: Data) -> Data:
         """Convert; the result is of the kind that ``data`` is."""
-        areas = areas_of(_column(data, self.column))
+        areas, absent = _with_nulls(_column(data, self.column), self.errors)
         result = batch.relayout(
             areas,
             source=self.source or self.model,
@@ -122,16 +147,18 @@ class Convert:
             drop=self.drop,
             errors=_errors(self.errors),
         )
-        columns = {name: data.column(name) for name in data.schema.names}
-        columns[self.column] = array_of(result.data, result.errors)
+        errors = result.errors | absent
+        columns = dict.fromkeys(data.schema.names)
+        found: dict[str, Any] = {**columns, self.column: array_of(result.data, errors)}
         if self.errors == "null":
-            columns["error"] = _reasons(len(areas), result.errors)
-        return type(data).from_pydict(columns)
+            if "error" in columns:
+                raise XsaveError("the data has a column 'error' already: rename it first")
+            found["error"] = _reasons(len(areas), errors)
+        return _with_columns(data, found)
 
     def schema(self, schema: pa.Schema) -> pa.Schema:
         """The result's schema, for engines that want it told."""
-        empty = pa.table({field.name: pa.array([], field.type) for field in schema})
-        return self(empty).schema
+        return self(schema.empty_table()).schema
 
 
 @dataclass(frozen=True)
@@ -146,15 +173,17 @@ class Decode:
     column: str = "area"
     errors: Literal["raise", "null"] = "raise"
 
+    def __post_init__(self) -> None:
+        _errors(self.errors)
+
     def __call__(self, data: Data) -> Data:
         """Decode; the result is of the kind that ``data`` is."""
-        areas = areas_of(_column(data, self.column))
-        found = to_arrow(areas, self.model, self.registers, errors=self.errors)
-        columns = {name: data.column(name) for name in data.schema.names if name != self.column}
-        if clash := columns.keys() & set(found.schema.names):
+        table = to_arrow(_column(data, self.column), self.model, self.registers, errors=self.errors)
+        found: dict[str, Any] = {name: None for name in data.schema.names if name != self.column}
+        if clash := found.keys() & set(table.schema.names):
             raise XsaveError(f"the data has columns of the registers' names: {sorted(clash)}")
-        columns |= {name: found.column(name).combine_chunks() for name in found.schema.names}
-        return type(data).from_pydict(columns)
+        found |= {name: table.column(name).combine_chunks() for name in table.schema.names}
+        return _with_columns(data, found)
 
     schema = Convert.schema
 
@@ -166,9 +195,35 @@ def _errors(errors: str) -> str:
 
 
 def _column(data: Data, name: str) -> Any:
-    if name not in data.schema.names:
-        raise XsaveError(f"there is no column {name!r}; columns: {', '.join(data.schema.names)}")
+    names = data.schema.names
+    if name not in names:
+        raise XsaveError(f"there is no column {name!r}; columns: {', '.join(names)}")
+    if len(set(names)) != len(names):
+        raise XsaveError(f"columns have the same name: {', '.join(names)}")
     return data.column(name)
+
+
+def _with_nulls(column: Any, errors: str) -> tuple[batch.Areas, dict[int, XsaveError]]:
+    """The areas, and those that are null where that is no error."""
+    if errors != "null":
+        return areas_of(column), {}
+    array = _array(column)
+    rows = _rows(array)
+    if not array.null_count:
+        return rows, {}
+    absent = _nulls(array)
+    rows = rows.copy()
+    rows[absent] = 0  # whatever stands there, it says nothing
+    return rows, {int(index): XsaveError("the area is null") for index in np.flatnonzero(absent)}
+
+
+def _with_columns(data: Data, columns: dict[str, Any]) -> Data:
+    """Data with these columns in place of its own; None keeps one, and its field."""
+    arrays, fields = [], []
+    for name, array in columns.items():
+        arrays.append(data.column(name) if array is None else array)
+        fields.append(data.schema.field(name) if array is None else pa.field(name, array.type))
+    return type(data).from_arrays(arrays, schema=pa.schema(fields, data.schema.metadata))
 
 
 def _reasons(count: int, errors: dict[int, XsaveError]) -> pa.Array:
