@@ -30,8 +30,8 @@ def processes(effort: Effort) -> Outcome:
         commands = {
             "import xsaveschema": (["-c", "import xsaveschema"], 3),
             "--help": (["-m", "xsaveschema", "--help"], 5),
-            "decode FILE --json": ([*decode, "--json"], 9),
-            "decode FILE": (decode, 14),
+            "decode FILE --model NAME --json": ([*decode, "--json"], 9),
+            "decode FILE --model NAME": (decode, 14),
         }
         environment = with_bytecode(Path(folder))
         tasks = [_process(NOTHING, ["-c", "pass"], environment)]

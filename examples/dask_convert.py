@@ -1,6 +1,6 @@
 """Convert a Parquet dataset of areas on a Dask cluster, here two processes of this machine.
 
-    python examples/dask_convert.py AREAS.parquet OUT/
+    python examples/dask_convert.py AREAS.parquet OUT/ [--resume]
 
 The column ``area`` holds areas that a Skylake-SP wrote; OUT gets the same rows with the areas in
 Zen 4's compacted format. An area that cannot be converted becomes null, with the reason in the
@@ -34,4 +34,9 @@ def main(source: str, target: str, *flags: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    if len(sys.argv) < 3:
+        sys.exit(__doc__)
+    try:
+        main(*sys.argv[1:])
+    except xs.XsaveError as error:
+        sys.exit(f"dask_convert: error: {error}")

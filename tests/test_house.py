@@ -108,3 +108,24 @@ assert xs.diff(bytes(xs.XsaveArea.new(xs.load_model("zen"))), bytes(832), xs.loa
 assert xs.compare(xs.load_model("zen"), xs.load_model("zen")).restorable
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_public_names_need_no_extra() -> None:
+    """``import *`` and help() read them all."""
+    hidden = "hypothesis numpy pyarrow distributed pytest".split()
+    code = f"import sys; sys.modules.update(dict.fromkeys({hidden}))\n"
+    code += "from xsaveschema import *\nimport xsaveschema, inspect\n"
+    code += "inspect.getmembers(xsaveschema)\n"
+    code += "assert xsaveschema.mend and to_compacted\n"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("module", "needs", "extra"),
+    [("batch", "numpy", "batch"), ("arrow", "pyarrow", "arrow"), ("parquet", "pyarrow", "arrow")],
+)
+def test_a_module_without_its_extra_says_how_to_get_it(module: str, needs: str, extra: str) -> None:
+    code = f"import sys; sys.modules[{needs!r}] = None\nimport xsaveschema.{module}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert f"xsaveschema.{module} needs {needs}: pip install 'xsaveschema[{extra}]'" in done.stderr

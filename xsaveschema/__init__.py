@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from xsaveschema.model import CpuModel as CpuModel
     from xsaveschema.model import StateComponent as StateComponent
     from xsaveschema.restore import check as check
+    from xsaveschema.restore import mend as mend
 
 __version__ = "0.1.0"
 
@@ -54,11 +55,14 @@ _HOMES = {
     "diff": "diff",
     "identify": "catalog.identify",
     "load_model": "catalog",
+    "mend": "restore",
     "relayout": "convert",
     "to_compacted": "convert",
     "to_standard": "convert",
 }
-_MODULES = frozenset({"artefacts", "batch", "cpuid", "errors", "qemu", "samples", "testing"})
+_MODULES = frozenset({"artefacts", "cpuid", "errors", "qemu", "samples"})
+# Those that need an extra are there by name, and not among what ``import *`` or help() reads.
+_EXTRAS = frozenset({"arrow", "batch", "dask", "parquet", "stream", "testing"})
 
 __all__ = [*_HOMES, *_MODULES]
 
@@ -66,7 +70,7 @@ __all__ = [*_HOMES, *_MODULES]
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    elif name in _MODULES:
+    elif name in _MODULES or name in _EXTRAS:
         value = import_module(f"{__name__}.{name}")
     else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

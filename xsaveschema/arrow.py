@@ -11,9 +11,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+try:
+    import pyarrow as pa
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        "xsaveschema.arrow needs pyarrow: pip install 'xsaveschema[arrow]'", name="pyarrow"
+    ) from error
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from xsaveschema import batch
 from xsaveschema.convert import require_format

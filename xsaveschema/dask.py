@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from functools import partial
-from typing import Any
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, Any
 
 from xsaveschema import parquet
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 def map_parquet(

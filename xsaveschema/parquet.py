@@ -17,8 +17,13 @@ from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+try:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        "xsaveschema.parquet needs pyarrow: pip install 'xsaveschema[arrow]'", name="pyarrow"
+    ) from error
 
 from xsaveschema.errors import XsaveError
 

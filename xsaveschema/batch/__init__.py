@@ -7,6 +7,13 @@ functions for one area, and each row has the result that the area alone would ha
 
 from __future__ import annotations
 
+try:
+    import numpy as _numpy  # noqa: F401 - asked for first, to say where it comes from
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        "xsaveschema.batch needs numpy: pip install 'xsaveschema[batch]'", name="numpy"
+    ) from error
+
 from xsaveschema.batch.columns import Decoded, decode, dtype, view
 from xsaveschema.batch.conversion import Batch, relayout, to_compacted, to_standard
 from xsaveschema.batch.judging import check

@@ -8,7 +8,7 @@ import click
 
 from xsaveschema.catalog.identify import Match, identify
 from xsaveschema.cli.areas import as_shown, one
-from xsaveschema.cli.files import about, write_area
+from xsaveschema.cli.files import about, named, write_area
 from xsaveschema.cli.options import (
     area_option,
     catalog_of,
@@ -98,8 +98,7 @@ def command(
         said = f"{len(faults) - len(left)} of {len(faults)} fault{'s' * (len(faults) != 1)} mended"
         for fault in left:
             said += f"\n  left: {fault}"
-        name = "standard output" if fix == "-" else click.format_filename(fix)
-        click.echo(f"{name}: {said}", err=True)
+        click.echo(f"{named(fix)}: {said}", err=True)
     return 1 if left else 0
 
 

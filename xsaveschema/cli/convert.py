@@ -8,7 +8,7 @@ from xsaveschema.area import XsaveArea
 from xsaveschema.catalog import Catalog
 from xsaveschema.catalog.identify import identify
 from xsaveschema.cli.areas import as_shown, one, places
-from xsaveschema.cli.files import about, refuse_terminal, write_area
+from xsaveschema.cli.files import about, named, refuse_terminal, write_area
 from xsaveschema.cli.options import (
     Many,
     area_option,
@@ -102,16 +102,17 @@ def command(
             raise click.UsageError("--batch goes with neither --as-qemu nor --area")
         from xsaveschema.cli.many import convert_many
 
-        named = catalog.model(model_name)
-        writer = catalog.model(source_name) if source_name else named
+        model = catalog.model(model_name)
+        writer = catalog.model(source_name) if source_name else model
         drops = tuple(permitted(drop))
-        return convert_many(source, output, many, writer, named, format, mask, drops)
+        return convert_many(source, output, many, writer, model, format, mask, drops)
     with about(source):
         data, told, _ = one(source, catalog, source_name or model_name, label)
         writer, model, notes = _models(data, told, catalog, model_name, source_name, format, mask)
         if as_qemu:
             written = _as_qemu(data, writer, model, format, mask)
             write_area(output, written)
+            click.echo(f"{named(output)}: {len(written)} bytes, as QEMU writes them", err=True)
             return None
         if format == "standard":
             result = to_standard(data, model, source=writer, xcr0=mask, drop=permitted(drop))
@@ -212,11 +213,19 @@ def summary(output: str, result: Conversion, notes: list[str]) -> None:
     """Say on standard error what was written, in one line, behind the notes."""
     for text in notes:
         note(text)
+    layout = result.layout
+    if hidden := layout.mask & layout.model.supervisor_mask:
+        names = " ".join(layout.model.names_of(hidden))
+        user = hex_mask(layout.mask & ~hidden)
+        note(
+            f"XCOMP_BV has supervisor components ({names}), which XRSTORS alone takes; "
+            f"--xcomp-bv {user} leaves them out"
+        )
     area = XsaveArea.parse(result.data, result.layout.model)
     names = " ".join(area.model.names_of(area.xstate_bv)) or "nothing"
     dropped = f"; dropped: {' '.join(result.dropped)}" if result.dropped else ""
     click.echo(
-        f"{'standard output' if output == '-' else click.format_filename(output)}: "
+        f"{named(output)}: "
         f"{area.model.name}, {area.format} format, {len(area)} bytes, "
         f"XSTATE_BV {hex_mask(area.xstate_bv)} ({names}){dropped}",
         err=True,

@@ -64,6 +64,11 @@ def refuse_terminal(output: str) -> None:
         raise click.UsageError("an area is binary: redirect standard output, or name a file")
 
 
+def named(output: str) -> str:
+    """What a message calls an output."""
+    return "standard output" if output == "-" else click.format_filename(output)
+
+
 def write_area(output: str, data: bytes | bytearray | memoryview) -> None:
     """Write a file whole or not at all; ``-`` is standard output.
 

@@ -19,6 +19,7 @@ from xsaveschema.cli.areas import as_shown
 from xsaveschema.cli.files import (
     SAMPLE,
     about,
+    named,
     open_regular,
     read_area,
     standard_input,
@@ -221,8 +222,7 @@ class _Tally:
         if self.dropped:
             lost = ", ".join(f"{name} ({count:,} areas)" for name, count in self.dropped.items())
             parts.append(f"dropped: {lost}")
-        name = "standard output" if output == "-" else click.format_filename(output)
-        click.echo(f"{name}: {'; '.join(parts)}", err=True)
+        click.echo(f"{named(output)}: {'; '.join(parts)}", err=True)
 
 
 @contextmanager

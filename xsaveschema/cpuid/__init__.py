@@ -5,6 +5,10 @@
     for record in cpuid.read("GenuineIntel0050654_SkylakeX_CPUID.txt"):
         record.vendor, record.signature, record.leaf_0xd, record.warnings
 
+Read are the texts of ``cpuid -r``, AIDA64 (which InstLatx64 collects) and tycho's cpuid-rs, the
+dumps of libcpuid, libvirt's and RJCP's XML, Firecracker's JSON, a bare table of registers, and the
+directories of ``hwloc-gather-cpuid``.
+
 A dump is material to be judged: what it leaves out is *unknown* (``record.unknown_components``,
 ``record.complete``), never taken as absent, and a dump that contradicts itself is refused.
 """
