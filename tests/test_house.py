@@ -112,7 +112,7 @@ assert xs.compare(xs.load_model("zen"), xs.load_model("zen")).restorable
 
 def test_the_public_names_need_no_extra() -> None:
     """``import *`` and help() read them all."""
-    hidden = "hypothesis numpy pyarrow distributed pytest".split()
+    hidden = ["hypothesis", "numpy", "pyarrow", "distributed", "pytest"]
     code = f"import sys; sys.modules.update(dict.fromkeys({hidden}))\n"
     code += "from xsaveschema import *\nimport xsaveschema, inspect\n"
     code += "inspect.getmembers(xsaveschema)\n"

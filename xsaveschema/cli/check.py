@@ -63,8 +63,8 @@ def command(
 ) -> int:
     """Tell whether a restore takes an area, and by which rule it does not.
 
-    FILE is a path, - for standard input, or sample:NAME. Exits with 1 where there are faults; with
-    --fix, where faults are left that only losing state would mend.
+    FILE is a path, - for standard input, pid:N or sample:NAME. Exits with 1 where there are faults;
+    with --fix, where faults are left that only losing state would mend.
     """
     if host and model_name is not None:
         raise click.UsageError("--host and --model name two machines: give one")

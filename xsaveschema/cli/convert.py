@@ -78,8 +78,8 @@ def command(
 ) -> int | None:
     """Convert an area to the standard or the compacted format.
 
-    FILE is a path, - for standard input, or sample:NAME, in either format. State in use is never
-    lost silently: what has no place in the result is an error, unless --drop permits it.
+    FILE is a path, - for standard input, pid:N or sample:NAME, in either format. State in use is
+    never lost silently: what has no place in the result is an error, unless --drop permits it.
 
     With --batch, FILE holds many areas, one behind the other, and area i of FILE becomes area i of
     OUT. A run that was interrupted, or stopped at a bad area, is gone on with by the same command.

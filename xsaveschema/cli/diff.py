@@ -55,8 +55,8 @@ def command(
 ) -> int:
     """Show what differs in meaning between the areas A and B.
 
-    Each is a path, - for standard input, or sample:NAME; formats and CPU models may differ. Exits
-    as diff does: 0 where nothing differs, 1 where something does.
+    Each is a path, - for standard input, pid:N or sample:NAME; formats and CPU models may differ.
+    Exits as diff does: 0 where nothing differs, 1 where something does.
     """
     if first == second == "-":
         raise click.UsageError("standard input holds one area, not two")

@@ -38,8 +38,8 @@ def command(
 ) -> int:
     """Tell which CPU models fit an area, a CPUID dump or this machine.
 
-    The best comes first. FILE holds an area: a path, - for standard input, or sample:NAME. Exits
-    with 1 where no model of the catalogue fits.
+    The best comes first. FILE holds an area: a path, - for standard input, pid:N or sample:NAME.
+    Exits with 1 where no model of the catalogue fits.
     """
     if (source is not None) + (dump is not None) + host != 1:
         raise click.UsageError("give one of FILE, --cpuid DUMP and --host")

@@ -42,8 +42,8 @@ def command(
 ) -> None:
     """Move an area from one CPU model's layout to another's.
 
-    The format stays. FILE is a path, - for standard input, or sample:NAME. State in use is never
-    lost silently: what the other CPU has no place for is an error, unless --drop permits it.
+    The format stays. FILE is a path, - for standard input, pid:N or sample:NAME. State in use is
+    never lost silently: what the other CPU has no place for is an error, unless --drop permits it.
     """
     refuse_terminal(output)
     catalog = catalog_of(ctx, schemas)
