@@ -184,16 +184,17 @@ def test_a_source_that_is_no_dataset(tmp_path: Path) -> None:
     with pytest.raises(XsaveError, match="there is no"):
         parquet.parts(tmp_path, tmp_path / "out")
     (tmp_path / "x.parquet").write_bytes(b"not this")
+    target = tmp_path.parent / f"{tmp_path.name}-out"
     with pytest.raises(XsaveError, match=r"x\.parquet"):
-        parquet.parts(tmp_path, tmp_path / "out")
+        parquet.parts(tmp_path, target)
     with pytest.raises(XsaveError, match="there is no"):
-        parquet.parts(tmp_path / "nowhere.parquet", tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+        parquet.parts(tmp_path / "nowhere.parquet", target)
+    assert not target.exists()
 
 
 def test_a_result_is_not_mixed_with_other_data(dataset: Path, tmp_path: Path) -> None:
     target = tmp_path / "out"
-    for folder in (dataset, dataset.parent):
+    for folder in (dataset, dataset.parent, dataset / "below"):
         with pytest.raises(XsaveError, match="is where the source is"):
             parquet.parts(dataset, folder)
     convert = arrow.Convert(MODEL, "compacted")

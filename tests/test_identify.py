@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from xsaveschema import XsaveArea, identify, load_model, samples
-from xsaveschema.catalog import default_catalog
+from xsaveschema.catalog import Catalog, default_catalog
 from xsaveschema.cpuid import read, signature_parts
 from xsaveschema.errors import IdentificationError, XsaveError
 
@@ -213,3 +213,15 @@ def test_mxcsr_mask_tells_whose_processor_it_was() -> None:
     assert "AuthenticAMD" not in {model.vendor for model in identify(bytes(area)).models}
     area[28:32] = bytes(4)
     assert len({model.vendor for model in identify(bytes(area)).models}) > 1
+
+
+def test_a_model_that_does_not_say_what_it_can_is_a_candidate(tmp_path: Path) -> None:
+    """Of a compacted area whose length nobody else explains."""
+    (tmp_path / "mine.yaml").write_text(
+        "model: mine\ntitle: x\nvendor: GenuineIntel\ncomponents:\n"
+        "  avx: {size: 256, offset: 576}\n  pkru: {size: 16, offset: 832}\n"
+        "confirmed: false\nsource: made up\n"
+    )
+    catalog = Catalog([tmp_path])
+    area = XsaveArea.new(catalog.model("mine"), "compacted")
+    assert identify(bytes(area), catalog=catalog).model.name == "mine"

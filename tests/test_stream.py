@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from xsaveschema import XsaveError, load_model, to_compacted, to_standard
+from xsaveschema.catalog import Catalog
 from xsaveschema.errors import TooShortError
 from xsaveschema.model import CpuModel
 
@@ -217,6 +218,33 @@ def test_what_another_task_left_is_not_touched(files: tuple[Path, Path], change:
     with pytest.raises(XsaveError, match=r"out\.part exists, and is not what this command left"):
         convert(other, source, output)
     assert {path: path.read_bytes() for path in output.parent.iterdir()} == before
+
+
+def test_a_schema_that_changes_meanwhile(files: tuple[Path, Path], tmp_path: Path) -> None:
+    """Another initial value is another work."""
+    source, output = files
+    schemas = tmp_path / "schemas"
+    for folder in ("components", "models"):
+        (schemas / folder).mkdir(parents=True)
+    (schemas / "models" / "newer.yaml").write_text(
+        "model: newer\ntitle: x\nextends: zen4\ncomponents: {new: {size: 64, offset: 2440}}\n"
+        "sizes: {standard: 2504, compacted: 2544}\nconfirmed: false\nsource: made up\n"
+    )
+
+    def newer(initial: int) -> CpuModel:
+        (schemas / "components" / "20-new.yaml").write_text(
+            "component: new\nnumber: 20\ntitle: x\nfields:\n"
+            f"  - {{name: control, type: u64, initial: {initial}}}\n"
+        )
+        return Catalog([schemas]).model("newer")
+
+    with source.open("rb") as file:
+        run = stream.convert_file(task(model=newer(1), format="standard"), file, output)
+        next(run)
+        run.close()
+    with pytest.raises(XsaveError, match="is not what this command left"):
+        convert(task(model=newer(2), format="standard"), source, output)
+    convert(task(model=newer(1), format="standard"), source, output)
 
 
 def test_two_processes_do_not_write_one_file(files: tuple[Path, Path]) -> None:

@@ -292,14 +292,15 @@ class CpuModel:
 
     @cached_property
     def digest(self) -> str:
-        """What tells two models of a name apart, in other processes too: their components."""
+        """What tells two models of a name apart, in other processes too: all that YAML says."""
         from zlib import crc32
 
         rows = [
-            (c.number, c.name, c.size, c.offset, c.align64, c.supervisor)
+            (c.number, c.name, c.size, c.offset, c.align64, c.supervisor, c.xfd, c.fields)
             for c in self.components.values()
         ]
-        return f"{self.name}-{crc32(repr(rows).encode()):08x}"
+        facts = [self.mxcsr_mask, sorted(self.instructions), sorted(self.registers), rows]
+        return f"{self.name}-{crc32(repr(facts).encode()):08x}"
 
     @property
     def confirmed(self) -> bool:

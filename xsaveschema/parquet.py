@@ -52,7 +52,8 @@ def parts(
     """
     files = _files(Path(source))
     folder = Path(target).resolve()
-    if folder in {parent for file in files for parent in file.parents}:
+    inside = Path(source).is_dir() and folder.is_relative_to(Path(source).resolve())
+    if inside or folder in {parent for file in files for parent in file.parents}:
         raise XsaveError(f"{folder} is where the source is: name a folder of the result's own")
     found: list[Part] = []
     for file in files:
@@ -87,11 +88,11 @@ def _identity(files: list[Path]) -> str:
 def _claim(folder: Path, source: str, resume: bool) -> None:
     """Make the target this work's own, or see that it is."""
     note = folder / _SOURCE
-    if any(folder.glob("part-*.parquet")):
+    if any(folder.glob("*.parquet")):
         if not resume:
             raise XsaveError(
-                f"{folder} has parts already: name an empty folder, or say resume=True if they "
-                "are of this very work"
+                f"{folder} has parts already, or other data: name an empty folder, or say "
+                "resume=True if they are of this very work"
             )
         if not note.exists() or note.read_text() != source:
             raise XsaveError(

@@ -247,3 +247,12 @@ class TestCheckIdentified:
         args = ("convert", "sample:zen4-kernel-core", "--to", "compacted", "--xcomp-bv", "0xE7")
         run(*args, "-o", str(path))
         assert "takes this area" in run("check", str(path)).stdout
+
+    def test_models_that_refuse_it_for_reasons_of_their_own_agree(self, tmp_path: Path) -> None:
+        """Linux takes no compacted area, whoever wrote it."""
+        zen2 = xs.load_model("zen2").limited(xcr0=7, xss=0)
+        path = tmp_path / "area.bin"
+        path.write_bytes(bytes(xs.XsaveArea.new(zen2, "compacted")))
+        said = run("check", str(path), "--target", "linux", code=1).stdout
+        assert "refuses this area" in said
+        assert "linux-compacted" in said

@@ -223,3 +223,44 @@ def test_a_sample_on_a_terminal(source: Path) -> None:
     os.close(follower)
     assert "1 areas, zen4" in os.read(leader, 65536).decode()
     os.close(leader)
+
+
+def test_only_what_can_go_on_is_offered(source: Path) -> None:
+    """Copied areas are wider than these results: what is done has no room for them."""
+    out = source.with_name("out")
+    args = ("convert", "--batch", str(source), *TO, "-o", str(out))
+    assert "with --on-error skip past it" in fails(*args)
+    with source.open("rb") as file:
+        said = fails("convert", "--batch", "-", *TO, "-o", str(out), data=file.read())
+    assert "keeps" not in said, "a pipe begins anew"
+
+
+def test_a_run_that_is_refused_leaves_the_report_of_another(source: Path) -> None:
+    bad = source.with_name("bad")
+    args = ("convert", "--batch", str(source), *TO, "-o", str(source.with_name("out")))
+    fails(*args, "--bad", str(bad))
+    before = bad.read_bytes()
+    os.utime(source, ns=(1, 1))
+    assert "is not what this command left" in fails(*args, "--bad", str(bad))
+    assert bad.read_bytes() == before != b""
+
+
+def test_the_report_is_not_standard_input(source: Path) -> None:
+    before = source.read_bytes()
+    command = [sys.executable, "-m", "xsaveschema", "convert", "--batch", "-", *TO]
+    command += ["-o", str(source.with_name("out")), "--bad", str(source)]
+    with source.open("rb") as file:
+        done = subprocess.run(command, stdin=file, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "--bad names a file of its own" in done.stderr
+    assert source.read_bytes() == before
+
+
+def test_bad_areas_are_not_skipped_onto_the_only_copy(source: Path) -> None:
+    before = source.read_bytes()
+    args = ("convert", "--batch", str(source), *TO, "-o", str(source))
+    assert "would lose the bad areas" in fails(*args, "--on-error", "skip", code=2)
+    assert source.read_bytes() == before
+    source.write_bytes(b"".join(GOOD))
+    run(*args)
+    assert source.read_bytes() == expected(GOOD)

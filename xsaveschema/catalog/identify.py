@@ -165,8 +165,6 @@ def _by_area(data: Buffer, models: list[CpuModel]) -> Match:
     if xcr0 is not None:
         shown += f", XCR0 {hex_mask(xcr0)} at byte 464"
         models = [model for model in models if takes_xcr0(model, xcr0)]
-    if xcomp_bv & COMPACTED:
-        models = [model for model in models if model.instructions & _COMPACT]
     for model in models:
         seen = model if xcr0 is None else model.limited(xcr0=xcr0)
         try:
@@ -184,6 +182,9 @@ def _by_area(data: Buffer, models: list[CpuModel]) -> Match:
         # Where some models explain the whole length, the others are no candidates.
         best = min(fit.rank[0] for fit in fits)
         fits = [fit for fit in fits if fit.rank[0] == best]
+    if xcomp_bv & COMPACTED:
+        # Unless none of them can compact, or none says what it can.
+        fits = [fit for fit in fits if fit.model.instructions & _COMPACT] or fits
     return _match(_by_mxcsr_mask(fits, mxcsr_mask_of(view)), shown)
 
 

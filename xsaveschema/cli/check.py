@@ -69,6 +69,7 @@ def command(
     if host and model_name is not None:
         raise click.UsageError("--host and --model name two machines: give one")
     catalog = catalog_of(ctx, schemas)
+    common: set[str] | None = None
     options: dict[str, Any] = {"xcr0": xcr0, "xss": xss, "rfbm": rfbm, "mxcsr_mask": mxcsr_mask}
     with about(source):
         data, written_by, others = one(source, catalog, model_name, label)
@@ -82,9 +83,10 @@ def command(
             if written_by is None:
                 match = identify(data, catalog=catalog)
                 written_by, others = match.model, len(match.models) - 1
-                _require_one_verdict(data, match, target, options)
+                common = _common_rules(data, match, target, options)
             model = written_by
         faults = check(data, model, target, **options)
+        faults = [fault for fault in faults if common is None or fault.rule in common] or faults
         left: list[Fault] = faults
         if fix is not None:
             mended = mend(data, model, target, **options)
@@ -112,28 +114,28 @@ def _facts(fault: Fault) -> dict[str, Any]:
     }
 
 
-def _require_one_verdict(
-    data: bytes, match: Match, target: Target, options: dict[str, Any]
-) -> None:
-    """IdentificationError where the models that an area fits do not agree on it.
+def _common_rules(data: bytes, match: Match, target: Target, options: dict[str, Any]) -> set[str]:
+    """The rules that an area breaks on every model that it fits.
 
-    One that would have to enable components first, as Alder Lake AVX-512, has no say.
+    IdentificationError where some would take it and some would not. A model that would have to
+    enable components first, as Alder Lake AVX-512, has no say.
     """
-    verdicts: dict[tuple[str, ...], list[str]] = {}
+    verdicts: dict[frozenset[str], list[str]] = {}
     fits = list(zip(match.models, match.layouts, strict=True))
     models = [m for m, layout in fits if not layout.mask & ~(m.xcr0 | m.xss)]
     for model in models:
-        rules = tuple(fault.rule for fault in check(data, model, target, **options))
+        rules = frozenset(fault.rule for fault in check(data, model, target, **options))
         verdicts.setdefault(rules, []).append(model.name)
-    if len(verdicts) > 1:
+    if len(verdicts) > 1 and frozenset() in verdicts:
         told = "; ".join(
-            f"{', '.join(names)}: {'refused, ' + ', '.join(rules) if rules else 'taken'}"
+            f"{', '.join(names)}: {'refused, ' + ', '.join(sorted(rules)) if rules else 'taken'}"
             for rules, names in verdicts.items()
         )
         raise IdentificationError(
             f"several models fit, and they do not agree: {told}; name the one (--model)",
             [model.name for model in models],
         )
+    return set.intersection(*map(set, verdicts)) if verdicts else set()
 
 
 def _show(model: CpuModel, others: int, target: Target, faults: list[Fault]) -> None:

@@ -53,8 +53,7 @@ def convert_many(
         from xsaveschema.stream import Task
     except ModuleNotFoundError as error:
         raise XsaveError(f"--batch needs {error.name}: pip install 'xsaveschema[batch]'") from None
-    if many.bad is not None:
-        _refuse_report(many.bad, source, output)
+    _refuse_collisions(source, output, many)
     with ExitStack() as stack:
         stack.enter_context(about(source))
         file = stack.enter_context(_opened(source))
@@ -63,9 +62,9 @@ def convert_many(
         stride = many.stride or _length(as_shown(writer, head)[0], head)
         on_error = cast("OnError", many.on_error)
         task = Task(writer, model, format, stride, mask, drop, on_error, many.threads)
-        tally = _Tally(many.on_error, stack.enter_context(_report(many.bad)))
+        tally = stack.enter_context(_Tally(many.on_error, many.bad))
         pieces = _pieces(task, source, file, head, output, stack)
-        with _progress(file, stride) as advance, _kept(output, many, tally):
+        with _progress(file, stride) as advance, _kept(source, output, many, task, tally):
             for piece in pieces:
                 tally.add(piece)
                 advance(piece.count)
@@ -84,7 +83,7 @@ def _pieces(
     goal = Path(output)
     if goal.exists() and not goal.is_file():
         return convert_stream(task, file, stack.enter_context(goal.open("wb", buffering=0)), head)
-    if _is_file(source):
+    if _resumable(source, output):
         return convert_file(task, file, goal)
     return convert_new(task, file, goal, head)
 
@@ -93,22 +92,35 @@ def _is_file(source: str) -> bool:
     return source != "-" and not source.startswith(SAMPLE)
 
 
-def _refuse_report(report: str, source: str, output: str) -> None:
-    """Wrong usage, where the report would be written over another file of the run."""
+def _resumable(source: str, output: str) -> bool:
+    goal = Path(output)
+    return _is_file(source) and output != "-" and (goal.is_file() or not goal.exists())
+
+
+def _refuse_collisions(source: str, output: str, many: Many) -> None:
+    """Wrong usage, where a file of the run would be written over, or the only copy lost."""
     from xsaveschema.stream import journal_of, part_of
 
     goal = Path(os.path.realpath(output))
+    read = Path(os.path.realpath(source)) if _is_file(source) else None
+    if many.on_error == "skip" and _resumable(source, output) and read == goal:
+        raise click.UsageError("--on-error skip onto FILE itself would lose the bad areas")
+    if many.bad is None:
+        return
+    report = Path(os.path.realpath(many.bad))
     files = [goal, part_of(goal), journal_of(goal)] if output != "-" else []
-    if _is_file(source):
-        files.append(Path(os.path.realpath(source)))
-    if report == "-" or Path(os.path.realpath(report)) in files:
+    files += [read] if read else []
+    taken = [path.stat() for path in files if path.exists()]
+    for stream in (sys.stdin, sys.stdout):
+        with suppress(AttributeError, OSError):  # closed, or no file
+            taken.append(os.fstat(stream.fileno()))
+    same = report.exists() and any(os.path.samestat(report.stat(), status) for status in taken)
+    if many.bad == "-" or report in files or same:
         raise click.UsageError("--bad names a file of its own, not one that is read or written")
-    if any(path.exists() and Path(report).exists() and path.samefile(report) for path in files):
-        raise click.UsageError("--bad names a file that is read or written under another name")
 
 
 @contextmanager
-def _kept(output: str, many: Many, tally: _Tally) -> Iterator[None]:
+def _kept(source: str, output: str, many: Many, task: Task, tally: _Tally) -> Iterator[None]:
     """Where the work ends early, say what is kept of it, and how it is gone on with."""
     from xsaveschema.batch import BatchError
     from xsaveschema.stream import part_of
@@ -116,7 +128,7 @@ def _kept(output: str, many: Many, tally: _Tally) -> Iterator[None]:
     part = part_of(Path(os.path.realpath(output)))
 
     def kept() -> str:
-        if output == "-" or not part.is_file():
+        if not _resumable(source, output) or not part.is_file():
             return ""
         return f"\n{part} keeps what is done: the same command goes on from there"
 
@@ -126,7 +138,9 @@ def _kept(output: str, many: Many, tally: _Tally) -> Iterator[None]:
         tally.report(error.index, str(error.error))
         said = f"{error}{kept()}"
         if said != str(error):
-            said += ", with --on-error skip or copy past it"
+            # Areas that are copied need room, which those before this one were not given.
+            fates = "skip or copy" if task.layout.size >= task.stride else "skip"
+            said += f", with --on-error {fates} past it"
         if error.index == 0 and many.stride is None:
             said += "\nif the areas stand at another distance, say which: --stride BYTES"
         raise XsaveError(said) from error
@@ -173,25 +187,29 @@ def _length(writer: CpuModel, head: bytes) -> int:
     return standard(writer, writer.xcr0).size
 
 
-@contextmanager
-def _report(path: str | None) -> Iterator[TextIO | None]:
-    if path is None:
-        yield None
-        return
-    with Path(path).open("w", encoding="utf-8") as report:
-        yield report
-
-
 class _Tally:
-    """Counts what has been done, and tells bad areas: the first ones here, all in the report."""
+    """Counts what has been done, and tells bad areas: the first ones here, all in the report.
 
-    def __init__(self, on_error: str, report: TextIO | None):
+    The report is begun when there is something to count: a run that is refused leaves an older one.
+    """
+
+    def __init__(self, on_error: str, path: str | None):
         self.areas = self.bad = self.resumed = 0
         self.dropped: Counter[str] = Counter()
         self._on_error = on_error
-        self._report = report
+        self._path = path
+        self._report: TextIO | None = None
+
+    def __enter__(self) -> _Tally:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._report is not None:
+            self._report.close()
 
     def add(self, piece: Piece) -> None:
+        """Count a piece, and tell its bad areas."""
+        self._begin()
         self.areas += piece.count
         self.resumed += piece.count if piece.resumed else 0
         self.dropped.update(piece.dropped)
@@ -203,8 +221,13 @@ class _Tally:
 
     def report(self, index: int, fault: str) -> None:
         """Write a bad area into the report, where one is asked for."""
+        self._begin()
         if self._report is not None:
             self._report.write(json.dumps({"index": index, "fault": fault}) + "\n")
+
+    def _begin(self) -> None:
+        if self._report is None and self._path is not None:
+            self._report = Path(self._path).open("w", encoding="utf-8")  # noqa: SIM115 - closed by __exit__
 
     def tell(self, output: str, task: Task) -> None:
         """Say in one line what was written."""
