@@ -33,7 +33,6 @@ def map_parquet(
     futures = client.map(work, parquet.pending(wanted), pure=False)
     try:
         client.gather(futures)
-    except BaseException:
-        client.cancel(futures)
-        raise
+    finally:
+        client.cancel(futures)  # what is done stands in the target; what is not must not go on
     return parquet.finish(wanted)

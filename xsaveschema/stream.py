@@ -236,8 +236,8 @@ def _pieces(
 
 def _cut_off(task: Task, whole: int, rest: int) -> TooShortError:
     return TooShortError(
-        f"{whole} areas of {task.stride} bytes, and {rest} bytes of one more: the file is cut off, "
-        "or its areas stand at another distance (--stride)",
+        f"has {whole} areas of {task.stride} bytes, and {rest} bytes of one more: the file is cut "
+        "off, or its areas stand at another distance (--stride)",
         task.stride,
         rest,
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import mmap
 import os
 import stat
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Final
@@ -49,11 +49,10 @@ class Source:
             self.descriptor = os.open(self.path, _FLAGS)
         except ValueError as error:  # a NUL in the name
             raise ArtefactError(str(error)) from None
-        try:
+        with ExitStack() as undo:
+            undo.callback(self.close)
             self._load()
-        except BaseException:
-            self.close()
-            raise
+            undo.pop_all()
 
     def _load(self) -> None:
         status = os.fstat(self.descriptor)

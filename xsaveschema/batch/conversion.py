@@ -94,7 +94,7 @@ def to_standard(
     """Convert areas to ``model``'s standard format; see :func:`xsaveschema.to_standard`.
 
     ``areas`` has the shape (n, size). ``errors`` "raise" stops at the first area that cannot be
-    converted (BatchError, nothing of its step written); "collect" leaves its row zero and lists it.
+    converted (BatchError, nothing is written); "collect" leaves its row zero and lists it.
     ``threads`` splits the rows; numpy copies without holding the interpreter's lock.
     """
     if xcr0 is None:

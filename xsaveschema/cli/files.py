@@ -168,10 +168,9 @@ def _write(output: Path, data: bytes | bytearray | memoryview) -> None:
         finally:
             os.close(file)
         new.replace(target)
-    except BaseException:
-        with suppress(OSError):
+    finally:
+        with suppress(OSError):  # it has taken the other's place
             new.unlink()
-        raise
 
 
 def _write_all(write: Callable[[memoryview], Any], data: bytes | bytearray | memoryview) -> None:
