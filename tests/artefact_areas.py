@@ -22,13 +22,17 @@ REGISTERS = (captures.FOLDER / "linux-regs.bin").read_bytes()
 INTEL = [(2, 256, 576), (5, 64, 1088), (6, 512, 1152), (7, 1024, 1664), (9, 8, 2688)]
 
 
-def read(data: bytes, model: str | None = None, strict: bool = True) -> list[artefacts.Found]:
+def read(
+    data: bytes, model: str | None = None, strict: bool = True, assume: bool = False
+) -> list[artefacts.Found]:
     named = None if model is None else xs.load_model(model)
-    return list(artefacts.read_bytes(data, named, strict))
+    return list(artefacts.read_bytes(data, named, strict, assume=assume))
 
 
-def one(data: bytes, model: str | None = None, strict: bool = True) -> artefacts.Found:
-    (found,) = read(data, model, strict)
+def one(
+    data: bytes, model: str | None = None, strict: bool = True, assume: bool = False
+) -> artefacts.Found:
+    (found,) = read(data, model, strict, assume)
     return found
 
 

@@ -13,7 +13,7 @@ from writers.state import INTEL, SIZES, ZEN4, State
 from xsaveschema import artefacts, load_model
 from xsaveschema.artefacts.cloud_hypervisor import READER
 from xsaveschema.artefacts.reader import ArtefactError, Found, Options
-from xsaveschema.errors import IdentificationError, TooShortError, XsaveError
+from xsaveschema.errors import EvidenceError, IdentificationError, TooShortError, XsaveError
 
 AMD, GENUINE = "AuthenticAMD", "GenuineIntel"
 
@@ -70,12 +70,16 @@ def test_a_leaf_that_no_model_has_is_a_layout_all_the_same() -> None:
     assert found.area.model.name == "cpuid"
 
 
-def test_the_model_that_the_user_names_comes_first() -> None:
+def test_the_vcpus_cpuid_outranks_the_model_that_the_user_names() -> None:
     cpuid = table(0x2E7, INTEL, 0x50654, GENUINE)
     data = w.snapshot({"0": w.vcpu(State().standard(0x2E7, ZEN4), cpuid)})
-    (found,) = read(data, Options(load_model("zen4")))
-    assert found.layout_source == "model zen4"
+    with pytest.raises(EvidenceError, match="the vCPU's CPUID leaf 0xD is not zen4's layout"):
+        read(data, Options(load_model("zen4")))
+    (found,) = read(data, Options(load_model("zen4"), assume=True))
+    assert (found.layout_source, found.area.assumed) == ("model zen4, assumed", True)
     assert found.area.registers["zmm20"] == State().zmm[20]
+    (found,) = read(data, Options(load_model("ice-lake-server")))
+    assert (found.area.model.name, found.area.assumed) == ("ice-lake-server", False)
 
 
 def test_without_cpuid_the_area_tells_or_a_model_is_asked_for() -> None:

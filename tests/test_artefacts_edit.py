@@ -17,6 +17,7 @@ import xsaveschema as xs
 from xsaveschema import artefacts
 from xsaveschema.artefacts.elf_file import ElfCore
 from xsaveschema.errors import (
+    EvidenceError,
     HeaderError,
     IdentificationError,
     NoPlaceError,
@@ -180,7 +181,7 @@ def test_a_reader_that_cannot_write(core: Path, monkeypatch: pytest.MonkeyPatch)
         def recognises(self, data: memoryview) -> bool:
             return True
 
-    monkeypatch.setattr("xsaveschema.artefacts.edit.recognise", lambda data: ReadOnly())
+    monkeypatch.setattr("xsaveschema.artefacts.edit.recognise", lambda data, assume: ReadOnly())
     with pytest.raises(artefacts.ArtefactError, match="a made-up file: an edited area cannot be"):
         artefacts.patch(core, registers={"k1": 1}, in_place=True)
 
@@ -263,7 +264,7 @@ def test_add_layout_with_a_model(core: Path) -> None:
     out = core.with_name("out")
     artefacts.add_layout(core, out, xs.load_model("zen5"))
     assert cores.note(b"LINUX", cores.LAYOUT, ZEN4_LAYOUT) in out.read_bytes()
-    with pytest.raises(artefacts.ArtefactError, match="thread 100: 2432 bytes do not fit skylake"):
+    with pytest.raises(EvidenceError, match="MXCSR_MASK is 0x2FFFF, with bits 0x20000 that sky"):
         artefacts.add_layout(core, out, xs.load_model("skylake-server"))
 
 

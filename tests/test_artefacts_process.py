@@ -21,6 +21,7 @@ import xsaveschema as xs
 from xsaveschema import artefacts
 from xsaveschema.artefacts import process
 from xsaveschema.catalog.leaf import host_model
+from xsaveschema.errors import EvidenceError
 
 if why := processor.available():
     pytest.skip(why, allow_module_level=True)
@@ -230,14 +231,16 @@ def test_oneself() -> None:
     assert own.label.startswith("thread ")
 
 
-def test_a_named_model_does_not_change_the_layout(sleeper: int) -> None:
+def test_this_machine_outranks_a_named_model(sleeper: int) -> None:
     host = host_model()
     other = "zen4" if host.vendor == "GenuineIntel" else "skylake-server"
     model = xs.load_model(other)
-    notes = (f"this machine's layout is not model {other}'s",) if host.xcr0 & ~7 else ()
-    (found,) = artefacts.open(f"pid:{sleeper}", model)
-    assert found.layout_source == "this machine's CPUID leaf 0xD"
-    assert found.notes == notes
+    with pytest.raises(EvidenceError, match=f"did not write this: .*{other}'s"):
+        list(artefacts.open(f"pid:{sleeper}", model))
+    (found,) = artefacts.open(f"pid:{sleeper}", model, assume=True)
+    assert (found.layout_source, found.area.assumed) == (f"model {other}, assumed", True)
+    (found,) = artefacts.open(f"pid:{sleeper}", xs.load_model(host.name))
+    assert (found.layout_source, found.origin) == ("this machine's CPUID leaf 0xD", "host")
 
 
 def test_without_cpuid_the_area_is_identified(

@@ -13,7 +13,7 @@ from writers.state import INTEL, ZEN4, State
 from xsaveschema import artefacts, load_model
 from xsaveschema.artefacts.reader import ArtefactError, Found, Options, Writer
 from xsaveschema.artefacts.xen import READER
-from xsaveschema.errors import HeaderError, IdentificationError, XsaveError
+from xsaveschema.errors import EvidenceError, HeaderError, IdentificationError, XsaveError
 
 SKYLAKE, ZEN4_SIGNATURE = 0x50654, 0xA10F11
 
@@ -85,8 +85,20 @@ def test_a_named_model_is_limited_to_what_was_enabled() -> None:
     (found,) = read(data, Options(load_model("zen4")))
     assert found.layout_source == "model zen4, as named, limited to XCR0_ACCUM 0x7"
     odd = w.hvm(w.xsave(0, State().standard(7, INTEL), 7, 6))
+    # No legal XCR0, but Xen wrote the area so: what it says is taken.
     (found,) = read(odd, Options(load_model("haswell")))
-    assert found.layout_source == "model haswell, as named"
+    assert found.layout_source == "model haswell, as named, limited to XCR0_ACCUM 0x6"
+
+
+def test_what_was_enabled_outranks_a_named_model() -> None:
+    data = domain(0x2E7, INTEL, SKYLAKE, (1,))
+    for name, fact in (
+        ("zen4", "the area has 2696 bytes; zen4 takes 2440 for XCR0_ACCUM 0x2E7"),
+        ("haswell", "XCR0_ACCUM is 0x2E7, and haswell has no opmask, zmm_hi256, hi16_zmm, pkru"),
+    ):
+        with pytest.raises(EvidenceError) as caught:
+            read(data, Options(load_model(name)))
+        assert fact in caught.value.facts
 
 
 def test_where_several_models_fit_they_are_named() -> None:

@@ -35,31 +35,38 @@ def stack(rows: list[bytes]) -> Any:
     return np.stack([np.frombuffer(row.ljust(size, b"\0"), np.uint8) for row in rows])
 
 
+def _told(area: bytes, model: CpuModel) -> bytes:
+    """With a mask as Linux leaves it at byte 464; one that XSTATE_BV exceeds tells nothing."""
+    return area[:464] + model.xcr0.to_bytes(48, "little") + area[512:]
+
+
 @settings(max_examples=30)
 @given(data=st.data(), model=models, other=models, threads=st.sampled_from((1, 3)))
 def test_rows_are_converted_as_single_areas_are(
     data: st.DataObject, model: CpuModel, other: CpuModel, threads: int
 ) -> None:
     rows = data.draw(st.lists(areas(model), min_size=1, max_size=12))
+    # Some rows tell the mask of the system that wrote them, or something that looks like it.
+    rows = [data.draw(st.sampled_from((row, _told(row, model)))) for row in rows]
     array = stack(rows)
     target = data.draw(st.sampled_from((model, other)))
-    for one, many, mask in (
-        (to_standard, batch.to_standard, {}),
-        (to_compacted, batch.to_compacted, {}),
-        (to_compacted, batch.to_compacted, {"xcomp_bv": target.xcr0 & 0x207}),
+    for mask in (
+        {"format": "standard"},
+        {"format": "compacted"},
+        {"format": "compacted", "xcomp_bv": target.xcr0 & 0x207},
     ):
         drop = data.draw(st.sampled_from(((), (2, 9), range(63))))
-        options: dict[str, Any] = {"source": model, "drop": drop, **mask}
+        options: dict[str, Any] = {"source": model, "target": target, "drop": drop, **mask}
         out = None
         if data.draw(st.booleans()):
-            size = many(array[:0], target, **options).layout.size
+            size = batch.relayout(array[:0], **options).layout.size
             out = np.full((len(rows), size + 8), 0xEE, np.uint8)
-        result = many(array, target, errors="collect", threads=threads, out=out, **options)
+        result = batch.relayout(array, errors="collect", threads=threads, out=out, **options)
         dropped: dict[str, int] = {}
         for index, row in enumerate(array):
             failure = None
             try:
-                single = one(row.tobytes(), target, **options)
+                single = relayout(row.tobytes(), **options)
             except XsaveError as error:
                 failure = type(error)
             assert type(result.errors.pop(index, None)) is (failure or type(None))

@@ -279,10 +279,15 @@ def test_all_models_read_each_file_once(reads: list[str]) -> None:
 )
 def test_an_xcr0_that_the_processor_refuses(name: str, xcr0: int, reason: str) -> None:
     model = xs.load_model(name)
-    for refuse in (lambda: model.limited(xcr0=xcr0), lambda: model.standard_layout(xcr0)):
-        with pytest.raises(MaskError, match=reason) as caught:
-            refuse()
-        assert caught.value.mask == xcr0
+    with pytest.raises(MaskError, match=reason) as caught:
+        model.limited(xcr0=xcr0)
+    assert caught.value.mask == xcr0
+    # A mask that nobody sets has a layout all the same, if its components are there and apart.
+    if xcr0 & ~model.user_mask or "overlap" in reason:
+        with pytest.raises(MaskError, match=reason):
+            model.standard_layout(xcr0)
+    else:
+        assert model.standard_layout(xcr0).mask == xcr0
 
 
 @pytest.mark.parametrize("xcr0", [0x1, 0x3, 0x7, 0x207, 0xE7, 0x2E7, 0x201])

@@ -14,19 +14,21 @@ import xsaveschema
 ROOT = Path(xsaveschema.__file__).parent
 ENGINE = {"structs", "area", "fields", "registers", "convert", "restore", "diff", "compare"}
 ENGINE |= {"batch", "header", "qemu", "supervisor", "testing", "stream", "arrow", "parquet", "dask"}
+ENGINE |= {"evidence"}
 
 # A module's layer: it may import its own layer and those below.
 LAYERS: list[set[str]] = [
     {"errors"},
     {"model"},
     {"layout"},
+    {"traces"},
     ENGINE,
     {"catalog", "cpuid"},
     {"artefacts", "export", "samples"},
     {"cli", "__main__"},
 ]
 # catalog and cpuid read data; they stand beside the engine and may see of it only the header.
-SIDE = {"catalog": {"errors", "model", "layout", "header", "catalog"}}
+SIDE = {"catalog": {"errors", "model", "layout", "traces", "header", "catalog"}}
 SIDE["cpuid"] = {"errors", "model", "layout", "cpuid"}
 
 

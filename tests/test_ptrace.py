@@ -16,7 +16,7 @@ import pytest
 from ptrace_judge import Tracee
 from test_processor import host, random_state
 
-from xsaveschema import XsaveArea, check, to_compacted, to_standard
+from xsaveschema import XsaveArea, check, relayout, to_compacted
 from xsaveschema.diff import diff
 from xsaveschema.model import CpuModel, bits_of
 
@@ -113,7 +113,7 @@ def test_converted_areas_mean_the_same_to_the_kernel(child: Tracee, seed: int) -
         state = random_state(rng)
         packed = to_compacted(state, host(), xcomp_bv=host().xcr0).data
         assert verdict(bytes(packed)) != []
-        area = bytes(to_standard(packed, user(), source=host()).data)
+        area = bytes(relayout(packed, source=host(), target=user(), format="standard").data)
         assert child.set(area) == 0
         # The conversion has set XSTATE_BV[1] for an MXCSR other than 0x1F80: nothing is lost.
         assert diff(state, child.get(), host(), user()) == []

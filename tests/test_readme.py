@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from xsaveschema import Catalog, XsaveArea, load_model, to_compacted
+from xsaveschema import Catalog, XsaveArea, load_model, relayout
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -97,7 +97,9 @@ def test_the_program_for_dask(tmp_path: Path) -> None:
     )
     assert done.stdout == "20 rows\n"
     table = pq.read_table(tmp_path / "out")
-    want = to_compacted(bytes(area), zen4, source=skylake, drop=["bndregs", "bndcsr"]).data
+    want = relayout(
+        bytes(area), source=skylake, target=zen4, format="compacted", drop=["bndregs", "bndcsr"]
+    ).data
     assert table.column("area").to_pylist() == [bytes(want), None] * 10
     assert [bool(error) for error in table.column("error").to_pylist()] == [False, True] * 10
 

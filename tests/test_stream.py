@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from xsaveschema import XsaveError, load_model, to_compacted, to_standard
+from xsaveschema import XsaveError, load_model, relayout, to_compacted
 from xsaveschema.catalog import Catalog
 from xsaveschema.errors import TooShortError
 from xsaveschema.model import CpuModel
@@ -370,7 +370,7 @@ def test_the_other_direction_and_the_other_model(tmp_path: Path) -> None:
     model = load_model("skylake-server").limited(xcr0=0xE7, xss=0)
     (tmp_path / "in").write_bytes(b"".join(GOOD))
     convert(task(model=model, format="standard"), tmp_path / "in", tmp_path / "out")
-    want = [to_standard(each, model, source=ZEN4).data for each in GOOD]
+    want = [relayout(each, source=ZEN4, target=model, format="standard").data for each in GOOD]
     assert (tmp_path / "out").read_bytes() == b"".join(want)
 
 
@@ -409,7 +409,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
             for _ in range(count // 1000):
                 file.write(GOOD[0] * 1000)
         command = [sys.executable, "-c", CONVERT_AND_TELL, "convert", "--batch", os.fspath(source)]
-        command += ["--model", "zen4", "--stride", str(STRIDE), "--to", "compacted"]
+        command += ["--model", "zen4", "--stride", str(STRIDE), "--format", "compacted"]
         done = subprocess.run(
             [*command, "-o", os.devnull],
             env={**os.environ, "PYTHONPATH": os.fspath(Path(__file__).parent)},

@@ -12,7 +12,8 @@ from functools import lru_cache
 from struct import Struct
 from typing import Any, Final
 
-from xsaveschema.errors import Fault, HeaderError, XsaveError
+from xsaveschema.errors import EvidenceError, Fault, HeaderError, XsaveError
+from xsaveschema.evidence import contradictions
 from xsaveschema.fields import Fields
 from xsaveschema.header import MASKS, Buffer, buffer_layout, lenient_layout, view_of
 from xsaveschema.layout import Layout, Slot
@@ -22,13 +23,19 @@ from xsaveschema.model import (
     MXCSR_INITIAL,
     MXCSR_OFFSET,
     SSE,
+    XCR0_OFFSET,
     CpuModel,
     Format,
+    under,
 )
 from xsaveschema.registers import Registers
 
 _XMM_OFFSET: Final = 160
 _masks: Final = MASKS.unpack_from
+_writer: Final = Struct(
+    f"<{MXCSR_OFFSET + 4}xI{XCR0_OFFSET - MXCSR_OFFSET - 8}xQ{HEADER_OFFSET - XCR0_OFFSET - 8}xQQ"
+).unpack_from
+"""MXCSR_MASK, where a system leaves its mask, XSTATE_BV and XCOMP_BV."""
 _CODES: Final = {1: "B", 2: "H", 4: "I", 8: "Q"}
 
 
@@ -41,13 +48,15 @@ class XsaveArea:
     at the first write.
     """
 
-    __slots__ = ("_view", "faults", "layout", "model", "xcomp_bv", "xstate_bv")
+    __slots__ = ("_view", "assumed", "faults", "layout", "model", "xcomp_bv", "xstate_bv")
 
     model: CpuModel
     layout: Layout
     xstate_bv: int
     xcomp_bv: int
     faults: tuple[Fault, ...]
+    assumed: bool
+    """Whether ``model`` was taken although the area's bytes speak against it."""
     _view: memoryview
 
     @classmethod
@@ -57,9 +66,13 @@ class XsaveArea:
         model: CpuModel | None = None,
         strict: bool = True,
         *,
+        assume: bool = False,
         assume_supervisor: bool = False,
     ) -> XsaveArea:
         """View a buffer as an area that ``model`` wrote; without a model, identify it first.
+
+        What the bytes say of their writer outranks ``model``: EvidenceError where the two
+        contradict one another (evidence.py), unless ``assume`` insists.
 
         ``assume_supervisor`` takes every supervisor component with a place as in use: a writer
         such as WHPX can leave their bits out of XSTATE_BV. The header changes at the first write.
@@ -68,13 +81,19 @@ class XsaveArea:
         IdentificationError where no model, or several with different layouts, would fit.
         """
         view = view_of(data)
-        xstate_bv, xcomp_bv = _masks(view, HEADER_OFFSET)
+        mxcsr_mask, word, xstate_bv, xcomp_bv = _writer(view)
+        against: tuple[str, ...] = ()
         if model is None:
             from xsaveschema.catalog.identify import identify
 
             model = identify(view).model
+        elif word or mxcsr_mask & ~model.mxcsr_mask:
+            against = contradictions(view, model)
+            if against and not assume:
+                raise EvidenceError(model.name, against)
         area = cls.__new__(cls)
         area._view = view
+        area.assumed = bool(against)
         area.model = model
         area.xstate_bv = xstate_bv
         area.xcomp_bv = xcomp_bv
@@ -115,7 +134,7 @@ class XsaveArea:
         if xcomp_bv is not None:
             raise XsaveError("the standard format takes xcr0=, not xcomp_bv=")
         area = to_standard(blank, model, xcr0=xcr0).data
-        return cls.parse(area, model if xcr0 is None else model.limited(xcr0=xcr0))
+        return cls.parse(area, model if xcr0 is None else under(model, xcr0))
 
     @property
     def format(self) -> Format:

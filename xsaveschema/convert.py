@@ -17,8 +17,9 @@ from struct import Struct
 from typing import Final, Literal, NamedTuple, SupportsIndex
 
 from xsaveschema.errors import StateLossError, TooShortError, UnknownComponentError, XsaveError
+from xsaveschema.evidence import shown_in
 from xsaveschema.header import MASKS, Buffer, buffer_layout, bytes_of, view_of
-from xsaveschema.layout import Layout, Slot, check_xcr0, compacted, standard
+from xsaveschema.layout import Layout, Slot, check_user_mask, compacted, standard
 from xsaveschema.model import (
     COMPACTED,
     EXTENDED_OFFSET,
@@ -28,6 +29,8 @@ from xsaveschema.model import (
     MXCSR_OFFSET,
     SOFTWARE_OFFSET,
     SSE,
+    X87,
+    XCR0_OFFSET,
     CpuModel,
     Format,
     bits_of,
@@ -35,14 +38,21 @@ from xsaveschema.model import (
 
 Drop = Iterable[str | int]
 Software = Literal["keep", "zero"]
-"""What becomes of bytes 416..511, which no instruction writes and software may use."""
+"""What becomes of bytes 416..511, which no instruction writes and software may use.
 
-_state: Final = Struct(f"<{MXCSR_OFFSET}xI{HEADER_OFFSET - MXCSR_OFFSET - 4}xQQ").unpack_from
-"""MXCSR, XSTATE_BV and XCOMP_BV: what a plan depends on."""
+A mask of the writer's system there, or the words of its signal frame, describe the layout: kept,
+they become the result's own mask in the standard format, and zeros in the compacted one.
+"""
+
+_state: Final = Struct(
+    f"<{MXCSR_OFFSET}xI{XCR0_OFFSET - MXCSR_OFFSET - 4}xQ{HEADER_OFFSET - XCR0_OFFSET - 8}xQQ"
+).unpack_from
+"""What a plan depends on: MXCSR, where a system leaves its mask, XSTATE_BV and XCOMP_BV."""
 _PLACES: Final = COMPACTED - 1
 """The bits of XCOMP_BV that give components a place."""
 _MXCSR_INITIAL: Final = MXCSR_INITIAL.to_bytes(4, "little")
 _MXCSR_END: Final = MXCSR_OFFSET + 4
+_LEGACY: Final = X87 | SSE
 _MASK_END: Final = MXCSR_OFFSET + 8
 
 
@@ -63,48 +73,41 @@ def to_standard(
     data: Buffer,
     model: CpuModel,
     *,
-    source: CpuModel | None = None,
     xcr0: int | None = None,
     drop: Drop = (),
     out: bytearray | memoryview | None = None,
     software: Software = "keep",
 ) -> Conversion:
-    """Convert an area of either format to ``model``'s standard format.
+    """Convert an area of either format, which ``model`` wrote, to the standard format.
 
-    ``source`` is the model that wrote ``data`` (default ``model``); ``xcr0`` the mask of the
-    result's layout (default the model's); ``drop`` names live components that may be lost; ``out``
-    takes the result instead of a new buffer. Components in use are copied, all others get their
-    initial values, XCOMP_BV and the reserved header bytes are zero.
+    ``xcr0`` is the mask of the result's layout, any user components of the model (default its
+    XCR0); ``drop`` names live components that may be lost; ``out`` takes the result instead of a
+    new buffer. Components in use are copied, all others get their initial values, XCOMP_BV and the
+    reserved header bytes are zero.
 
     Raises StateLossError where live state has no place in the result, HeaderError, TooShortError
     and MaskError for input that cannot be converted. Nothing is written before all is checked.
     """
-    if xcr0 is None:
-        xcr0 = model.xcr0
-    else:
-        check_xcr0(model, xcr0)
-    return _convert(data, (source or model, model, "standard", xcr0, software), drop, out)
+    return _convert(data, _standard_job(model, model, xcr0, software), drop, out)
 
 
 def to_compacted(
     data: Buffer,
     model: CpuModel,
     *,
-    source: CpuModel | None = None,
     xcomp_bv: int | None = None,
     drop: Drop = (),
     out: bytearray | memoryview | None = None,
     software: Software = "keep",
 ) -> Conversion:
-    """Convert an area of either format to ``model``'s compacted format.
+    """Convert an area of either format, which ``model`` wrote, to the compacted format.
 
     ``xcomp_bv`` is the set of components that get a place, bit 63 optional: any subset of what the
     model has (default ``model.xcr0 | model.xss``, as XSAVES would write; pass ``model.xcr0`` for
     an area that user-mode XRSTOR takes). An MXCSR other than 0x1F80 makes SSE be in use, as XSAVEC
     has it (HW). The other arguments and errors are those of :func:`to_standard`.
     """
-    mask = model.xcr0 | model.xss if xcomp_bv is None else xcomp_bv & _PLACES
-    return _convert(data, (source or model, model, "compacted", mask, software), drop, out)
+    return _convert(data, _compacted_job(model, model, xcomp_bv, software), drop, out)
 
 
 def relayout(
@@ -122,7 +125,9 @@ def relayout(
     """Move an area from one CPU model's layout to another's; ``format`` None keeps the format.
 
     Without a mask the result has every component of the target's masks; a compacted area that
-    keeps its format keeps its XCOMP_BV as far as the target has the components enabled.
+    keeps its format keeps its XCOMP_BV as far as the target has the components enabled. Between
+    CPUs of different names the result has the target's MXCSR_MASK. The other arguments and errors
+    are those of :func:`to_standard`.
     """
     if format is None:
         xcomp = MASKS.unpack_from(view_of(data), HEADER_OFFSET)[1]
@@ -131,12 +136,27 @@ def relayout(
             xcomp_bv = xcomp & (target.xcr0 | target.xss)
     require_format(format, xcr0, xcomp_bv)
     if format == "standard":
-        return to_standard(
-            data, target, source=source, xcr0=xcr0, drop=drop, out=out, software=software
-        )
-    return to_compacted(
-        data, target, source=source, xcomp_bv=xcomp_bv, drop=drop, out=out, software=software
-    )
+        job = _standard_job(source, target, xcr0, software)
+    else:
+        job = _compacted_job(source, target, xcomp_bv, software)
+    return _convert(data, job, drop, out)
+
+
+def _standard_job(
+    source: CpuModel, target: CpuModel, xcr0: int | None, software: Software
+) -> _JobTuple:
+    if xcr0 is None:
+        xcr0 = target.xcr0
+    else:
+        check_user_mask(target, xcr0)
+    return source, target, "standard", xcr0, software
+
+
+def _compacted_job(
+    source: CpuModel, target: CpuModel, xcomp_bv: int | None, software: Software
+) -> _JobTuple:
+    mask = target.xcr0 | target.xss if xcomp_bv is None else xcomp_bv & _PLACES
+    return source, target, "compacted", mask, software
 
 
 def require_format(format: str, xcr0: int | None, xcomp_bv: int | None) -> None:
@@ -185,8 +205,11 @@ class _Job(NamedTuple):
     software: Software
 
 
-_State = tuple[int, int, int]
-"""MXCSR, XSTATE_BV and XCOMP_BV."""
+_JobTuple = tuple[CpuModel, CpuModel, Format, int, Software]
+# A plain tuple equals a _Job, and making one takes a tenth of a conversion less.
+
+_State = tuple[int, bool | Literal[0], int, int]
+"""MXCSR, whether bytes 464..511 tell the writer's mask, XSTATE_BV and XCOMP_BV."""
 
 _MOST_PLANS: Final = 8192
 _plans: Final[dict[tuple[tuple[object, ...], _State], _Plan]] = {}
@@ -196,14 +219,14 @@ def _planned(job: _Job, state: _State) -> _Plan:
     """The plan for the areas of a job that share a state; kept."""
     plan = _plans.get((job, state))
     if plan is None:
-        mxcsr, xstate_bv, xcomp_bv = state
+        mxcsr, told, xstate_bv, xcomp_bv = state
         mxcsr_live = (
             mxcsr != MXCSR_INITIAL
             and not xstate_bv & SSE
             and not xcomp_bv & COMPACTED
             and job.format == "compacted"
         )
-        plan = _plan(job, xstate_bv, xcomp_bv, mxcsr_live)
+        plan = _plan(job, xstate_bv, xcomp_bv, mxcsr_live, bool(told))
         if len(_plans) >= _MOST_PLANS:
             _plans.clear()
         _plans[job, state] = plan
@@ -212,11 +235,10 @@ def _planned(job: _Job, state: _State) -> _Plan:
 
 def _convert(
     data: Buffer,
-    job: tuple[CpuModel, CpuModel, Format, int, Software],
+    job: _JobTuple,
     drop: Drop,
     out: bytearray | memoryview | None,
 ) -> Conversion:
-    # The job is a plain tuple, which equals a _Job: making one takes a tenth of the whole time.
     # An array's or a mapping's length need not be its bytes'; what struct reads always is.
     if type(data) is not bytes and type(data) is not bytearray:
         data = view_of(data)
@@ -224,9 +246,12 @@ def _convert(
     if length < EXTENDED_OFFSET:
         view_of(data)
     state = _state(data)
+    if state[1]:
+        mxcsr, _, xstate_bv, xcomp_bv = state
+        state = mxcsr, shown_in(view_of(data), job[0]) is not None, xstate_bv, xcomp_bv
     plan = _plans.get((job, state)) or _planned(_Job(*job), state)
     if length < plan.needed:
-        buffer_layout(job[0], state[1], state[2], length)
+        buffer_layout(job[0], state[2], state[3], length)
     dropped: tuple[str, ...] = ()
     if drop or plan.may_lose:
         dropped = _losses(plan, view_of(data), job[0], job[1], drop)
@@ -346,7 +371,7 @@ class _Builder:
 
 
 @lru_cache(maxsize=8192)
-def _plan(job: _Job, xstate_bv: int, xcomp_bv: int, mxcsr_live: bool) -> _Plan:
+def _plan(job: _Job, xstate_bv: int, xcomp_bv: int, mxcsr_live: bool, told: bool) -> _Plan:
     source, target, format, mask, software = job
     # Length is judged when the plan runs; masks are judged here, once.
     origin = buffer_layout(source, xstate_bv, xcomp_bv, 1 << 62)
@@ -363,9 +388,13 @@ def _plan(job: _Job, xstate_bv: int, xcomp_bv: int, mxcsr_live: bool) -> _Plan:
             pass  # XMM was initial: zero, only MXCSR is in use
         else:
             _move(built, origin[slot.number], slot, residue)
-    _mxcsr(built, format, xcomp_bv, xstate_bv, kept)
+    _mxcsr(built, job, xcomp_bv, xstate_bv, kept)
     if software == "keep":
-        built.copy(SOFTWARE_OFFSET, HEADER_OFFSET, SOFTWARE_OFFSET)
+        built.copy(SOFTWARE_OFFSET, XCR0_OFFSET, SOFTWARE_OFFSET)
+        if not told:
+            built.copy(XCR0_OFFSET, HEADER_OFFSET, XCR0_OFFSET)
+        elif format == "standard" and mask & _LEGACY == _LEGACY:  # else it would tell nothing
+            built.constant(XCR0_OFFSET, mask.to_bytes(8, "little"))
     header = MASKS.pack(kept, layout.xcomp_bv)
     built.constant(HEADER_OFFSET, header + bytes(HEADER_SIZE - len(header)))
     copies = built.slices()
@@ -413,16 +442,22 @@ def initial_runs(slot: Slot, format: Format) -> Iterator[tuple[int, bytes]]:
         yield start, image if format == "standard" else bytes(end - start)
 
 
-def _mxcsr(built: _Builder, format: Format, xcomp_bv: int, xstate_bv: int, kept: int) -> None:
-    """MXCSR and MXCSR_MASK: a standard restore loads MXCSR whatever XSTATE_BV[1] says (HW)."""
-    if format == "compacted":
-        if kept & SSE:
-            built.copy(MXCSR_OFFSET, _MASK_END, MXCSR_OFFSET)
-    elif xcomp_bv & COMPACTED and not xstate_bv & SSE:
+def _mxcsr(built: _Builder, job: _Job, xcomp_bv: int, xstate_bv: int, kept: int) -> None:
+    """MXCSR and MXCSR_MASK: a standard restore loads MXCSR whatever XSTATE_BV[1] says (HW).
+
+    MXCSR_MASK is the processor's: another CPU's area has that one's.
+    """
+    compacts = job.format == "compacted"
+    if compacts and not kept & SSE:
+        return
+    if not compacts and xcomp_bv & COMPACTED and not xstate_bv & SSE:
         built.constant(MXCSR_OFFSET, _MXCSR_INITIAL)
+    else:
+        built.copy(MXCSR_OFFSET, _MXCSR_END, MXCSR_OFFSET)
+    if job.source.name == job.target.name:
         built.copy(_MXCSR_END, _MASK_END, _MXCSR_END)
     else:
-        built.copy(MXCSR_OFFSET, _MASK_END, MXCSR_OFFSET)
+        built.constant(_MXCSR_END, job.target.mxcsr_mask.to_bytes(4, "little"))
 
 
 def _move(built: _Builder, slot: Slot, to: Slot, residue: list[tuple[int, slice, bytes]]) -> None:

@@ -82,6 +82,21 @@ class HeaderError(XsaveError):
         )
 
 
+class EvidenceError(XsaveError):
+    """What a file says of the CPU that wrote it contradicts what somebody says of it.
+
+    ``said`` is the name of the model that was named, ``facts`` what speaks against it.
+    """
+
+    def __init__(self, said: str, facts: Iterable[str]):
+        self.said = said
+        self.facts = tuple(facts)
+        super().__init__(
+            f"model {said} did not write this: {'; '.join(self.facts)}; name the CPU that did, or "
+            "none, or insist with --assume-model (assume=True)"
+        )
+
+
 class MaskError(XsaveError):
     """A mask that the processor or the model does not allow. ``mask`` is the mask as given."""
 

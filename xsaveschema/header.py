@@ -161,7 +161,7 @@ def _unknown(model: CpuModel, what: str, mask: int, unknown: int) -> Fault:
         rule,
         offset,
         f"{what} {hex_mask(mask)} has bits that {model.name} does not know: {bits}; name the "
-        "model that wrote the area (--model; source= in a conversion)",
+        "model that wrote the area (--model; source= of relayout)",
     )
 
 

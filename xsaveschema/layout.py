@@ -163,16 +163,29 @@ def check_mask(mask: int, what: str) -> None:
         raise MaskError(f"{what} {mask:#x}: a mask has 64 bits", mask)
 
 
-def check_xcr0(model: CpuModel, xcr0: int) -> None:
-    """Raise MaskError, naming the components, unless the processor would take this XCR0."""
-    check_mask(xcr0, f"XCR0 on {model.name}")
-    where = f"XCR0 {hex_mask(xcr0)} on {model.name}"
-    if alien := xcr0 & ~model.user_mask:
-        known = xcr0 & model.supervisor_mask
+def check_user_mask(model: CpuModel, mask: int) -> None:
+    """Raise MaskError unless this is a set of the silicon's user components that has a layout."""
+    check_mask(mask, f"XCR0 on {model.name}")
+    where = f"XCR0 {hex_mask(mask)} on {model.name}"
+    if alien := mask & ~model.user_mask:
+        known = mask & model.supervisor_mask
         why = (
             "are supervisor components, which IA32_XSS enables" if known == alien else "are unknown"
         )
-        raise MaskError(f"{where}: bits {hex_mask(alien)} ({_names(model, alien)}) {why}", xcr0)
+        raise MaskError(f"{where}: bits {hex_mask(alien)} ({_names(model, alien)}) {why}", mask)
+    if clash := overlap(standard(model, mask).slots):
+        raise MaskError(f"{where}: {clash}", mask)
+
+
+def has_layout(model: CpuModel, mask: int) -> bool:
+    """Whether this is a set of the silicon's user components that share no bytes."""
+    return not mask & ~model.user_mask and not overlap(standard(model, mask).slots)
+
+
+def check_xcr0(model: CpuModel, xcr0: int) -> None:
+    """Raise MaskError, naming the components, unless the processor would take this XCR0."""
+    check_user_mask(model, xcr0)
+    where = f"XCR0 {hex_mask(xcr0)} on {model.name}"
     if not xcr0 & X87:
         raise MaskError(f"{where}: bit 0 (x87) must be set", xcr0)
     enabled = {model.by_number[number].name for number in bits_of(xcr0)}
@@ -184,8 +197,6 @@ def check_xcr0(model: CpuModel, xcr0: int) -> None:
     for name, need in _NEEDS:
         if name in enabled and need not in enabled:
             raise MaskError(f"{where}: {name} without {need}", xcr0)
-    if clash := overlap(standard(model, xcr0).slots):
-        raise MaskError(f"{where}: {clash}", xcr0)
 
 
 def takes_xcr0(model: CpuModel, xcr0: int) -> bool:

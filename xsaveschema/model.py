@@ -336,11 +336,15 @@ class CpuModel:
         return _limited(self, self.xcr0 if xcr0 is None else xcr0, self.xss if xss is None else xss)
 
     def standard_layout(self, xcr0: int | None = None) -> Layout:
-        """The standard format's layout for an XCR0 (default: the model's). MaskError if illegal."""
-        from xsaveschema.layout import check_xcr0, standard
+        """The standard format's layout for any set of user components (default: the model's XCR0).
+
+        The set need not be legal as an XCR0: Linux's signal frames leave TILEDATA out. MaskError
+        for bits that are no user component of the silicon, and for components that share bytes.
+        """
+        from xsaveschema.layout import check_user_mask, standard
 
         mask = self.xcr0 if xcr0 is None else xcr0
-        check_xcr0(self, mask)
+        check_user_mask(self, mask)
         return standard(self, mask)
 
     def compacted_layout(self, xcomp_bv: int | None = None) -> Layout:
@@ -405,13 +409,29 @@ def _from_catalog(name: str, xcr0: int, xss: int, digest: str) -> CpuModel:
         raise
     if found.digest != digest:
         raise XsaveError(f"{name} was pickled with other components than it has here; {remedy}")
-    return found.limited(xcr0=xcr0, xss=xss)
+    return under(found, xcr0, xss)
+
+
+@lru_cache(maxsize=512)
+def under(model: CpuModel, xcr0: int, xss: int | None = None) -> CpuModel:
+    """The model as areas show it that a system wrote under these masks, legal as an XCR0 or not.
+
+    What somebody *sets* is :meth:`CpuModel.limited`'s to judge; a signal frame's xfeatures may
+    have TILECFG without TILEDATA (HW AMX). MaskError for what has no layout.
+    """
+    from dataclasses import replace
+
+    from xsaveschema.layout import check_user_mask
+
+    check_user_mask(model, xcr0)
+    xss = model.xss if xss is None else xss
+    if (xcr0, xss) == (model.xcr0, model.xss):
+        return model
+    return replace(model, xcr0=xcr0, xss=xss)
 
 
 @lru_cache(maxsize=512)
 def _limited(model: CpuModel, xcr0: int, xss: int) -> CpuModel:
-    from dataclasses import replace
-
     from xsaveschema.layout import check_mask, check_xcr0
 
     if (xcr0, xss) == (model.xcr0, model.xss):
@@ -424,4 +444,4 @@ def _limited(model: CpuModel, xcr0: int, xss: int) -> CpuModel:
             f"{', '.join(model.names_of(alien))}",
             xss,
         )
-    return replace(model, xcr0=xcr0, xss=xss)
+    return under(model, xcr0, xss)

@@ -25,6 +25,7 @@ from typing import Any, BinaryIO, Final, Literal
 import numpy as np
 
 from xsaveschema import batch
+from xsaveschema.batch.traces import contradicted
 from xsaveschema.errors import TooShortError, XsaveError
 from xsaveschema.layout import Layout
 from xsaveschema.model import EXTENDED_OFFSET, CpuModel, Format
@@ -43,7 +44,8 @@ class Task:
     """What is to become of each area: the arguments of :func:`xsaveschema.batch.relayout`.
 
     ``stride`` is the distance between two areas of the input in bytes; ``mask`` the XCR0 of a
-    standard result or the XCOMP_BV of a compacted one, None for the model's.
+    standard result or the XCOMP_BV of a compacted one, None for the model's. An area that
+    ``source`` cannot have written is one that cannot be converted, unless ``assume`` insists.
     """
 
     source: CpuModel
@@ -54,6 +56,7 @@ class Task:
     drop: tuple[str | int, ...] = ()
     on_error: OnError = "stop"
     threads: int = 1
+    assume: bool = False
 
     def __post_init__(self) -> None:
         if self.stride < EXTENDED_OFFSET:
@@ -74,6 +77,21 @@ class Task:
 
     def convert(self, areas: batch.Areas, out: batch.Areas | None) -> batch.Batch:
         """Convert some areas; see :func:`xsaveschema.batch.relayout`."""
+        against = {} if self.assume else contradicted(areas, self.source)
+        if not against:
+            return self._convert(areas, out, "raise" if self.on_error == "stop" else "collect")
+        good = np.delete(np.arange(len(areas)), [*against])
+        part = self._convert(areas[good], None, "collect")
+        errors = {int(good[index]): error for index, error in part.errors.items()} | against
+        if self.on_error == "stop":
+            index = min(errors)
+            raise batch.BatchError(index, errors[index])
+        data = np.zeros((len(areas), part.layout.size), np.uint8) if out is None else out
+        data[:] = 0
+        data[good, : part.layout.size] = part.data
+        return batch.Batch(data, part.layout, part.dropped, dict(sorted(errors.items())))
+
+    def _convert(self, areas: batch.Areas, out: batch.Areas | None, errors: str) -> batch.Batch:
         standard = self.format == "standard"
         return batch.relayout(
             areas,
@@ -85,7 +103,7 @@ class Task:
             drop=self.drop,
             out=out,
             threads=self.threads,
-            errors="raise" if self.on_error == "stop" else "collect",
+            errors=errors,
         )
 
 
@@ -274,7 +292,7 @@ def _digest(task: Task, on_error: OnError, source: BinaryIO) -> str:
     parts = [
         *([model.digest, model.xcr0, model.xss] for model in (task.source, task.model)),
         [task.format, task.layout.mask, task.stride, task.width, sorted(map(str, task.drop))],
-        [on_error, *_identity(os.fstat(source.fileno()))],
+        [on_error, task.assume, *_identity(os.fstat(source.fileno()))],
     ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 

@@ -76,7 +76,7 @@ class TestBadInput:
             assert said.startswith(
                 f"{path}: {f'the area has {length} bytes' if length else 'is empty'}"
             )
-        fails("convert", str(path), "--model", "zen4", "--to", "standard", "-o", str(path))
+        fails("convert", str(path), "--model", "zen4", "--format", "standard", "-o", str(path))
 
     @pytest.mark.parametrize("seed", range(40))
     def test_headers_of_every_kind(self, seed: int, tmp_path: Path) -> None:
@@ -94,8 +94,8 @@ class TestBadInput:
             ["decode", str(path), "--lenient"],
             ["decode", str(path)],
             ["identify", str(path)],
-            ["convert", str(path), "--model", "zen4", "--to", "compacted", "-o", os.devnull],
-            ["relayout", str(path), "--from", "zen4", "--to", "zen2", "-o", os.devnull],
+            ["convert", str(path), "--model", "zen4", "--format", "compacted", "-o", os.devnull],
+            ["convert", str(path), "--model", "zen4", "--cpu", "zen2", "-o", os.devnull],
         ):
             result = CliRunner().invoke(program, args)
             assert result.exit_code in (0, 1)
@@ -244,7 +244,7 @@ class TestCheckIdentified:
 
     def test_what_the_readme_converts_is_taken(self, tmp_path: Path) -> None:
         path = tmp_path / "area.bin"
-        args = ("convert", "sample:zen4-kernel-core", "--to", "compacted", "--xcomp-bv", "0xE7")
+        args = ("convert", "sample:zen4-kernel-core", "--format", "compacted", "--xcomp-bv", "0xE7")
         run(*args, "-o", str(path))
         assert "takes this area" in run("check", str(path)).stdout
 

@@ -13,11 +13,11 @@ from command import fails, run
 from test_stream import BAD, GOOD, MIXED, STRIDE, expected
 
 from xsaveschema import load_model, to_compacted, to_standard
-from xsaveschema.model import XCR0_OFFSET
+from xsaveschema.model import HEADER_OFFSET, XCR0_OFFSET
 
 pytest.importorskip("numpy", reason="the extra batch is not installed")
 
-TO = ("--to", "compacted", "--xcomp-bv", "0xE7", "--model", "zen4", "--stride", str(STRIDE))
+TO = ("--format", "compacted", "--xcomp-bv", "0xE7", "--model", "zen4", "--stride", str(STRIDE))
 
 
 @pytest.fixture
@@ -100,16 +100,16 @@ def test_the_length_of_the_first_area_is_the_stride(tmp_path: Path) -> None:
     areas = []
     for index in range(5):
         data = bytearray(GOOD[index][:2432])
-        data[XCR0_OFFSET : XCR0_OFFSET + 8] = (0xE7).to_bytes(8, "little")
+        data[XCR0_OFFSET:HEADER_OFFSET] = (0xE7).to_bytes(48, "little")
         areas.append(bytes(data))
     (tmp_path / "in").write_bytes(b"".join(areas))
     out = tmp_path / "out"
-    args = ("--to", "compacted", "--model", "zen4", "-o", str(out))
+    args = ("--format", "compacted", "--model", "zen4", "-o", str(out))
     result = run("convert", "--batch", str(tmp_path / "in"), *args)
     assert "5 areas, zen4, compacted format, 2,480 bytes each" in result.stderr
     back = tmp_path / "back"
     result = run(
-        "convert", "--batch", str(out), "--to", "standard", "--model", "zen4", "--xcr0", "0xE7",
+        "convert", "--batch", str(out), "--format", "standard", "--model", "zen4", "--xcr0", "0xE7",
         "-o", str(back),
     )  # fmt: skip
     zen4 = load_model("zen4")
@@ -124,7 +124,7 @@ def test_the_length_of_the_first_area_is_the_stride(tmp_path: Path) -> None:
     [
         (("--stride", "2440"), "need --batch"),
         (("--on-error", "skip"), "need --batch"),
-        (("--batch",), "--batch needs --model"),
+        (("--batch",), "--batch needs --model and --format"),
         (("--batch", "--model", "zen4", "--as-qemu"), "--as-qemu"),
         (("--batch", "--model", "zen4", "--area", "x"), "--area"),
         (("--batch", "--model", "zen4", "--stride", "0"), "--stride"),
@@ -135,7 +135,9 @@ def test_the_length_of_the_first_area_is_the_stride(tmp_path: Path) -> None:
 )
 def test_wrong_usage(source: Path, args: tuple[str, ...], said: str) -> None:
     out = source.with_name("out")
-    assert said in fails("convert", str(source), "--to", "compacted", "-o", str(out), *args, code=2)
+    assert said in fails(
+        "convert", str(source), "--format", "compacted", "-o", str(out), *args, code=2
+    )
     assert not out.exists()
 
 
@@ -188,7 +190,7 @@ def test_the_area_that_stops_the_work_is_in_the_report(source: Path) -> None:
 def test_a_first_area_that_is_bad_leaves_nothing(source: Path) -> None:
     source.write_bytes(MIXED[3] + GOOD[0])
     out = source.with_name("out")
-    args = ("--to", "compacted", "--model", "zen4", "-o", str(out))
+    args = ("--format", "compacted", "--model", "zen4", "-o", str(out))
     source.write_bytes((MIXED[3] + GOOD[0])[: 2 * 2440])
     said = fails("convert", "--batch", str(source), *args)
     assert "area 0: illegal" in said
@@ -217,7 +219,7 @@ def test_a_sample_on_a_terminal(source: Path) -> None:
 
     leader, follower = pty.openpty()
     command = [sys.executable, "-m", "xsaveschema", "convert", "--batch", "sample:zen4-kernel-core"]
-    command += ["--to", "compacted", "--model", "zen4", "-o", str(source.with_name("out"))]
+    command += ["--format", "compacted", "--model", "zen4", "-o", str(source.with_name("out"))]
     with subprocess.Popen(command, stderr=follower) as child:
         assert child.wait(60) == 0
     os.close(follower)

@@ -103,9 +103,9 @@ class TestImports:
             (["{core}"], NOTHING, NOTHING),
         ],
         "convert": [
-            ([SAMPLE, "--model", "zen4", "--to", "compacted", "-o", "{out}"], NOTHING, None)
+            ([SAMPLE, "--model", "zen4", "--format", "compacted", "-o", "{out}"], NOTHING, None),
+            ([SAMPLE, "--model", "zen4", "--cpu", "zen5", "-o", "{out}"], NOTHING, None),
         ],
-        "relayout": [([SAMPLE, "--from", "zen4", "--to", "zen5", "-o", "{out}"], NOTHING, None)],
         "check": [([SAMPLE], NOTHING, NOTHING)],
         "diff": [([SAMPLE, "{area}"], NOTHING, NOTHING)],
         "compare": [(["zen3", "zen4"], NOTHING, NOTHING)],

@@ -176,7 +176,7 @@ class TestLayout:
         ("args", "said"),
         [
             (["zen9"], "did you mean"),
-            (["zen4", "--xcr0", "0x5"], "avx without sse"),
+            (["zen4", "--xcr0", "0x80005"], "component19"),
             (["zen4", "--xcr0", "0x1807"], "supervisor components"),
             (["zen4", "--xss", "1"], "no supervisor component"),
             (["zen4", "--xcomp-bv", "0x100"], "component8"),
@@ -410,7 +410,8 @@ class TestDecode:
 
     def test_identified_text_says_by_what(self) -> None:
         shown = run("decode", "sample:zen4-kernel-core").stdout
-        assert "identified by XCR0 mask at byte 464 and size; 1 other model" in shown
+        assert "  model      zen4, or 1 other laid out alike\n" in shown
+        assert "  layout     identified by XCR0 mask at byte 464 and size\n" in shown
 
     def test_standard_input(self) -> None:
         data = samples.read("zen4-kernel-core")
@@ -458,7 +459,7 @@ class TestDecode:
     def test_the_list_of_samples(self) -> None:
         shown = run("decode", "sample:").stdout
         said = fails("decode", "sample:nope", code=2)
-        fails("convert", "sample:", "--to", "standard", "-o", "x", code=2)
+        fails("convert", "sample:", "--format", "standard", "-o", "x", code=2)
         for name, text in samples.SAMPLES.items():
             assert f"sample:{name} " in shown
             assert text in shown

@@ -1,4 +1,4 @@
-"""The commands that write: convert and relayout, and files whole or not at all."""
+"""The commands that write: convert, and files whole or not at all."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class TestConvert:
         model = xs.load_model("zen4").limited(xcr0=0xE7)
         out, back = tmp_path / "out.bin", tmp_path / "back.bin"
         result = run(
-            "convert", str(area), "--to", "compacted", "--xcomp-bv", "0xE7", "-o", str(out)
+            "convert", str(area), "--format", "compacted", "--xcomp-bv", "0xE7", "-o", str(out)
         )
         assert result.stdout == ""
         assert result.stderr == (
@@ -34,25 +34,28 @@ class TestConvert:
         )
         assert out.read_bytes() == xs.to_compacted(data, model, xcomp_bv=0xE7).data
         run(
-            "convert", str(out), "--to", "standard", "--model", "zen4", "--xcr0", "231",
+            "convert", str(out), "--format", "standard", "--model", "zen4", "--xcr0", "231",
             "-o", str(back),
         )  # fmt: skip
-        assert back.read_bytes() == data
+        # A compacted area tells its layout itself; the system's mask at byte 464 is gone.
+        assert back.read_bytes() == data[:464] + bytes(8) + data[472:]
 
     def test_a_named_model_is_limited_and_said_so(self, area: Path, tmp_path: Path) -> None:
         out = tmp_path / "out.bin"
-        result = run("convert", str(area), "--to", "standard", "--model", "zen4", "-o", str(out))
+        result = run(
+            "convert", str(area), "--format", "standard", "--model", "zen4", "-o", str(out)
+        )
         assert "note: model zen4 limited to XCR0 0xE7 at byte 464\n" in result.stderr
         assert out.read_bytes() == area.read_bytes()
 
     def test_in_place(self, area: Path) -> None:
         expected = xs.to_compacted(area.read_bytes(), xs.load_model("zen4").limited(xcr0=0xE7))
-        run("convert", str(area), "--to", "compacted", "-o", str(area))
+        run("convert", str(area), "--format", "compacted", "-o", str(area))
         assert area.read_bytes() == expected.data
         assert list(area.parent.iterdir()) == [area]
 
     def test_standard_output(self, area: Path) -> None:
-        result = run("convert", str(area), "--to", "standard", "-o", "-")
+        result = run("convert", str(area), "--format", "standard", "-o", "-")
         assert result.stdout_bytes == area.read_bytes()
         assert result.stderr.startswith("standard output: zen4, standard format, 2432 bytes")
 
@@ -63,7 +66,16 @@ class TestConvert:
         leader, follower = pty.openpty()
         try:
             done = subprocess.run(
-                [sys.executable, "-m", "xsaveschema", "convert", area, "--to", "standard", "-o-"],
+                [
+                    sys.executable,
+                    "-m",
+                    "xsaveschema",
+                    "convert",
+                    area,
+                    "--format",
+                    "standard",
+                    "-o-",
+                ],
                 stdout=follower,
                 stderr=subprocess.PIPE,
                 text=True,
@@ -74,12 +86,24 @@ class TestConvert:
         assert done.returncode == 2
         assert "an area is binary" in done.stderr
 
-    def test_source_and_model(self, tmp_path: Path) -> None:
+    def test_another_cpu(self, tmp_path: Path) -> None:
         out = tmp_path / "out.bin"
-        args = ["convert", "sample:tiger-lake-xsave", "--source", "tiger-lake", "--to", "standard"]
-        run(*args, "--model", "zen4", "-o", str(out))
+        args = [
+            "convert",
+            "sample:tiger-lake-xsave",
+            "--model",
+            "tiger-lake",
+            "--format",
+            "standard",
+        ]
+        run(*args, "--cpu", "zen4", "-o", str(out))
         data = samples.read("tiger-lake-xsave")
-        expected = xs.to_standard(data, xs.load_model("zen4"), source=xs.load_model("tiger-lake"))
+        expected = xs.relayout(
+            data,
+            source=xs.load_model("tiger-lake"),
+            target=xs.load_model("zen4"),
+            format="standard",
+        )
         assert out.read_bytes() == expected.data
         assert out.read_bytes()[2432:2436] == data[2688:2692]
         run(*args, "-o", str(out))
@@ -87,7 +111,7 @@ class TestConvert:
 
     def test_loss(self, area: Path, tmp_path: Path) -> None:
         out = tmp_path / "out.bin"
-        args = ["convert", str(area), "--model", "zen4", "--to", "standard", "--xcr0", "7"]
+        args = ["convert", str(area), "--model", "zen4", "--format", "standard", "--xcr0", "7"]
         said = run(*args, "-o", str(out), code=1).stderr
         assert "live state would be lost: opmask, zmm_hi256, hi16_zmm" in said
         assert not out.exists()
@@ -102,26 +126,31 @@ class TestConvert:
 
     def test_identified_candidates_must_agree_on_the_target(self, tmp_path: Path) -> None:
         out = tmp_path / "out.bin"
-        said = fails("convert", "sample:tiger-lake-xsaves", "--to", "standard", "-o", str(out))
+        said = fails("convert", "sample:tiger-lake-xsaves", "--format", "standard", "-o", str(out))
         assert "standard formats differ: tiger-lake; nova-lake; " in said
         assert "--model" in said
         # The compacted format is the same on all of them.
-        args = ["convert", "sample:tiger-lake-xsaves", "--to", "compacted", "-o", str(out)]
+        args = ["convert", "sample:tiger-lake-xsaves", "--format", "compacted", "-o", str(out)]
         run(*args, "--xcomp-bv", "0x1ae7")
         assert out.stat().st_size == 2480
 
     @pytest.mark.parametrize(
         ("args", "said"),
         [
-            (["--to", "standard", "--xcomp-bv", "7"], "--xcomp-bv goes with --to compacted"),
-            (["--to", "compacted", "--xcr0", "7"], "--xcr0 goes with --to standard"),
-            (["--to", "standard", "--xcr0", "5"], "avx without sse"),
-            (["--to", "standard", "--xcr0", "5", "--model", "zen4"], "avx without sse"),
-            (["--to", "compacted", "--xcomp-bv", "256", "--model", "zen4"], "component8"),
-            (["--to", "fxsave"], "--to"),
-            (["--to", "standard", "--model", "nope"], "there is no model 'nope'"),
-            (["--to", "standard", "--source", "nope"], "there is no model 'nope'"),
-            ([], "--to"),
+            (
+                ["--format", "standard", "--xcomp-bv", "7"],
+                "--xcomp-bv goes with --format compacted",
+            ),
+            (["--format", "compacted", "--xcr0", "7"], "--xcr0 goes with --format standard"),
+            (["--xcr0", "7", "--xcomp-bv", "7"], "--xcomp-bv goes with --format compacted"),
+            (["--format", "standard", "--xcr0", "0x80007", "--model", "zen4"], "component19"),
+            (["--assume-model", "--format", "standard"], "--assume-model insists"),
+            (["--format", "compacted", "--xcomp-bv", "256", "--model", "zen4"], "component8"),
+            (["--format", "fxsave"], "--format"),
+            (["--format", "standard", "--model", "nope"], "there is no model 'nope'"),
+            (["--format", "standard", "--cpu", "nope"], "there is no model 'nope'"),
+            (["--to", "standard"], "--to"),
+            (["--source", "zen4"], "--source"),
         ],
     )
     def test_wrong_usage(self, args: list[str], said: str, area: Path, tmp_path: Path) -> None:
@@ -132,14 +161,14 @@ class TestConvert:
         assert not out.exists()
 
     def test_output_is_required(self, area: Path) -> None:
-        assert "--output" in fails("convert", str(area), "--to", "standard", code=2)
+        assert "--output" in fails("convert", str(area), "--format", "standard", code=2)
 
 
 class TestOutput:
     @pytest.fixture
     def write(self, area: Path) -> Any:
         def call(output: Path | str, code: int = 0) -> Result:
-            return run("convert", str(area), "--to", "compacted", "-o", str(output), code=code)
+            return run("convert", str(area), "--format", "compacted", "-o", str(output), code=code)
 
         return call
 
@@ -229,7 +258,7 @@ class TestOutput:
             ["models", "--json"],
             ["layout", "zen4"],
             ["decode", "sample:zen4-kernel-core"],
-            ["convert", "sample:zen4-kernel-core", "--to", "standard", "-o", "-"],
+            ["convert", "sample:zen4-kernel-core", "--format", "standard", "-o", "-"],
             ["--help"],
         ],
     )
@@ -276,11 +305,11 @@ class TestOutput:
             assert "Traceback" not in done.stderr
 
 
-class TestRelayout:
+class TestAnotherCpu:
     def test_the_library_does_the_same(self, tmp_path: Path) -> None:
         out = tmp_path / "out.bin"
         result = run(
-            "relayout", "sample:tiger-lake-xsave", "--from", "tiger-lake", "--to", "zen4",
+            "convert", "sample:tiger-lake-xsave", "--model", "tiger-lake", "--cpu", "zen4",
             "-o", str(out),
         )  # fmt: skip
         data = samples.read("tiger-lake-xsave")
@@ -292,27 +321,29 @@ class TestRelayout:
     def test_the_format_stays(self, tmp_path: Path) -> None:
         out = tmp_path / "out.bin"
         run(
-            "relayout", "sample:tiger-lake-xsaves", "--from", "tiger-lake",
-            "--to", "sapphire-rapids", "-o", str(out),
+            "convert", "sample:tiger-lake-xsaves", "--model", "tiger-lake",
+            "--cpu", "sapphire-rapids", "-o", str(out),
         )  # fmt: skip
         (area,) = tell("decode", str(out), "--model", "sapphire-rapids")["areas"]
         assert (area["format"], area["xstate_bv"]) == ("compacted", "0x1a47")
         assert area["registers"]["ia32_pl3_ssp"] == "0x7ffdeadbeef8"
 
-    def test_both_models_are_limited(self, area: Path, tmp_path: Path) -> None:
+    def test_what_the_writers_system_had_enabled_stays_enabled(
+        self, area: Path, tmp_path: Path
+    ) -> None:
         out = tmp_path / "out.bin"
         result = run(
-            "relayout", str(area), "--from", "zen4", "--to", "skylake-server", "-o", str(out)
+            "convert", str(area), "--model", "zen4", "--cpu", "skylake-server", "-o", str(out)
         )
-        for name in ("zen4", "skylake-server"):
-            assert f"note: model {name} limited to XCR0 0xE7 at byte 464" in result.stderr
+        assert "note: model zen4 limited to XCR0 0xE7 at byte 464" in result.stderr
+        assert "skylake-server, standard format, 2688 bytes" in result.stderr
         (shown,) = tell("decode", str(out), "--model", "skylake-server")["areas"]
         assert shown["registers"]["zmm17"] == "0x" + TRUE_REGISTERS["zmm17"]
         assert shown["components"]["hi16_zmm"]["offset"] == 1664
 
     def test_loss(self, tmp_path: Path) -> None:
         out = tmp_path / "out.bin"
-        args = ["relayout", "sample:tiger-lake-xsave", "--from", "tiger-lake", "--to", "zen2"]
+        args = ["convert", "sample:tiger-lake-xsave", "--model", "tiger-lake", "--cpu", "zen2"]
         said = fails(*args, "-o", str(out))
         assert said.startswith("sample:tiger-lake-xsave: live state would be lost: opmask, ")
         assert not out.exists()
@@ -322,8 +353,7 @@ class TestRelayout:
 
     def test_wrong_usage(self, tmp_path: Path) -> None:
         out = str(tmp_path / "out.bin")
-        base = ["relayout", "sample:tiger-lake-xsave"]
-        fails(*base, "--from", "nope", "--to", "zen4", "-o", out)
-        fails(*base, "--from", "zen4", "--to", "nope", "-o", out)
-        fails(*base, "--from", "zen4", "-o", out, code=2)
-        fails(*base, "--to", "zen4", "-o", out, code=2)
+        base = ["convert", "sample:tiger-lake-xsave"]
+        fails(*base, "--model", "nope", "--cpu", "zen4", "-o", out)
+        fails(*base, "--model", "tiger-lake", "--cpu", "nope", "-o", out)
+        fails("relayout", "sample:tiger-lake-xsave", "--model", "zen4", "-o", out, code=2)

@@ -61,21 +61,24 @@ def open(
     model: CpuModel | None = None,
     strict: bool = True,
     catalog: Catalog | None = None,
+    *,
+    assume: bool = False,
 ) -> Iterator[Found]:
     """The areas of a file, or of a live process: ``"pid:1234"``, ``"pid:self"``.
 
-    ``model`` is the CPU that wrote the areas, where the artefact does not say; ``strict`` is that
-    of :meth:`XsaveArea.parse`, and where it is false what can be read of a damaged file is. The
-    file is recognised at once and read while the result is iterated. Raises OSError, ArtefactError
-    for a file that is cut off or contradicts itself, and the errors of the areas.
+    ``model`` is the CPU that wrote the areas, where the artefact does not say: EvidenceError where
+    it, or an area, says that another one did, unless ``assume`` insists. ``strict`` is that of
+    :meth:`XsaveArea.parse`, and where it is false what can be read of a damaged file is. The file
+    is recognised at once and read while the result is iterated. Raises OSError, ArtefactError for
+    a file that is cut off, contradicts itself or holds no area, and the errors of the areas.
     """
-    options = Options(model, strict, catalog)
+    options = Options(model, strict, catalog, assume)
     if isinstance(path, str) and path.startswith(PID):
         from xsaveschema.artefacts import process
 
         return process.read(path.removeprefix(PID), options)
     source = Source(path)
-    return _read(source, recognise(source.data), options)
+    return _read(source, recognise(source.data, assume), options)
 
 
 def _read(source: Source, reader: Reader, options: Options) -> Iterator[Found]:
@@ -88,9 +91,12 @@ def read_bytes(
     model: CpuModel | None = None,
     strict: bool = True,
     catalog: Catalog | None = None,
+    *,
+    assume: bool = False,
 ) -> Iterator[Found]:
     """As :func:`open`, for an artefact that is in memory already."""
     view = memoryview(data)
     if view.format != "B" or view.ndim != 1:
         view = view.cast("B")
-    return iter(recognise(view).read(view, Options(model, strict, catalog)))
+    reader = recognise(view, assume)
+    return iter(reader.read(view, Options(model, strict, catalog, assume)))

@@ -18,7 +18,8 @@ from typing import Any, Final
 
 from xsaveschema.artefacts import marks
 from xsaveschema.artefacts.kvm import layout_of
-from xsaveschema.artefacts.reader import ArtefactError, Found, Options, area_of
+from xsaveschema.artefacts.layouts import Known, told
+from xsaveschema.artefacts.reader import ArtefactError, Found, Options
 from xsaveschema.catalog.identify import identify
 
 _MAX_DEPTH: Final = 64
@@ -53,16 +54,15 @@ class CloudHypervisorReader:
             label = f"vCPU {_number(path, index)}"
             view = memoryview(_area(xsave, label))
             leaf, signature, vendor = _cpuid(holder)
-            others = None
-            if options.model is None and leaf:
+            if leaf:
                 model = identify(
                     leaf_0xd=leaf, signature=signature, vendor=vendor, catalog=options.catalog
                 ).model
                 source = f"the vCPU's own CPUID leaf 0xD (model {model.name})"
+                known = told(Known(model, source), options, view, "the vCPU's CPUID leaf 0xD")
             else:
-                model, source, _, others = layout_of(view, options)
-            area = area_of(view, model, options, label)
-            yield Found(label, area, source, None, (), others)
+                known = layout_of(view, options)
+            yield known.found(view, options, label)
         if not found:
             raise ArtefactError("the JSON has no object with a region of 1024 words")
 

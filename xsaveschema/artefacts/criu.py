@@ -137,7 +137,8 @@ def _found(fpregs: _Message, label: str, at: int | None, options: Options) -> Fo
     xsave = fpregs.get("xsave")
     if xsave is None:
         area, source = assemble(legacy, {}, X87 | SSE, options, label)
-        return Found(label, area, source, None, ("the image has no xsave entry",))
+        notes = ("the image has no xsave entry",)
+        return Found(label, area, source, None, notes, origin="assembled")
     images = {
         component: words(xsave, name, size)
         for name, (component, size) in _COMPONENTS.items()
@@ -148,7 +149,7 @@ def _found(fpregs: _Message, label: str, at: int | None, options: Options) -> Fo
         images["cet_u"] = words({"cet": [cet.get("cet", 0), cet.get("ssp", 0)]}, "cet", 8)
         live = ["cet_u"] if any(images["cet_u"]) else []
     area, source = assemble(legacy, images, xsave.get("xstate_bv", 0), options, label, live=live)
-    return Found(label, area, source)
+    return Found(label, area, source, origin="assembled")
 
 
 def _entries(data: memoryview) -> Iterator[tuple[int | None, _Message]]:

@@ -31,6 +31,7 @@ from xsaveschema.artefacts.reader import ArtefactError, Found, Options, Writer
 from xsaveschema.artefacts.registry import PID, recognise
 from xsaveschema.artefacts.source import Source
 from xsaveschema.catalog import Catalog
+from xsaveschema.errors import HeaderError
 from xsaveschema.layout import Layout
 from xsaveschema.model import CpuModel
 
@@ -66,21 +67,26 @@ def patch(
     in_place: bool = False,
     model: CpuModel | None = None,
     catalog: Catalog | None = None,
+    assume: bool = False,
 ) -> Edited:
     """Set registers in an area of a file and write the result to ``out``, or ``in_place``.
 
     ``registers`` has whole registers (``zmm17``, ``mxcsr``) and fields (``pkru.pkru``,
     ``avx.ymm_hi128[3]``) by name. ``thread`` is a thread's number or an area's label; it may be
-    left out where the file has one area. Raises OSError and XsaveError; nothing is written then.
+    left out where the file has one area. ``model`` and ``assume`` are those of
+    :func:`xsaveschema.artefacts.open`. Raises OSError and XsaveError; nothing is written then.
     """
     with _opened(path) as source:
         target = _target(source.path, out, in_place)
-        reader = recognise(source.data)
+        reader = recognise(source.data, assume)
         if not isinstance(reader, Writer):
             raise ArtefactError(f"{reader.title}: an edited area cannot be written back into it")
-        found = _chosen(reader.read(source.data, Options(model, False, catalog)), thread)
+        options = Options(model, False, catalog, assume)
+        found = _chosen(reader.read(source.data, options), thread)
+        if found.area.faults:
+            raise HeaderError(found.area.faults)
         # What the reader found stays as it was: the area is edited as a copy.
-        area = XsaveArea.parse(bytearray(found.area.buffer), found.area.model)
+        area = XsaveArea.parse(bytearray(found.area.buffer), found.area.model, assume=True)
         for name, value in (registers or {}).items():
             _set(area, name, value)
         changes = reader.replace(source.data, found, area)
@@ -95,6 +101,7 @@ def add_layout(
     *,
     in_place: bool = False,
     catalog: Catalog | None = None,
+    assume: bool = False,
 ) -> Edited:
     """Add NT_X86_XSAVE_LAYOUT to an ELF core that lacks it, and write it to ``out``.
 
@@ -117,7 +124,7 @@ def add_layout(
                 "end would be taken for memory",
                 len(data),
             )
-        layouts = CoreLayouts(core, survey, Options(model, True, catalog))
+        layouts = CoreLayouts(core, survey, Options(model, True, catalog, assume))
         layout, last, source_of, notes = _agreed(core, layouts, areas(core, survey), model)
         rows = b"".join(
             ROW.pack(slot.number, slot.size, slot.offset, 0)

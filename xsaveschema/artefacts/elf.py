@@ -19,20 +19,30 @@ from xsaveschema.artefacts.elf_file import ElfCore, Note
 from xsaveschema.artefacts.layouts import (
     Known,
     Row,
+    assumed,
     best,
     named,
     of_area,
     of_rows,
-    places,
     row_faults,
+    told,
 )
-from xsaveschema.artefacts.reader import ArtefactError, Found, InPlace, Options, area_of
+from xsaveschema.artefacts.reader import ArtefactError, Found, InPlace, Options
 from xsaveschema.artefacts.source import MAX_AREA
-from xsaveschema.catalog.identify import identify, mxcsr_mask_of, xcr0_shown
+from xsaveschema.catalog.identify import identify
 from xsaveschema.errors import IdentificationError, MaskError, XsaveError, hex_mask
 from xsaveschema.header import MASKS, view_of
-from xsaveschema.layout import check_xcr0, standard, takes_xcr0
-from xsaveschema.model import HEADER_OFFSET, MXCSR_OFFSET, XCR0_OFFSET, CpuModel
+from xsaveschema.layout import check_user_mask
+from xsaveschema.model import (
+    HEADER_OFFSET,
+    MXCSR_OFFSET,
+    SSE,
+    X87,
+    XCR0_OFFSET,
+    CpuModel,
+    under,
+)
+from xsaveschema.traces import mxcsr_mask_of
 
 NT_PRSTATUS: Final = 1
 NT_X86_XSTATE: Final = 0x202
@@ -53,6 +63,7 @@ _PID: Final = Struct("<i")
 # Where pr_pid stands in struct prstatus, by owner and ELF class.
 _PID_AT: Final = {(_CORE, 64): 32, (_CORE, 32): 24, (FREEBSD, 64): 40, (FREEBSD, 32): 24}
 _U64: Final = Struct("<Q")
+_LEGACY: Final = X87 | SSE
 _AVX_ALONE: Final = 7
 """Up to here, all processors and GDB lay an area out alike."""
 
@@ -89,8 +100,7 @@ class ElfReader(InPlace):
             except XsaveError as error:
                 error.add_note(label)
                 raise
-            area = area_of(view, known.model, options, label)
-            yield Found(label, area, known.source, note.offset, known.notes, known.others)
+            yield known.found(view, options, label, note.offset)
 
 
 def survey_of(core: ElfCore, strict: bool = True) -> Survey:
@@ -191,19 +201,17 @@ class CoreLayouts:
 
     def _by_note(self, view: memoryview) -> Known:
         """By NT_X86_XSAVE_LAYOUT, limited to the area's XCR0 mask."""
-        rows = self._rows
-        known = of_rows(rows, view, _LAYOUT, self._options.catalog)
+        known = of_rows(self._rows, view, _LAYOUT, self._options.catalog)
         model = known.model
         try:
-            check_xcr0(model, model.xcr0)
+            check_user_mask(model, model.xcr0)
         except MaskError as error:
             raise ArtefactError(f"{_LAYOUT}: {error}", self._at) from None
         notes = []
         (mask,) = _U64.unpack_from(view, XCR0_OFFSET)
         if mask and mask != model.xcr0:
-            lacking = mask & ~model.xcr0
-            if not lacking and takes_xcr0(model, mask):
-                model = model.limited(xcr0=mask)
+            if not mask & ~model.xcr0:
+                model = under(model, mask)
             else:
                 notes.append(
                     f"the XCR0 mask at byte 464 is {hex_mask(mask)}, but {_LAYOUT} describes "
@@ -212,21 +220,20 @@ class CoreLayouts:
         size = model.standard_layout().size
         if size != len(view):
             notes.append(f"the area has {len(view)} bytes, but {_LAYOUT} describes {size}")
-        given = self._options.model
-        if given is not None:
-            try:
-                differs = places(standard(given, model.xcr0)) != places(model.standard_layout())
-            except MaskError:
-                differs = True
-            if differs:
-                notes.append(f"the core's {_LAYOUT} is not model {given.name}'s layout")
-        return known._replace(model=model, notes=tuple(notes))
+        known = known._replace(model=model, notes=tuple(notes))
+        return told(known, self._options, view, f"the core's {_LAYOUT}")
 
     def _by_mask(self, view: memoryview) -> Known:
-        """By the XCR0 mask and the size: the named model if they fit, else the catalogue's."""
+        """By the XCR0 mask and the size: the named model if they fit, else the catalogue's.
+
+        A kernel's note is as long as the layout: a model of another length did not write it where
+        one of this length is known.
+        """
         given = self._options.model
-        wanted = None if given is None else named(given, view)
-        if wanted is not None and wanted.model.standard_layout().size == len(view):
+        wanted = None if given is None else named(view, given, self._options)
+        if wanted is not None and (
+            wanted.assumed or wanted.model.standard_layout().size == len(view)
+        ):
             return self._judged(wanted, view)
         (mask,) = _U64.unpack_from(view, XCR0_OFFSET)
         what = f"{len(view)} bytes under XCR0 mask {hex_mask(mask)}"
@@ -243,17 +250,18 @@ class CoreLayouts:
                 found = found._replace(notes=(*found.notes, fault))
             return self._judged(found, view)
         assert wanted is not None  # noqa: S101 - one of the two is there
-        if found is None or not exact:
-            fault = f"{what} do not fit: {_size_of(wanted.model)}"
-            return self._judged(wanted._replace(notes=(*wanted.notes, fault)), view)
-        fault = f"{what} do not fit model {wanted.model.name}: {_size_of(wanted.model)}"
-        return self._judged(found._replace(notes=(*found.notes, fault)), view)
+        fault = f"{what} do not fit: {_size_of(wanted.model)}"
+        if found is not None and exact and mask:
+            wanted = assumed(wanted.model, [f"{fault}; {_size_of(found.model)}"], self._options)
+            return self._judged(wanted, view)
+        return self._judged(wanted._replace(notes=wanted.notes or (fault,)), view)
 
     def _catalogued(self, view: memoryview) -> Known:
         probe = _probe(view)
         if probe is None:
             return of_area(view, replace(self._options, model=None))
-        return best(identify(probe, catalog=self._options.catalog), view)
+        catalog = self._options.catalog
+        return best(identify(probe, catalog=catalog), view, catalog)
 
     def _judged(self, known: Known, view: memoryview) -> Known:
         """Add what tells that a debugger wrote the area, in whatever layout it knew."""
@@ -286,8 +294,8 @@ def _probe(view: memoryview) -> bytes | None:
 
     A faulty XSTATE_BV must not keep the layout from being found.
     """
-    mask = xcr0_shown(view, lambda xcr0: True)
-    if mask is None or mask >> 63:
+    (mask,) = _U64.unpack_from(view, XCR0_OFFSET)
+    if mask & _LEGACY != _LEGACY or mask >> 63:
         return None
     probe = bytearray(len(view))
     _U64.pack_into(probe, XCR0_OFFSET, mask)

@@ -13,15 +13,13 @@ from typing import Final
 
 from xsaveschema.artefacts import marks
 from xsaveschema.artefacts.layouts import of_area
-from xsaveschema.artefacts.reader import ArtefactError, Found, InPlace, Options, area_of
+from xsaveschema.artefacts.reader import ArtefactError, Found, InPlace, Options
 from xsaveschema.artefacts.source import MAX_AREA
 from xsaveschema.errors import TooShortError
 from xsaveschema.model import EXTENDED_OFFSET, XCR0_OFFSET
-
-FP_XSTATE_MAGIC2: Final = 0x46505845
+from xsaveschema.traces import FP_XSTATE_MAGIC2, FSAVE_SIZE, WORDS
 
 _U32: Final = Struct("<I")
-_SOFTWARE: Final = Struct("<IIQI")  # magic1, extended_size, xfeatures, xstate_size
 
 
 class FrameReader(InPlace):
@@ -46,7 +44,7 @@ class FrameReader(InPlace):
                 len(data),
             )
         at = start + XCR0_OFFSET
-        _, extended_size, _, xstate_size = _SOFTWARE.unpack_from(data, at)
+        _, extended_size, _, xstate_size = WORDS.unpack_from(data, at)
         end = start + xstate_size
         fault = _fault(data, at, extended_size, xstate_size, end)
         if fault is not None:
@@ -54,15 +52,13 @@ class FrameReader(InPlace):
                 raise fault
             if not EXTENDED_OFFSET <= xstate_size <= MAX_AREA:
                 end = start + min(len(data) - start, MAX_AREA)
-        bits = 32 if start or extended_size == xstate_size + 4 + marks.FSAVE_SIZE else 64
+        bits = 32 if start or extended_size == xstate_size + 4 + FSAVE_SIZE else 64
         view = data[start:end]
         known = of_area(view, options)
-        label = f"signal frame ({bits}-bit)"
-        area = area_of(view, known.model, options, label)
-        notes = known.notes
         if fault is not None:
-            notes += (f"{fault}; Linux would restore the legacy region alone",)
-        yield Found(label, area, known.source, start, notes, known.others)
+            lost = f"{fault}; Linux would restore the legacy region alone"
+            known = known._replace(notes=(*known.notes, lost))
+        yield known.found(view, options, f"signal frame ({bits}-bit)", start)
 
 
 def _fault(
@@ -71,10 +67,10 @@ def _fault(
     """The first of Linux's checks (check_xstate_in_sigframe) that the frame does not pass."""
     if not EXTENDED_OFFSET <= xstate_size <= MAX_AREA:
         return ArtefactError(f"xstate_size is {xstate_size}, which no area's size is", at + 16)
-    if extended_size - xstate_size not in (4, 4 + marks.FSAVE_SIZE):
+    if extended_size - xstate_size not in (4, 4 + FSAVE_SIZE):
         return ArtefactError(
             f"extended_size is {extended_size}: with xstate_size {xstate_size} it is "
-            f"{xstate_size + 4}, or {xstate_size + 4 + marks.FSAVE_SIZE} in a 32-bit frame",
+            f"{xstate_size + 4}, or {xstate_size + 4 + FSAVE_SIZE} in a 32-bit frame",
             at + 4,
         )
     if len(data) < end + 4:

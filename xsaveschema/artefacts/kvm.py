@@ -12,7 +12,8 @@ from typing import Final
 
 from xsaveschema.artefacts import marks
 from xsaveschema.artefacts.layouts import Known, best, named
-from xsaveschema.artefacts.reader import Found, InPlace, Options, area_of
+from xsaveschema.artefacts.raw import require_look
+from xsaveschema.artefacts.reader import Found, InPlace, Options
 from xsaveschema.artefacts.source import MAX_AREA
 from xsaveschema.catalog.identify import identify
 from xsaveschema.errors import TooShortError
@@ -34,9 +35,17 @@ class KvmReader(InPlace):
 
     def read(self, data: memoryview, options: Options) -> Iterator[Found]:
         """The area. TooShortError names what is in use and beyond the 4096 bytes."""
+        require_look(data, options)
         known = layout_of(data, options)
+        whole = standard(known.model, known.model.xcr0)
+        if cut := [slot.name for slot in whole if slot.end > len(data)]:
+            beyond = (
+                f"{', '.join(cut)}: in XCR0, but beyond the {len(data)} bytes of struct kvm_xsave; "
+                "KVM_GET_XSAVE2 gives all"
+            )
+            known = known._replace(notes=(*known.notes, beyond))
         try:
-            area = area_of(data, known.model, options, _LABEL)
+            yield known.found(data, options, _LABEL, 0)
         except TooShortError as error:
             raise TooShortError(
                 f"{error}: struct kvm_xsave is too short for it; KVM_GET_XSAVE2 gives the whole",
@@ -44,24 +53,15 @@ class KvmReader(InPlace):
                 error.actual,
                 error.component,
             ) from None
-        notes = known.notes
-        whole = standard(known.model, known.model.xcr0)
-        cut = [slot.name for slot in whole if slot.end > len(data)]
-        if cut:
-            notes += (
-                f"{', '.join(cut)}: in XCR0, but beyond the {len(data)} bytes of struct kvm_xsave; "
-                "KVM_GET_XSAVE2 gives all",
-            )
-        yield Found(_LABEL, area, known.source, 0, notes, known.others)
 
 
 def layout_of(data: memoryview, options: Options) -> Known:
     """How an area of struct kvm_xsave is laid out; IdentificationError where models differ."""
     if options.model is not None:
-        return named(options.model, data)
+        return named(data, options.model, options, guest=True)
     # As long as any layout: a host's mask may have TILEDATA, which the guest's area has not.
     padded = memoryview(bytes(data[:MAX_AREA]).ljust(_ROOM, b"\0"))
-    return best(identify(padded, catalog=options.catalog), padded)
+    return best(identify(padded, catalog=options.catalog), padded, options.catalog)
 
 
 READER: Final = KvmReader()

@@ -5,27 +5,21 @@ What the artefact itself says comes first, then the catalogue, then the model th
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from struct import Struct
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
-from xsaveschema.artefacts.reader import Options
+from xsaveschema.artefacts.reader import Found, Options, Origin, area_of
 from xsaveschema.catalog import Catalog, default_catalog
-from xsaveschema.catalog.identify import (
-    FP_XSTATE_MAGIC1,
-    Match,
-    identify,
-    limited_to_shown,
-    mxcsr_mask_of,
-)
+from xsaveschema.catalog.identify import Match, alike, identify
 from xsaveschema.catalog.leaf import model_from_leaf
-from xsaveschema.errors import hex_mask
+from xsaveschema.errors import EvidenceError, hex_mask
+from xsaveschema.evidence import contradictions, hints, seen_under, shown_in
 from xsaveschema.header import view_of
-from xsaveschema.layout import Layout
-from xsaveschema.model import EXTENDED_OFFSET, XCR0_OFFSET, CpuModel
+from xsaveschema.layout import Layout, standard
+from xsaveschema.model import EXTENDED_OFFSET, CpuModel, under
+from xsaveschema.traces import mxcsr_mask_of
 
-_U32: Final = Struct("<I")
 Row = tuple[int, int, int]
 """A component's number, size and standard offset."""
 
@@ -33,38 +27,84 @@ Row = tuple[int, int, int]
 class Known(NamedTuple):
     """A model, in words how it is known to have laid out the area, and what else to tell.
 
-    ``others`` is how many more models of the catalogue it may as well be; None where the artefact
-    or the user names it.
+    ``others`` and ``origin`` are those of :class:`Found`; ``assumed`` where the user insists on the
+    model against what the file says.
     """
 
     model: CpuModel
     source: str
     notes: tuple[str, ...] = ()
     others: int | None = None
+    origin: Origin = "told"
+    assumed: bool = False
+
+    def found(
+        self, data: memoryview, options: Options, label: str, offset: int | None = None
+    ) -> Found:
+        """The area in ``data``, at byte ``offset`` of the artefact."""
+        area = area_of(data, self.model, options, label, self.assumed)
+        return Found(label, area, self.source, offset, self.notes, self.others, self.origin)
 
 
 def of_area(data: memoryview, options: Options) -> Known:
     """By the model that the user named, limited to the XCR0 in the area, else by the catalogue."""
     view = view_of(data)
     if options.model is not None:
-        return named(options.model, view)
-    return best(identify(view, catalog=options.catalog), view)
+        return named(view, options.model, options)
+    return best(identify(view, catalog=options.catalog), view, options.catalog)
 
 
-def named(model: CpuModel, view: memoryview) -> Known:
-    """A named model, limited to the XCR0 that software left in the area."""
-    seen = limited_to_shown(model, view)
-    if seen is model:
-        return Known(model, f"model {model.name}")
-    magic = _U32.unpack_from(view, XCR0_OFFSET)[0] == FP_XSTATE_MAGIC1
-    return Known(
-        seen,
-        f"model {model.name} limited to XCR0 {hex_mask(seen.xcr0)} at byte "
-        f"{XCR0_OFFSET + 8 * magic}",
+def named(view: memoryview, model: CpuModel, options: Options, *, guest: bool = False) -> Known:
+    """A named model, limited to the mask that its system left in the area.
+
+    EvidenceError where the area says that another CPU wrote it, unless the user insists. ``guest``
+    is for areas by KVM, whose mask is the host's and no limit.
+    """
+    against = contradictions(view, model, options.catalog, guest=guest)
+    if against:
+        return assumed(model, against, options)
+    shown = None if guest else shown_in(view, model, options.catalog)
+    seen = seen_under(model, shown)
+    source = f"model {model.name}"
+    if shown is not None and seen is not model:
+        source += f" limited to XCR0 {hex_mask(seen.xcr0)} at byte {shown.at}"
+    return Known(seen, source, hints(view, model, shown))
+
+
+def assumed(model: CpuModel, against: Sequence[str], options: Options) -> Known:
+    """The user's model against what the file says: EvidenceError unless the user insists."""
+    if not options.assume:
+        raise EvidenceError(model.name, against)
+    return Known(model, f"model {model.name}, assumed", tuple(against), assumed=True)
+
+
+def told(
+    known: Known, options: Options, view: memoryview, what: str, origin: Origin = "told"
+) -> Known:
+    """A layout that the artefact itself tells (``what`` says where), under the user's model.
+
+    That model names the CPU where it has the layout; EvidenceError where it has another one.
+    """
+    layout = standard(known.model, known.model.xcr0)
+    given = options.model
+    if given is None:
+        return known._replace(others=alike(layout, options.catalog), origin=origin)
+    against = [f"{what} is not {given.name}'s layout"] if not has_places(given, layout) else []
+    if mask := mxcsr_mask_of(view) & ~given.mxcsr_mask:
+        against.append(f"MXCSR_MASK has bits {hex_mask(mask)}, which {given.name}'s lacks")
+    if against:
+        return assumed(given, against, options)
+    return known._replace(model=under(given, known.model.xcr0), origin=origin)
+
+
+def has_places(model: CpuModel, layout: Layout) -> bool:
+    """Whether a model lays the components of a standard layout out in the same way."""
+    return not layout.mask & ~model.user_mask and (
+        places(standard(model, layout.mask)) == places(layout)
     )
 
 
-def best(match: Match, view: memoryview) -> Known:
+def best(match: Match, view: memoryview, catalog: Catalog | None = None) -> Known:
     """The best candidate. IdentificationError as :attr:`Match.model` raises it.
 
     MXCSR_MASK in the area tells AMD's processors from Intel's, whose layouts differ.
@@ -75,16 +115,19 @@ def best(match: Match, view: memoryview) -> Known:
         for fit in zip(match.candidates, match.models, match.layouts, strict=True)
         if fit[1].mxcsr_mask == mask
     ]
-    if not fits:
-        by = match.candidates[0].by if match.candidates else "layout"
-        return Known(match.model, f"identified by {by}", (), max(0, len(match.candidates) - 1))
-    candidates, models, layouts = zip(*fits, strict=True)
-    shown = f"{match.shown}, MXCSR_MASK {hex_mask(mask)}"
-    model = replace(match, candidates=candidates, models=models, layouts=layouts, shown=shown).model
-    by = candidates[0].by
-    if len({places(layout) for layout in match.layouts}) > 1:
-        by += " and MXCSR_MASK"
-    return Known(model, f"identified by {by}", (), len(models) - 1)
+    by = match.candidates[0].by if match.candidates else "layout"
+    model, layouts = match.model if not fits else None, match.layouts
+    if model is None:
+        candidates, models, layouts = zip(*fits, strict=True)
+        said = f"{match.shown}, MXCSR_MASK {hex_mask(mask)}"
+        model = replace(
+            match, candidates=candidates, models=models, layouts=layouts, shown=said
+        ).model
+        by = candidates[0].by
+        if len({places(layout) for layout in match.layouts}) > 1:
+            by += " and MXCSR_MASK"
+    others = alike(layouts[0], catalog) if layouts else None
+    return Known(model, f"identified by {by}", (), others, "identified")
 
 
 def places(layout: Layout) -> tuple[Row, ...]:
@@ -128,7 +171,7 @@ def of_rows(rows: list[Row], view: memoryview, origin: str, catalog: Catalog | N
     """
     match = identify(layout=rows, catalog=catalog)
     if match.models:
-        return best(match, view)._replace(source=origin)
+        return best(match, view, catalog)._replace(source=origin, origin="told")
     library = catalog or default_catalog()
     # The table says nothing of align64 and xfd, which are the same wherever a component is known.
     known = {c.number: c for model in library.models() for c in model.components.values()}

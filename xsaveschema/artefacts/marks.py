@@ -10,9 +10,9 @@ from collections.abc import Callable
 from struct import Struct
 from typing import Final
 
-from xsaveschema.catalog.identify import FP_XSTATE_MAGIC1
 from xsaveschema.header import MASKS
 from xsaveschema.model import EXTENDED_OFFSET, HEADER_OFFSET, XCR0_OFFSET
+from xsaveschema.traces import FP_XSTATE_MAGIC1, FSAVE_SIZE, WORDS
 
 ELF: Final = b"\x7fELF"
 XEN_XL: Final = b"Xen saved domain, xl format\n \0 \r"
@@ -24,13 +24,10 @@ XEN_HVM: Final = 0x5438_1286
 
 MAX_JSON: Final = 64 << 20
 """The longest state.json of cloud-hypervisor that is read, in bytes: it is parsed in memory."""
-FSAVE_SIZE: Final = 112
-"""Bytes of the FSAVE image in front of the area of a 32-bit signal frame."""
 KVM_XSAVE_SIZE: Final = 4096
 
 _U32: Final = Struct("<I")
 _PAIR: Final = Struct("<II")
-_SOFTWARE_SIZE: Final = 20  # magic1, extended_size, xfeatures, xstate_size
 _MINIDUMP_SIZE: Final = 32
 _MINIDUMP_VERSION: Final = 0xA793
 _CRIU_COMMON: Final = 0x5456_4319
@@ -111,7 +108,7 @@ def frame_start(data: memoryview) -> int | None:
     """Where a signal frame's area begins: 0, or behind the FSAVE image of a 32-bit frame."""
     for start in (0, FSAVE_SIZE):
         at = start + XCR0_OFFSET
-        if len(data) >= at + _SOFTWARE_SIZE and _U32.unpack_from(data, at)[0] == FP_XSTATE_MAGIC1:
+        if len(data) >= at + WORDS.size and _U32.unpack_from(data, at)[0] == FP_XSTATE_MAGIC1:
             return start
     return None
 

@@ -20,10 +20,10 @@ from typing import Final, NamedTuple
 from xsaveschema.area import XsaveArea
 from xsaveschema.artefacts import marks
 from xsaveschema.artefacts.assembled import assemble, joined, meant_legacy
-from xsaveschema.artefacts.layouts import Row, of_area, row_faults
-from xsaveschema.artefacts.reader import ArtefactError, Found, Options, area_of
+from xsaveschema.artefacts.layouts import Known, Row, of_area, row_faults, told
+from xsaveschema.artefacts.reader import ArtefactError, Found, Options
 from xsaveschema.catalog import Catalog, default_catalog
-from xsaveschema.catalog.identify import identify, mxcsr_mask_of
+from xsaveschema.catalog.identify import identify
 from xsaveschema.catalog.leaf import model_from_leaf
 from xsaveschema.header import MASKS
 from xsaveschema.model import (
@@ -38,6 +38,7 @@ from xsaveschema.model import (
     CpuModel,
     bits_of,
 )
+from xsaveschema.traces import mxcsr_mask_of
 
 _HEADER: Final = Struct("<4sIIIIIQ")  # signature, version, streams, directory RVA, …
 _ENTRY: Final = Struct("<III")  # stream type, size, RVA
@@ -266,7 +267,8 @@ def _found(
         if not live:
             return None
         area, _ = assemble(legacy, {}, live, options, label)
-        return Found(label, area, "no XState: the legacy region alone", legacy_at, notes)
+        source = "no XState: the legacy region alone"
+        return Found(label, area, source, legacy_at, notes, origin="assembled")
     start, length = chunk
     mask, compaction = MASKS.unpack_from(data, start)
     image = joined(
@@ -276,14 +278,14 @@ def _found(
         compaction | X87 | SSE if compaction & COMPACTED else compaction,
     )
     view = memoryview(image)
-    others = None
-    if options.model is None and rows:
+    if rows:
         catalog = options.catalog or default_catalog()
         model, source = _described(tuple(rows), mxcsr_mask_of(view), catalog)
+        known = told(Known(model, source), options, view, "the dump's MISC_INFO_5")
     else:
-        model, source, more, others = of_area(view, options)
-        notes += more
-    return Found(label, area_of(view, model, options, label), source, legacy_at, notes, others)
+        known = of_area(view, options)
+    known = known._replace(notes=(*notes, *known.notes))
+    return known.found(view, options, label, legacy_at)
 
 
 def _chunk(data: memoryview, size: int, at: int, shape: _Shape) -> tuple[int, int] | None:

@@ -23,11 +23,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from xsaveschema.artefacts.layouts import Known, named, of_area, places
-from xsaveschema.artefacts.reader import ArtefactError, Found, Options, area_of
+from xsaveschema.artefacts.layouts import Known, of_area, told
+from xsaveschema.artefacts.reader import ArtefactError, Found, Options
 from xsaveschema.catalog.leaf import host_model
 from xsaveschema.errors import XsaveError
-from xsaveschema.layout import standard
+from xsaveschema.evidence import seen_under, shown_in
 from xsaveschema.model import CpuModel
 
 NT_X86_XSTATE: Final = 0x202
@@ -106,30 +106,20 @@ class HostLayouts:
 
     def found(self, data: bytes, thread: int) -> Found:
         """An area of a thread of this machine."""
-        label = f"thread {thread}"
         view = memoryview(data)
-        known = self._known(view)
-        area = area_of(view, known.model, self._options, label)
-        return Found(label, area, known.source, None, known.notes, known.others)
+        return self._known(view).found(view, self._options, f"thread {thread}")
 
     def _known(self, view: memoryview) -> Known:
-        given = self._options.model
         if self._host is None:
             known = of_area(view, self._options)
             return known._replace(notes=(*known.notes, f"this machine's CPUID: {self._why}"))
-        model = named(self._host, view).model
-        layout = model.standard_layout()
-        notes = []
-        if layout.size != len(view):
-            notes.append(f"the area has {len(view)} bytes, but CPUID tells {layout.size}")
-        if given is not None:
-            try:
-                differs = places(standard(given, model.xcr0)) != places(layout)
-            except XsaveError:
-                differs = True
-            if differs:
-                notes.append(f"this machine's layout is not model {given.name}'s")
-        return Known(model, "this machine's CPUID leaf 0xD", tuple(notes))
+        model = seen_under(self._host, shown_in(view, self._host, self._options.catalog))
+        size = model.standard_layout().size
+        notes: tuple[str, ...] = ()
+        if size != len(view):
+            notes = (f"the area has {len(view)} bytes, but CPUID tells {size}",)
+        known = Known(model, "this machine's CPUID leaf 0xD", notes)
+        return told(known, self._options, view, "this machine's CPUID leaf 0xD", "host")
 
 
 def regset(thread: int) -> bytes:

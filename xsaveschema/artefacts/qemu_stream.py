@@ -404,7 +404,7 @@ def _found(
     )
     if inferred := area.model.names_of(area.xstate_bv & ~xstate_bv):
         notes.append(f"not in the stream's XSTATE_BV, but not initial: {', '.join(inferred)}")
-    return Found(label, area, source, None, tuple(notes))
+    return Found(label, area, source, None, tuple(notes), origin="assembled")
 
 
 def _x87(data: memoryview, at: int) -> bytes:

@@ -10,9 +10,17 @@ from collections.abc import Iterator
 from typing import Final
 
 from xsaveschema.artefacts.layouts import of_area
-from xsaveschema.artefacts.reader import ArtefactError, Found, InPlace, Options, area_of
+from xsaveschema.artefacts.reader import WHOLE, ArtefactError, Found, InPlace, Options
 from xsaveschema.artefacts.source import MAX_AREA
-from xsaveschema.model import EXTENDED_OFFSET
+from xsaveschema.errors import Fault
+from xsaveschema.header import MASKS, view_of
+from xsaveschema.model import COMPACTED, EXTENDED_OFFSET, HEADER_OFFSET, MXCSR_OFFSET, SSE
+from xsaveschema.traces import MXCSR_MASKS
+
+_RESERVED: Final = (
+    ("header-16-23", HEADER_OFFSET + 16, HEADER_OFFSET + 24),
+    ("header-24-63", HEADER_OFFSET + 24, EXTENDED_OFFSET),
+)
 
 
 class RawReader(InPlace):
@@ -32,9 +40,40 @@ class RawReader(InPlace):
                 f"is no file that a reader knows, and longer than {MAX_AREA >> 20} MiB, which no "
                 "area is"
             )
-        known = of_area(data, options)
-        area = area_of(data, known.model, options, "area")
-        yield Found("area", area, known.source, 0, known.notes, known.others)
+        require_look(data, options)
+        found = of_area(data, options).found(data, options, WHOLE, 0)
+        if not options.strict:
+            found.area.faults += tuple(look(data))
+        yield found
+
+
+def look(data: memoryview) -> Iterator[Fault]:
+    """What in a file's bytes no area has that a system or an instruction wrote whole.
+
+    Reserved header bytes that are not zero, and an MXCSR with bits that no CPU has. Nothing marks
+    a bare area as one, so a file that looks otherwise is none, or a damaged one.
+    """
+    view = view_of(data)
+    xstate_bv, xcomp_bv = MASKS.unpack_from(view, HEADER_OFFSET)
+    for rule, start, end in _RESERVED:
+        if at := next((at for at in range(start, end) if view[at]), None):
+            said = f"header byte {at - HEADER_OFFSET} is not 0 ({view[at]:#04x})"
+            yield Fault(rule, at, said)
+    mxcsr = int.from_bytes(view[MXCSR_OFFSET : MXCSR_OFFSET + 4], "little")
+    means = xstate_bv & SSE or not xcomp_bv & COMPACTED
+    if means and mxcsr & ~max(MXCSR_MASKS):
+        yield Fault("mxcsr", MXCSR_OFFSET, f"MXCSR {mxcsr:#010x} has bits that no processor has")
+
+
+def require_look(data: memoryview, options: Options) -> None:
+    """ArtefactError where a file does not look like an area, and nobody insists that it is one."""
+    if not options.strict or options.assume or not options.look:
+        return
+    if faults := [*look(data)]:
+        raise ArtefactError(
+            f"does not look like an area: {'; '.join(map(str, faults))}; check says what a "
+            "processor makes of it, --lenient shows it, and --assume-model takes it for one"
+        )
 
 
 READER: Final = RawReader()

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Final, Literal, Protocol, runtime_checkable
 
 from xsaveschema.area import XsaveArea
 from xsaveschema.catalog import Catalog
 from xsaveschema.errors import XsaveError
 from xsaveschema.model import CpuModel
+
+WHOLE: Final = "area"
+"""The label of an area that is the whole file: messages name the file alone."""
 
 
 class ArtefactError(XsaveError):
@@ -20,6 +23,12 @@ class ArtefactError(XsaveError):
         self.offset = offset
 
 
+Origin = Literal["told", "identified", "assembled", "host"]
+"""Where a layout is from: the artefact or the user tells it; the catalogue's models were held
+against the area; the artefact has no offsets, and the area was put together; it is this machine's.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """One area in an artefact.
@@ -28,7 +37,7 @@ class Found:
     known, ``offset`` where its bytes stand in the file (None where the artefact holds no area but
     fields, from which one was assembled). ``notes`` are for the person who reads the result.
     ``others`` is how many more models of the catalogue lay the area out alike, None where the
-    artefact or the user names the model.
+    user names the model. ``origin`` says how much the model is worth.
     """
 
     label: str
@@ -37,15 +46,22 @@ class Found:
     offset: int | None = None
     notes: tuple[str, ...] = ()
     others: int | None = None
+    origin: Origin = "told"
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the user said: the model that wrote the areas (None: find out), and how strict to be."""
+    """What the user said: the model that wrote the areas (None: find out), and how strict to be.
+
+    ``assume`` takes the user's word for the model even where the file contradicts it; ``look``
+    wants a bare area, which nothing marks as one, to look like it.
+    """
 
     model: CpuModel | None = None
     strict: bool = True
     catalog: Catalog | None = None
+    assume: bool = False
+    look: bool = True
 
 
 class Reader(Protocol):
@@ -90,13 +106,20 @@ class InPlace:
         return [(found.offset, bytes(area))]
 
 
-def area_of(data: memoryview, model: CpuModel, options: Options, label: str) -> XsaveArea:
+def area_of(
+    data: memoryview, model: CpuModel, options: Options, label: str, assumed: bool = False
+) -> XsaveArea:
     """The area in ``data``, copied: it outlives the file. Errors are told with the label.
 
-    A file may be cut off while it is mapped, which would kill whoever looks at it later.
+    Whether ``model`` wrote it is the reader's to judge (layouts.py): what an artefact says outranks
+    what the area says; ``assumed`` where it is the user's word against theirs. A file may be cut
+    off while it is mapped, which would kill whoever looks at it later.
     """
     try:
-        return XsaveArea.parse(bytes(data), model, options.strict)
+        area = XsaveArea.parse(bytes(data), model, options.strict, assume=True)
     except XsaveError as error:
-        error.add_note(label)
+        if label != WHOLE:
+            error.add_note(label)
         raise
+    area.assumed = assumed
+    return area

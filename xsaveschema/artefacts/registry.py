@@ -12,22 +12,28 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Final
 
+from xsaveschema.artefacts.foreign import foreign
 from xsaveschema.artefacts.marks import MARKED, UNMARKED
-from xsaveschema.artefacts.reader import Reader
+from xsaveschema.artefacts.reader import ArtefactError, Reader
 
 PID: Final = "pid:"
 GROUP: Final = "xsaveschema.readers"
 """The entry points by which a package adds readers; each loads a :class:`Reader`."""
 
 
-def recognise(data: memoryview) -> Reader:
-    """The reader for these bytes; the raw reader where no other one knows them."""
+def recognise(data: memoryview, assume: bool = False) -> Reader:
+    """The reader for these bytes; the raw reader where no other one knows them.
+
+    ArtefactError for a file that is known to hold no area, unless ``assume`` insists.
+    """
     for name, is_one in MARKED.items():
         if is_one(data):
             return _own(name)
     for reader in _plugins():
         if reader.recognises(data):
             return reader
+    if not assume and (kind := foreign(data)):
+        raise ArtefactError(f"is {kind.name}: {kind.way_out}")
     for name, is_one in UNMARKED.items():
         if is_one(data):
             return _own(name)

@@ -18,13 +18,15 @@ from struct import Struct
 from typing import Final
 
 from xsaveschema.artefacts import marks
-from xsaveschema.artefacts.layouts import places
-from xsaveschema.artefacts.reader import ArtefactError, Found, InPlace, Options, area_of
+from xsaveschema.artefacts.layouts import Known, assumed, places
+from xsaveschema.artefacts.reader import ArtefactError, Found, InPlace, Options
 from xsaveschema.catalog import Catalog, default_catalog
+from xsaveschema.catalog.identify import alike
 from xsaveschema.cpuid.record import signature_parts
 from xsaveschema.errors import IdentificationError, hex_mask
-from xsaveschema.layout import standard, takes_xcr0
-from xsaveschema.model import EXTENDED_OFFSET, CpuModel
+from xsaveschema.evidence import contradictions, lacks
+from xsaveschema.layout import has_layout, standard
+from xsaveschema.model import EXTENDED_OFFSET, CpuModel, under
 
 _RECORD: Final = Struct("<HHI")  # HVM: typecode, instance, length
 _HEADER: Final = Struct("<IIQII")  # magic, version, changeset, CPUID leaf 1 EAX, TSC kHz
@@ -167,27 +169,41 @@ def _found(
     options: Options,
 ) -> Found:
     xcr0, accumulated = masks
-    notes = (f"XCR0 {hex_mask(xcr0)}, ever enabled {hex_mask(accumulated)}",)
+    view = data[at:end]
+    catalog = options.catalog or default_catalog()
     if options.model is None:
-        model, source = _model(
-            accumulated, end - at, signature, options.catalog or default_catalog()
-        )
+        known = _known(accumulated, len(view), signature, catalog)
     else:
-        model, source = options.model, f"model {options.model.name}, as named"
-        if takes_xcr0(model, accumulated):
-            model = model.limited(xcr0=accumulated)
-            source += f", limited to XCR0_ACCUM {hex_mask(accumulated)}"
-    label = f"vCPU {vcpu}"
-    return Found(label, area_of(data[at:end], model, options, label), source, at, notes)
+        known = _named(view, options.model, accumulated, options)
+    masks_said = f"XCR0 {hex_mask(xcr0)}, ever enabled {hex_mask(accumulated)}"
+    known = known._replace(notes=(masks_said, *known.notes))
+    return known.found(view, options, f"vCPU {vcpu}", at)
+
+
+def _named(view: memoryview, model: CpuModel, accumulated: int, options: Options) -> Known:
+    """The user's model: an area of Xen is as long as XCR0_ACCUM makes it on the host."""
+    against = [*contradictions(view, model, options.catalog)]
+    if alien := accumulated & ~model.user_mask:
+        why = lacks(model, alien, options.catalog)
+        against.append(f"XCR0_ACCUM is {hex_mask(accumulated)}, and {why}")
+    elif (size := standard(model, accumulated).size) != len(view):
+        against.append(
+            f"the area has {len(view)} bytes; {model.name} takes {size} for XCR0_ACCUM "
+            f"{hex_mask(accumulated)}"
+        )
+    if against:
+        return assumed(model, against, options)
+    source = f"model {model.name}, as named, limited to XCR0_ACCUM {hex_mask(accumulated)}"
+    return Known(under(model, accumulated), source)
 
 
 @lru_cache(maxsize=64)
-def _model(xcr0: int, size: int, signature: int | None, catalog: Catalog) -> tuple[CpuModel, str]:
+def _known(xcr0: int, size: int, signature: int | None, catalog: Catalog) -> Known:
     """The model whose standard format for this XCR0 has this size; best one of this signature."""
     fits = [
-        model.limited(xcr0=xcr0)
+        under(model, xcr0)
         for model in catalog.models()
-        if takes_xcr0(model, xcr0) and standard(model, xcr0).size == size
+        if has_layout(model, xcr0) and standard(model, xcr0).size == size
     ]
     parts = None if signature is None else signature_parts(signature)
     same = [
@@ -205,4 +221,5 @@ def _model(xcr0: int, size: int, signature: int | None, catalog: Catalog) -> tup
             f"{what}: {size} bytes, {said}; name the one that wrote the area (--model)",
             [model.name for model in best],
         )
-    return best[0], f"model {best[0].name}, by {said}"
+    others = alike(standard(best[0], xcr0), catalog)
+    return Known(best[0], f"model {best[0].name}, by {said}", others=others, origin="identified")

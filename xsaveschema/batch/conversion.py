@@ -28,21 +28,24 @@ from xsaveschema.batch.rows import (
     headers,
     run,
 )
+from xsaveschema.batch.traces import telling
 from xsaveschema.convert import (
     Drop,
     Software,
+    _compacted_job,
     _Job,
     _numbers,
     _Plan,
     _planned,
     _plans,
+    _standard_job,
     initial_runs,
     loss,
     require_format,
 )
 from xsaveschema.errors import TooShortError, XsaveError
 from xsaveschema.header import buffer_layout
-from xsaveschema.layout import Layout, check_xcr0
+from xsaveschema.layout import Layout
 from xsaveschema.model import (
     COMPACTED,
     HEADER_OFFSET,
@@ -57,6 +60,7 @@ _T = TypeVar("_T")
 _R = TypeVar("_R")
 
 _MXCSR: Final = (MXCSR_OFFSET, MXCSR_OFFSET + 4)
+_MASK: Final = (MXCSR_OFFSET + 4, MXCSR_OFFSET + 8)
 _MXCSR_AND_MASK: Final = (MXCSR_OFFSET, MXCSR_OFFSET + 8)
 _ROWS: Final = 4096
 """Rows a step, at most: so many that a step's book-keeping stays small beside its copying."""
@@ -83,7 +87,6 @@ def to_standard(
     areas: Any,
     model: CpuModel,
     *,
-    source: CpuModel | None = None,
     xcr0: int | None = None,
     drop: Drop = (),
     out: Areas | None = None,
@@ -91,25 +94,20 @@ def to_standard(
     software: Software = "keep",
     errors: str = "raise",
 ) -> Batch:
-    """Convert areas to ``model``'s standard format; see :func:`xsaveschema.to_standard`.
+    """Convert areas that ``model`` wrote to the standard format; see xsaveschema.to_standard.
 
     ``areas`` has the shape (n, size). ``errors`` "raise" stops at the first area that cannot be
     converted (BatchError, nothing is written); "collect" leaves its row zero and lists it.
     ``threads`` splits the rows; numpy copies without holding the interpreter's lock.
     """
-    if xcr0 is None:
-        xcr0 = model.xcr0
-    else:
-        check_xcr0(model, xcr0)
-    job = _Job(source or model, model, "standard", xcr0, software)
-    return _convert(areas, job, _permitted(source, model, drop), out, threads, errors)
+    job = _Job(*_standard_job(model, model, xcr0, software))
+    return _convert(areas, job, drop, out, threads, errors)
 
 
 def to_compacted(
     areas: Any,
     model: CpuModel,
     *,
-    source: CpuModel | None = None,
     xcomp_bv: int | None = None,
     drop: Drop = (),
     out: Areas | None = None,
@@ -117,10 +115,9 @@ def to_compacted(
     software: Software = "keep",
     errors: str = "raise",
 ) -> Batch:
-    """Convert areas to ``model``'s compacted format; see :func:`xsaveschema.to_compacted`."""
-    mask = model.xcr0 | model.xss if xcomp_bv is None else xcomp_bv & ~COMPACTED
-    job = _Job(source or model, model, "compacted", mask, software)
-    return _convert(areas, job, _permitted(source, model, drop), out, threads, errors)
+    """Convert areas that ``model`` wrote to the compacted format; see xsaveschema.to_compacted."""
+    job = _Job(*_compacted_job(model, model, xcomp_bv, software))
+    return _convert(areas, job, drop, out, threads, errors)
 
 
 def relayout(
@@ -139,24 +136,21 @@ def relayout(
 ) -> Batch:
     """Move areas from one model's layout to another's; ``format`` is the result's."""
     require_format(format, xcr0, xcomp_bv)
-    common: dict[str, Any] = {"source": source, "drop": drop, "out": out, "threads": threads}
-    common |= {"software": software, "errors": errors}
     if format == "standard":
-        return to_standard(areas, target, xcr0=xcr0, **common)
-    return to_compacted(areas, target, xcomp_bv=xcomp_bv, **common)
-
-
-def _permitted(source: CpuModel | None, model: CpuModel, drop: Drop) -> frozenset[int]:
-    return frozenset(_numbers(source or model, model, drop))
+        job = _Job(*_standard_job(source, target, xcr0, software))
+    else:
+        job = _Job(*_compacted_job(source, target, xcomp_bv, software))
+    return _convert(areas, job, drop, out, threads, errors)
 
 
 def _convert(
-    areas: Any, job: _Job, permitted: frozenset[int], out: Areas | None, threads: int, errors: str
+    areas: Any, job: _Job, drop: Drop, out: Areas | None, threads: int, errors: str
 ) -> Batch:
     if errors not in ("raise", "collect"):
         raise XsaveError(f"errors={errors!r}: raise or collect")
+    permitted = frozenset(_numbers(job.source, job.target, drop))
     array = as_rows(areas)
-    layout = _planned(job, (MXCSR_INITIAL, 0, 0)).layout
+    layout = _planned(job, (MXCSR_INITIAL, 0, 0, 0)).layout
     fresh = out is None
     if out is None:
         out = np.zeros((len(array), layout.size), np.uint8)
@@ -243,6 +237,16 @@ class _Group(NamedTuple):
     rows: Rows
 
 
+class _Kind(NamedTuple):
+    """What rows must have in common to be moved together, besides what they have in use.
+
+    ``told``: the bytes left to software tell the writer's mask (traces.py).
+    """
+
+    told: bool
+    xcomp_bv: int
+
+
 @dataclass(slots=True)
 class _Step:
     """What was found of some rows, before any is written."""
@@ -264,42 +268,56 @@ def _judge(array: Areas, job: _Job, permitted: frozenset[int], first: int) -> _S
         odd &= (xstate & _SSE == 0) & (xcomp < BIT63) & (job.format == "compacted")
     step = _Step(first, xstate, odd)
     good = np.ones(len(array), bool)
+    told = telling(array, job.source, xstate, xcomp)
     for xcomp_bv in distinct(xcomp):
-        alike = xcomp == xcomp_bv
-        for forced in (False, True):
-            part = alike & (odd == forced)
-            for xstate_bv in distinct(xstate[part]):
-                state = (0 if forced else MXCSR_INITIAL, xstate_bv, xcomp_bv)
-                plan = _plans.get((job, state))
-                if plan is None or plan.needed > array.shape[1] or plan.may_lose:
-                    rows = np.flatnonzero(part & (xstate == xstate_bv))
-                    _judge_state(array, rows, job, state, permitted, step, good)
-        if (rows := good & alike).any():
-            step.groups += _groups(job, rows, xstate, xcomp_bv)
+        for kind in (_Kind(bool(each), xcomp_bv) for each in distinct(told)):
+            alike = (xcomp == xcomp_bv) & (told == kind.told)
+            _judge_kind(array, alike, job, kind, permitted, step, good)
+            if (rows := good & alike).any():
+                step.groups += _groups(job, rows, xstate, kind)
     return step
 
 
+def _judge_kind(
+    array: Areas,
+    alike: npt.NDArray[np.bool_],
+    job: _Job,
+    kind: _Kind,
+    permitted: frozenset[int],
+    step: _Step,
+    good: npt.NDArray[np.bool_],
+) -> None:
+    for forced in (False, True):
+        part = alike & (step.odd == forced)
+        for xstate_bv in distinct(step.xstate[part]):
+            state = (0 if forced else MXCSR_INITIAL, kind.told, xstate_bv, kind.xcomp_bv)
+            plan = _plans.get((job, state))
+            if plan is None or plan.needed > array.shape[1] or plan.may_lose:
+                rows = np.flatnonzero(part & (step.xstate == xstate_bv))
+                _judge_state(array, rows, job, state, permitted, step, good)
+
+
 def _groups(
-    job: _Job, rows: npt.NDArray[np.bool_], xstate: npt.NDArray[np.uint64], xcomp_bv: int
+    job: _Job, rows: npt.NDArray[np.bool_], xstate: npt.NDArray[np.uint64], kind: _Kind
 ) -> Iterator[_Group]:
     states = xstate[rows]
     union, common = int(np.bitwise_or.reduce(states)), int(np.bitwise_and.reduce(states))
     try:
-        plan = _planned(job, (MXCSR_INITIAL, union, xcomp_bv))
+        plan = _planned(job, (MXCSR_INITIAL, kind.told, union, kind.xcomp_bv))
     except XsaveError:
         # Components that share bytes: no row has both in use. One group a state, then.
         for alone in distinct(states):
-            plan = _planned(job, (MXCSR_INITIAL, alone, xcomp_bv))
-            yield _Group(plan, alone, alone, xcomp_bv, rows & (xstate == alone))
+            plan = _planned(job, (MXCSR_INITIAL, kind.told, alone, kind.xcomp_bv))
+            yield _Group(plan, alone, alone, kind.xcomp_bv, rows & (xstate == alone))
         return
-    yield _Group(plan, union, common, xcomp_bv, True if rows.all() else rows)
+    yield _Group(plan, union, common, kind.xcomp_bv, True if rows.all() else rows)
 
 
 def _judge_state(
     array: Areas,
     rows: npt.NDArray[np.intp],
     job: _Job,
-    state: tuple[int, int, int],
+    state: tuple[int, bool, int, int],
     permitted: frozenset[int],
     step: _Step,
     good: npt.NDArray[np.bool_],
@@ -308,7 +326,7 @@ def _judge_state(
     try:
         plan = _planned(job, state)
         if array.shape[1] < plan.needed:
-            buffer_layout(job.source, state[1], state[2], array.shape[1])
+            buffer_layout(job.source, state[2], state[3], array.shape[1])
     except XsaveError as error:
         # Without its traceback, which would hold on to all the areas.
         step.bad |= dict.fromkeys((step.first + rows).tolist(), error.with_traceback(None))
@@ -386,11 +404,20 @@ def _correct(
     # MXCSR has rules of its own.
     without_sse = _initial(kept, _SSE, rows)
     if job.format == "compacted":
-        run(out, *_MXCSR_AND_MASK)[odd] = run(array, *_MXCSR_AND_MASK)[odd]
+        run(out, *_MXCSR)[odd] = run(array, *_MXCSR)[odd]
+        run(out, *_MASK)[odd] = _mask_of(array, job)[odd]
         run(out, *_MXCSR_AND_MASK)[without_sse] = constant(bytes(8))
         return
     if group.xcomp_bv & COMPACTED:
         run(out, *_MXCSR)[without_sse] = constant(_MXCSR_INITIAL)
+
+
+def _mask_of(array: Areas, job: _Job) -> npt.NDArray[np.void]:
+    """MXCSR_MASK of the results: the areas' own, or that of the CPU to which they move."""
+    own = run(array, *_MASK)
+    if job.source.name == job.target.name:
+        return own
+    return np.full(len(array), constant(job.target.mxcsr_mask.to_bytes(4, "little")))
 
 
 def _initial(state: npt.NDArray[np.uint64], bit: np.uint64, rows: Rows) -> npt.NDArray[np.intp]:

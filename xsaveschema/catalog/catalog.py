@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from functools import lru_cache
+from functools import cached_property, lru_cache, reduce
+from operator import or_
 from pathlib import Path
 
 from xsaveschema.catalog.files import (
@@ -110,6 +111,11 @@ class Catalog:
             found = [self.model(name) for name in self]
             self._all = sorted(found, key=lambda model: (model.vendor, model.name))
         return list(self._all)
+
+    @cached_property
+    def user_components(self) -> int:
+        """Every user component that a model of the catalogue has, as a bit mask."""
+        return reduce(or_, (model.user_mask for model in self.models()), 0)
 
     def component_names(self) -> Mapping[str, int]:
         """Every component that has a file, with its number."""

@@ -4,31 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
-from struct import Struct
+from functools import partial, reduce
+from operator import or_
 from typing import Final, NamedTuple
 
 from xsaveschema.catalog.catalog import Catalog, default_catalog
 from xsaveschema.catalog.leaf import leaf_masks, model_from_leaf
 from xsaveschema.errors import IdentificationError, MaskError, XsaveError, hex_mask
 from xsaveschema.header import MASKS, Buffer, buffer_layout, view_of
-from xsaveschema.layout import Layout, standard, takes_xcr0
-from xsaveschema.model import (
-    COMPACTED,
-    HEADER_OFFSET,
-    MXCSR_OFFSET,
-    XCR0_OFFSET,
-    CpuModel,
-    bits_of,
-)
-
-_U32: Final = Struct("<I")
-_U64: Final = Struct("<Q")
-_MXCSR_MASKS: Final = (0xFFFF, 0x2FFFF)
-"""The MXCSR_MASKs of processors that have XSAVE: without and with AMD's misaligned SSE mode."""
-_SOFTWARE: Final = Struct("<IIQ")
-FP_XSTATE_MAGIC1: Final = 0x46505853
-"""What Linux puts at byte 464 of the area in a signal frame (struct _fpx_sw_bytes)."""
+from xsaveschema.layout import Layout, compacted, has_layout, standard, takes_xcr0
+from xsaveschema.model import COMPACTED, HEADER_OFFSET, CpuModel, bits_of, under
+from xsaveschema.traces import Shown, mxcsr_mask_of, shown
 
 Registers4 = tuple[int, int, int, int]
 
@@ -109,25 +95,6 @@ def identify(
     return _by_layout(list(layout), models)
 
 
-def xcr0_shown(view: memoryview, legal: Callable[[int], bool]) -> int | None:
-    """The XCR0 that software left in an area: Linux puts it at byte 464, or behind a magic word.
-
-    None where nothing legal stands there: the bytes belong to software and may hold anything.
-    """
-    magic, _, features = _SOFTWARE.unpack_from(view, XCR0_OFFSET)
-    xcr0 = features if magic == FP_XSTATE_MAGIC1 else _U64.unpack_from(view, XCR0_OFFSET)[0]
-    return xcr0 if xcr0 > 1 and legal(xcr0) else None
-
-
-def limited_to_shown(model: CpuModel, data: Buffer) -> CpuModel:
-    """The model limited to the XCR0 that software left in a standard area, where there is one."""
-    view = view_of(data)
-    if MASKS.unpack_from(view, HEADER_OFFSET)[1] & COMPACTED:
-        return model
-    xcr0 = xcr0_shown(view, lambda mask: takes_xcr0(model, mask))
-    return model if xcr0 is None else model.limited(xcr0=xcr0)
-
-
 _COMPACT: Final = {"xsavec", "xsaves"}
 """The instructions without which no processor writes a compacted area."""
 
@@ -141,13 +108,13 @@ class _Fit(NamedTuple):
     layout: Layout
 
 
-def _match(fits: list[_Fit], shown: str) -> Match:
+def _match(fits: list[_Fit], said: str) -> Match:
     fits.sort(key=lambda fit: (*fit.rank, not fit.model.confirmed, fit.model.name))
     return Match(
         tuple(Candidate(fit.model.name, fit.by) for fit in fits),
         tuple(fit.model for fit in fits),
         tuple(fit.layout for fit in fits),
-        shown,
+        said,
     )
 
 
@@ -157,16 +124,14 @@ def _by_area(data: Buffer, models: list[CpuModel]) -> Match:
     xstate_bv, xcomp_bv = MASKS.unpack_from(view, HEADER_OFFSET)
     if not xcomp_bv & COMPACTED:
         xcomp_bv = 0  # what else stands there is for the reader to judge
-    shown = f"{length} bytes, XSTATE_BV {hex_mask(xstate_bv)}, XCOMP_BV {hex_mask(xcomp_bv)}"
+    said = f"{length} bytes, XSTATE_BV {hex_mask(xstate_bv)}, XCOMP_BV {hex_mask(xcomp_bv)}"
     fits = []
-    xcr0 = None
-    if not xcomp_bv & COMPACTED:
-        xcr0 = xcr0_shown(view, lambda mask: any(takes_xcr0(model, mask) for model in models))
-    if xcr0 is not None:
-        shown += f", XCR0 {hex_mask(xcr0)} at byte 464"
-        models = [model for model in models if takes_xcr0(model, xcr0)]
+    mask = None if xcomp_bv & COMPACTED else _mask(view, xstate_bv, models)
+    if mask is not None:
+        said += f", XCR0 {hex_mask(mask.mask)} at byte {mask.at}"
+        models = [model for model in models if has_layout(model, mask.mask)]
     for model in models:
-        seen = model if xcr0 is None else model.limited(xcr0=xcr0)
+        seen = model if mask is None else under(model, mask.mask)
         try:
             layout = buffer_layout(seen, xstate_bv, xcomp_bv, length)
         except XsaveError:
@@ -174,7 +139,7 @@ def _by_area(data: Buffer, models: list[CpuModel]) -> Match:
         fit = (
             _compacted_fit(model, layout, length)
             if xcomp_bv & COMPACTED
-            else _standard_fit(model, seen, layout, length, xcr0)
+            else _standard_fit(model, seen, layout, length, mask)
         )
         if fit:
             fits.append(fit)
@@ -185,13 +150,16 @@ def _by_area(data: Buffer, models: list[CpuModel]) -> Match:
     if xcomp_bv & COMPACTED:
         # Unless none of them can compact, or none says what it can.
         fits = [fit for fit in fits if fit.model.instructions & _COMPACT] or fits
-    return _match(_by_mxcsr_mask(fits, mxcsr_mask_of(view)), shown)
+    return _match(_by_mxcsr_mask(fits, mxcsr_mask_of(view)), said)
 
 
-def mxcsr_mask_of(view: memoryview) -> int:
-    """MXCSR_MASK as the processor stored it in the area; 0 where no processor did."""
-    (mask,) = _U32.unpack_from(view, MXCSR_OFFSET + 4)
-    return mask if mask in _MXCSR_MASKS else 0
+def _mask(view: memoryview, xstate_bv: int, models: list[CpuModel]) -> Shown | None:
+    """The mask that an area shows, if the catalogue's CPUs have its components, or a frame's."""
+    found = shown(view, xstate_bv)
+    if found is None or found.size is not None:
+        return found
+    known = reduce(or_, (model.user_mask for model in models), 0)
+    return found if not found.mask & ~known else None
 
 
 def _by_mxcsr_mask(fits: list[_Fit], mask: int) -> list[_Fit]:
@@ -217,15 +185,16 @@ def _compacted_fit(model: CpuModel, layout: Layout, length: int) -> _Fit:
 
 
 def _standard_fit(
-    model: CpuModel, seen: CpuModel, layout: Layout, length: int, xcr0: int | None
+    model: CpuModel, seen: CpuModel, layout: Layout, length: int, mask: Shown | None
 ) -> _Fit | None:
     full = standard(seen, seen.xcr0).size
     spare = _spare(model.xcr0, layout.mask)
-    if xcr0 is not None:
-        if full > length:
+    if mask is not None:
+        if full > length or mask.size not in (None, full):
             return None  # the mask says that there would be more
-        by = "XCR0 mask at byte 464" + (" and size" if full == length else "")
-        return _Fit((full != length, xcr0 != model.xcr0, spare), by, seen, layout)
+        exact = full in (length, mask.size)
+        by = f"XCR0 mask at byte {mask.at}" + (" and size" if exact else "")
+        return _Fit((not exact, mask.mask != model.xcr0, spare), by, seen, layout)
     if full <= length:
         by = "size" if full == length else "XSTATE_BV"
         return _Fit((0 if full == length else 2, spare), by, seen, layout)
@@ -278,8 +247,7 @@ def _by_leaf(
             _spare(model.xcr0 | model.xss, xcr0 | xss),
         )
         fits.append(_Fit(rank, by, seen, seen.standard_layout()))
-    shown = f"XCR0 {hex_mask(xcr0)}, IA32_XSS {hex_mask(xss)}"
-    return _match(fits, shown)
+    return _match(fits, f"XCR0 {hex_mask(xcr0)}, IA32_XSS {hex_mask(xss)}")
 
 
 def _built(
@@ -325,6 +293,23 @@ def _by_layout(rows: list[tuple[int, int, int]], models: list[CpuModel]) -> Matc
             rank = (mask != model.xcr0, _spare(model.xcr0, mask))
             fits.append(_Fit(rank, "layout", seen, layout))
     return _match(fits, f"components {', '.join(str(number) for number, _, _ in rows)}")
+
+
+def alike(layout: Layout, catalog: Catalog | None = None) -> int:
+    """How many other models of the catalogue lay these components out in the same way."""
+    make = standard if layout.format == "standard" else compacted
+    found = 0
+    for model in (catalog or default_catalog()).models():
+        if model.name == layout.model.name or layout.mask & ~(
+            model.user_mask if layout.format == "standard" else _silicon(model)
+        ):
+            continue
+        found += _places(make(model, layout.mask)) == _places(layout)
+    return found
+
+
+def _silicon(model: CpuModel) -> int:
+    return model.user_mask | model.supervisor_mask
 
 
 def _places(layout: Layout) -> tuple[tuple[int, int, int], ...]:

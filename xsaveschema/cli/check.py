@@ -6,16 +6,17 @@ from typing import Any
 
 import click
 
-from xsaveschema.catalog.identify import Match, identify
-from xsaveschema.cli.areas import as_shown, one
+from xsaveschema.catalog.identify import Match, alike, identify
+from xsaveschema.cli.areas import bare, called, naming, one, options_of
 from xsaveschema.cli.files import about, named, write_area
 from xsaveschema.cli.options import (
     area_option,
+    assume_option,
     catalog_of,
+    cpu_option,
     json_option,
     mask_option,
     model_option,
-    note,
     schemas_option,
 )
 from xsaveschema.cli.output import print_json
@@ -33,12 +34,14 @@ from xsaveschema.restore import RULES, Target, check, mend
     show_default=True,
     help="Who restores: an instruction, or Linux by ptrace and KVM.",
 )
-@model_option("The CPU that restores; without it, the one that the area tells.")
-@click.option("--host", is_flag=True, help="This machine restores: its XCR0 and IA32_XSS.")
-@mask_option("--xcr0", "The restoring machine's XCR0; default: the model's.")
-@mask_option("--xss", "Its IA32_XSS; default: the model's.")
+@model_option("The CPU that wrote the area, where FILE does not say.")
+@assume_option
+@cpu_option
+@click.option("--host", is_flag=True, help="The same as --cpu host.")
+@mask_option("--xcr0", "The restoring machine's XCR0; default: the CPU's.")
+@mask_option("--xss", "Its IA32_XSS; default: the CPU's.")
 @mask_option("--rfbm", "The instruction's EDX:EAX; default: all.")
-@mask_option("--mxcsr-mask", "The processor's MXCSR_MASK; default: the model's.")
+@mask_option("--mxcsr-mask", "The processor's MXCSR_MASK; default: the CPU's.")
 @click.option(
     "--fix", metavar="OUT", help="Write the area with what can be mended without losing state."
 )
@@ -51,6 +54,8 @@ def command(
     source: str,
     target: Target,
     model_name: str | None,
+    assume: bool,
+    cpu_name: str | None,
     host: bool,
     xcr0: int | None,
     xss: int | None,
@@ -66,25 +71,26 @@ def command(
     FILE is a path, - for standard input, pid:N or sample:NAME. Exits with 1 where there are faults;
     with --fix, where faults are left that only losing state would mend.
     """
-    if host and model_name is not None:
-        raise click.UsageError("--host and --model name two machines: give one")
+    if host and cpu_name is not None:
+        raise click.UsageError("--host and --cpu name two machines: give one")
     catalog = catalog_of(ctx, schemas)
+    cpu_name = "host" if host else cpu_name
+    writer = options_of(catalog, model_name, assume, strict=False)
     common: set[str] | None = None
     options: dict[str, Any] = {"xcr0": xcr0, "xss": xss, "rfbm": rfbm, "mxcsr_mask": mxcsr_mask}
     with about(source):
-        data, written_by, others = one(source, catalog, model_name, label)
-        if host or model_name is not None:
-            model = catalog.model(model_name or "host")
-            if xcr0 is None and not host:
-                model, how = as_shown(model, data)
-                if " limited " in how and not as_json:
-                    note(how)
-        else:
-            if written_by is None:
-                match = identify(data, catalog=catalog)
-                written_by, others = match.model, len(match.models) - 1
-                common = _common_rules(data, match, target, options)
-            model = written_by
+        cpu = None if cpu_name is None else catalog.model(cpu_name)
+        data = bare(source, writer) if writer.model is None else None
+        if data is None:
+            found = one(source, writer, label)
+            data, model, name = bytes(found.area), found.area.model, called(found)
+        elif cpu is None:
+            match = identify(data, catalog=catalog)
+            model = match.model
+            name = naming(model, alike(match.layouts[0], catalog))
+            common = _common_rules(data, match, target, options)
+        if cpu is not None:
+            model, name = cpu, "host" if cpu_name == "host" else cpu.name
         faults = check(data, model, target, **options)
         faults = [fault for fault in faults if common is None or fault.rule in common] or faults
         left: list[Fault] = faults
@@ -94,7 +100,7 @@ def command(
     if as_json:
         print_json({"faults": [_facts(fault) for fault in faults]})
     else:
-        _show(model, others or 0, target, faults)
+        _show(name, model, target, faults)
     if fix is not None:
         write_area(fix, mended.data)
         said = f"{len(faults) - len(left)} of {len(faults)} fault{'s' * (len(faults) != 1)} mended"
@@ -138,15 +144,12 @@ def _common_rules(data: bytes, match: Match, target: Target, options: dict[str, 
     return set.intersection(*map(set, verdicts)) if verdicts else set()
 
 
-def _show(model: CpuModel, others: int, target: Target, faults: list[Fault]) -> None:
+def _show(name: str, model: CpuModel, target: Target, faults: list[Fault]) -> None:
     who = {"xrstor": "XRSTOR", "xrstors": "XRSTORS", "linux": "Linux (ptrace, KVM)"}[target]
     enabled = f"XCR0 {hex_mask(model.xcr0)}"
     if target == "xrstors":
         enabled += f", IA32_XSS {hex_mask(model.xss)}"
     verdict = "refuses this area" if faults else "takes this area"
-    name = model.name
-    if others:
-        name += f", or {others} other model{'s' if others > 1 else ''} laid out alike"
     click.echo(f"{who} on {name} ({enabled}) {verdict}")
     for fault in faults:
         rule = RULES[fault.rule]

@@ -1,19 +1,22 @@
-"""``xsaveschema convert``: an area in the other format, or in the same one put in order."""
+"""``xsaveschema convert``: an area in another format, for another CPU, or the same put in order."""
 
 from __future__ import annotations
 
 import click
 
 from xsaveschema.area import XsaveArea
+from xsaveschema.artefacts.reader import WHOLE, Found, Options
 from xsaveschema.catalog import Catalog
 from xsaveschema.catalog.identify import identify
-from xsaveschema.cli.areas import as_shown, one, places
+from xsaveschema.cli.areas import one, options_of, places
 from xsaveschema.cli.files import about, named, refuse_terminal, write_area
 from xsaveschema.cli.options import (
     Many,
     area_option,
+    assume_option,
     batch_options,
     catalog_of,
+    cpu_option,
     drop_option,
     listed,
     mask_option,
@@ -22,8 +25,8 @@ from xsaveschema.cli.options import (
     output_option,
     schemas_option,
 )
-from xsaveschema.convert import Conversion, to_compacted, to_standard
-from xsaveschema.errors import IdentificationError, hex_mask
+from xsaveschema.convert import Conversion, relayout
+from xsaveschema.errors import IdentificationError, XsaveError, hex_mask
 from xsaveschema.layout import Layout
 from xsaveschema.model import COMPACTED, CpuModel, Format
 
@@ -31,30 +34,26 @@ from xsaveschema.model import COMPACTED, CpuModel, Format
 @click.command("convert")
 @click.argument("source", metavar="FILE")
 @click.option(
-    "--to",
+    "--format",
     "format",
     type=click.Choice(["standard", "compacted"]),
-    required=True,
-    help="The format.",
+    help="The result's format; default: the one that a mask option tells, else FILE's own.",
 )
-@model_option("The CPU whose layout the result has; without it, the area is identified.")
-@click.option(
-    "--source",
-    "source_name",
-    metavar="MODEL",
-    help="The CPU that wrote the area, where it is another one.",
-)
-@mask_option("--xcr0", "The components of a standard result; default: the model's XCR0.")
+@model_option("The CPU that wrote the area, where FILE does not say.")
+@assume_option
+@cpu_option
+@mask_option("--xcr0", "The components of a standard result; default: the CPU's XCR0.")
 @mask_option(
     "--xcomp-bv",
     "The components that have a place in a compacted result, bit 63 optional; "
-    "default: the model's XCR0 and IA32_XSS.",
+    "default: the CPU's XCR0 and IA32_XSS.",
 )
 @drop_option
 @click.option(
     "--as-qemu",
     is_flag=True,
-    help="Convert as QEMU's helper does, bit for bit, and say what it gets wrong for this area.",
+    help="Convert as QEMU's helper does, bit for bit, and say what it gets wrong for this area: "
+    "--model is the host, --cpu the guest.",
 )
 @batch_options
 @output_option
@@ -64,9 +63,10 @@ from xsaveschema.model import COMPACTED, CpuModel, Format
 def command(
     ctx: click.Context,
     source: str,
-    format: Format,
+    format: Format | None,
     model_name: str | None,
-    source_name: str | None,
+    assume: bool,
+    cpu_name: str | None,
     xcr0: int | None,
     xcomp_bv: int | None,
     drop: tuple[str, ...],
@@ -76,7 +76,7 @@ def command(
     label: str | None,
     schemas: tuple[str, ...],
 ) -> int | None:
-    """Convert an area to the standard or the compacted format.
+    """Convert an area to the standard or the compacted format, for the same CPU or another one.
 
     FILE is a path, - for standard input, pid:N or sample:NAME, in either format. State in use is
     never lost silently: what has no place in the result is an error, unless --drop permits it.
@@ -84,68 +84,101 @@ def command(
     With --batch, FILE holds many areas, one behind the other, and area i of FILE becomes area i of
     OUT. A run that was interrupted, or stopped at a bad area, is gone on with by the same command.
     """
-    if format == "standard" and xcomp_bv is not None:
-        raise click.UsageError(
-            "--xcomp-bv goes with --to compacted; the standard format has --xcr0"
-        )
-    if format == "compacted" and xcr0 is not None:
-        raise click.UsageError(
-            "--xcr0 goes with --to standard; the compacted format has --xcomp-bv"
-        )
+    format = _format(format, xcr0, xcomp_bv)
     refuse_terminal(output)
     catalog = catalog_of(ctx, schemas)
+    options = options_of(catalog, model_name, assume)
+    cpu = None if cpu_name is None else catalog.model(cpu_name)
     mask = xcr0 if format == "standard" else xcomp_bv
     if many is not None:
-        if model_name is None:
-            raise click.UsageError("--batch needs --model")
+        if options.model is None or format is None:
+            raise click.UsageError("--batch needs --model and --format")
         if as_qemu or label is not None:
             raise click.UsageError("--batch goes with neither --as-qemu nor --area")
         from xsaveschema.cli.many import convert_many
 
-        model = catalog.model(model_name)
-        writer = catalog.model(source_name) if source_name else model
         drops = tuple(permitted(drop))
-        return convert_many(source, output, many, writer, model, format, mask, drops)
+        return convert_many(source, output, many, options, cpu, format, mask, drops)
     with about(source):
-        data, told, _ = one(source, catalog, source_name or model_name, label)
-        writer, model, notes = _models(data, told, catalog, model_name, source_name, format, mask)
+        found = one(source, options, label)
+        _require_offsets(found, options, cpu)
+        area = found.area
+        format = format or area.format
         if as_qemu:
-            written = _as_qemu(data, writer, model, format, mask)
+            written = _as_qemu(area, cpu or area.model, format, mask)
             write_area(output, written)
             click.echo(f"{named(output)}: {len(written)} bytes, as QEMU writes them", err=True)
             return None
-        if format == "standard":
-            result = to_standard(data, model, source=writer, xcr0=mask, drop=permitted(drop))
-        else:
-            result = to_compacted(data, model, source=writer, xcomp_bv=mask, drop=permitted(drop))
+        if cpu is None or cpu.name == area.model.name:
+            cpu = area.model
+            if found.origin == "identified" and found.label == WHOLE:
+                _require_agreement(area, catalog, format, mask)
+        elif mask is None and format == "standard":
+            mask = _enabled(area.model, cpu, options)
+        result = relayout(
+            bytes(area),
+            source=area.model,
+            target=cpu,
+            format=format,
+            xcr0=mask if format == "standard" else None,
+            xcomp_bv=mask if format == "compacted" else None,
+            drop=permitted(drop),
+        )
     write_area(output, result.data)
-    summary(output, result, notes)
+    for text in (*found.notes, *_limits(found)):
+        note(text)
+    _summary(output, result)
     return None
 
 
-def _as_qemu(
-    data: bytes, writer: CpuModel, model: CpuModel, format: Format, mask: int | None
-) -> bytes:
+def _format(format: Format | None, xcr0: int | None, xcomp_bv: int | None) -> Format | None:
+    """The format that the options ask for; wrong usage where they ask for both."""
+    if xcomp_bv is not None and (format == "standard" or xcr0 is not None):
+        raise click.UsageError(
+            "--xcomp-bv goes with --format compacted; the standard format has --xcr0"
+        )
+    if xcr0 is not None and format == "compacted":
+        raise click.UsageError(
+            "--xcr0 goes with --format standard; the compacted format has --xcomp-bv"
+        )
+    if format is None and xcr0 is not None:
+        return "standard"
+    return "compacted" if format is None and xcomp_bv is not None else format
+
+
+def _require_offsets(found: Found, options: Options, cpu: CpuModel | None) -> None:
+    """XsaveError where the layout of what would be written is nobody's word."""
+    if found.origin == "assembled" and options.model is None and cpu is None:
+        raise XsaveError(
+            f"holds registers but no offsets, and {found.area.model.name} is but one CPU that "
+            "could hold them: name the CPU whose layout you want (--model)"
+        )
+
+
+def _as_qemu(area: XsaveArea, guest: CpuModel, format: Format, mask: int | None) -> bytes:
     """What QEMU's helper makes of the area; what is wrong with it goes to standard error.
 
-    ``writer`` is the host, ``model`` the guest; a mask is the guest's XCR0 features.
+    The area's model is the host; a mask is the guest's XCR0 features.
     """
     from xsaveschema import qemu
 
-    host, guest = writer.cpuid_leaf_0xd(), model.cpuid_leaf_0xd()
-    features = (model.xcr0 if mask is None else mask) & ~COMPACTED & model.user_mask
-    wrong = qemu.differences(data, to=format, guest_leaf=guest, host_leaf=host, guest_xcr0=features)
+    data = bytes(area)
+    host_leaf, guest_leaf = area.model.cpuid_leaf_0xd(), guest.cpuid_leaf_0xd()
+    features = (guest.xcr0 if mask is None else mask) & ~COMPACTED & guest.user_mask
+    wrong = qemu.differences(
+        data, to=format, guest_leaf=guest_leaf, host_leaf=host_leaf, guest_xcr0=features
+    )
     if format == "standard":
-        dest = bytearray(model.standard_layout().size)
+        dest = bytearray(guest.standard_layout().size)
         code = qemu.decompact_xsave_area(
-            data, dest, guest_leaf=guest, host_leaf=host, guest_xcr0=features
+            data, dest, guest_leaf=guest_leaf, host_leaf=host_leaf, guest_xcr0=features
         )
         if code:
             note(f"decompact_xsave_area returns {code}: what it had written by then is kept")
     else:
-        dest = bytearray(max(writer.compacted_layout().size, len(data)))
+        dest = bytearray(max(area.model.compacted_layout().size, len(data)))
         size = qemu.compact_xsave_area(
-            data, dest, host_leaf=host, guest_xcr0=features, xcr0=features
+            data, dest, host_leaf=host_leaf, guest_xcr0=features, xcr0=features
         )
         del dest[size:]
     for fault in wrong:
@@ -153,39 +186,16 @@ def _as_qemu(
     return bytes(dest)
 
 
-def _models(
-    data: bytes,
-    told: CpuModel | None,
-    catalog: Catalog,
-    model_name: str | None,
-    source_name: str | None,
-    format: Format,
-    mask: int | None,
-) -> tuple[CpuModel, CpuModel, list[str]]:
-    """The model that wrote the area, the one whose layout the result has, and notes on them."""
-    named = source_name or model_name
-    if named is None and told is not None:
-        return told, told, []
-    if named is None:
-        model = _identified(data, catalog, format, mask)
-        return model, model, []
-    writer, notes = limited(catalog.model(named), data)
-    if model_name is None or model_name == named:
-        return writer, writer, notes
-    model, more = limited(catalog.model(model_name), data)
-    return writer, model, [*notes, *more]
+def _enabled(writer: CpuModel, cpu: CpuModel, options: Options) -> int:
+    """The other CPU's components, or of these what the writer's system had enabled, if it told."""
+    catalog = options.catalog
+    whole = catalog.model(writer.name) if catalog and writer.name in catalog else writer
+    return cpu.xcr0 if whole.xcr0 == writer.xcr0 else cpu.xcr0 & writer.xcr0
 
 
-def limited(model: CpuModel, data: bytes) -> tuple[CpuModel, list[str]]:
-    """A named model, limited to the XCR0 that software left in the area, and a note if it is."""
-    seen, how = as_shown(model, data)
-    return seen, [] if seen is model else [how]
-
-
-def _identified(data: bytes, catalog: Catalog, format: Format, mask: int | None) -> CpuModel:
-    """The model that the area's bytes tell, as long as all that fit lay the result out alike."""
-    match = identify(data, catalog=catalog)
-    model = match.model
+def _require_agreement(area: XsaveArea, catalog: Catalog, format: Format, mask: int | None) -> None:
+    """IdentificationError unless all models that fit the area's bytes lay the result out alike."""
+    match = identify(area.buffer, catalog=catalog)
     groups: dict[object, list[str]] = {}
     for candidate in match.models:
         layout = _target(candidate, format, mask)
@@ -197,7 +207,6 @@ def _identified(data: bytes, catalog: Catalog, format: Format, mask: int | None)
             "name the one whose layout you want (--model)",
             [candidate.model for candidate in match.candidates],
         )
-    return model
 
 
 def _target(model: CpuModel, format: Format, mask: int | None) -> Layout:
@@ -209,10 +218,12 @@ def permitted(drop: tuple[str, ...]) -> list[str | int]:
     return [int(name) if name.isdecimal() and len(name) < 3 else name for name in listed(drop)]
 
 
-def summary(output: str, result: Conversion, notes: list[str]) -> None:
-    """Say on standard error what was written, in one line, behind the notes."""
-    for text in notes:
-        note(text)
+def _limits(found: Found) -> list[str]:
+    return [found.layout_source] if " limited to " in found.layout_source else []
+
+
+def _summary(output: str, result: Conversion) -> None:
+    """Say on standard error what was written, in one line, behind what there is to note of it."""
     layout = result.layout
     if hidden := layout.mask & layout.model.supervisor_mask:
         names = " ".join(layout.model.names_of(hidden))
@@ -221,7 +232,7 @@ def summary(output: str, result: Conversion, notes: list[str]) -> None:
             f"XCOMP_BV has supervisor components ({names}), which XRSTORS alone takes; "
             f"--xcomp-bv {user} leaves them out"
         )
-    area = XsaveArea.parse(result.data, result.layout.model)
+    area = XsaveArea.parse(result.data, layout.model, assume=True)
     names = " ".join(area.model.names_of(area.xstate_bv)) or "nothing"
     dropped = f"; dropped: {' '.join(result.dropped)}" if result.dropped else ""
     click.echo(

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import click
 
 from xsaveschema.area import XsaveArea
-from xsaveschema.cli.areas import Found, find
+from xsaveschema.artefacts.reader import Found
+from xsaveschema.cli.areas import find, options_of
 from xsaveschema.cli.files import SAMPLE, about, sample_list
 from xsaveschema.cli.options import (
+    assume_option,
     catalog_of,
     json_option,
     listed,
@@ -19,15 +22,16 @@ from xsaveschema.cli.options import (
 )
 from xsaveschema.cli.output import number, print_json
 from xsaveschema.errors import UnknownComponentError
-from xsaveschema.model import CpuModel
+from xsaveschema.model import HEADER_OFFSET, HEADER_SIZE, CpuModel
 
 
 @click.command("decode")
 @click.argument("source", metavar="FILE")
 @model_option(
-    "The CPU that wrote the area; without it, the area is identified. It is limited to the XCR0 "
-    "that software left at byte 464, where one stands there."
+    "The CPU that wrote the area; without it, the area is identified. It is limited to the mask "
+    "that its system left at byte 464, where one stands there."
 )
+@assume_option
 @click.option(
     "--registers",
     metavar="NAME",
@@ -48,6 +52,7 @@ def command(
     ctx: click.Context,
     source: str,
     model_name: str | None,
+    assume: bool,
     registers: tuple[str, ...],
     show_all: bool,
     lenient: bool,
@@ -66,7 +71,7 @@ def command(
         return
     catalog = catalog_of(ctx, schemas)
     with about(source):
-        found = find(source, catalog, model_name, strict=not lenient)
+        found = find(source, options_of(catalog, model_name, assume, strict=not lenient))
         if as_json:
             areas = [_facts(each, registers, lenient) for each in found]
             print_json({"source": source, "areas": areas})
@@ -76,10 +81,18 @@ def command(
         for each in found:
             if " limited to " in each.layout_source:
                 note(each.layout_source)
-            for text in each.notes:
+            for text in (*each.notes, *_header_notes(each.area)):
                 note(f"{each.label}: {text}")
             names = _wanted(each.area.model, registers)
             decode_text.show(source, each, names, show_all)
+
+
+def _header_notes(area: XsaveArea) -> Iterator[str]:
+    """What is wrong with a header that says all the same where state sits."""
+    reserved = area.buffer[HEADER_OFFSET + 16 : HEADER_OFFSET + HEADER_SIZE]
+    at = next((at for at, byte in enumerate(reserved, 16) if byte), None)
+    if at is not None and not area.faults:
+        yield f"header byte {at} is not 0 ({reserved[at - 16]:#04x}); check says what that means"
 
 
 def _facts(found: Found, registers: tuple[str, ...], lenient: bool) -> dict[str, Any]:
@@ -105,6 +118,10 @@ def _facts(found: Found, registers: tuple[str, ...], lenient: bool) -> dict[str,
         },
         "registers": {name: number(whole[name]) for name in names},
     }
+    if area.assumed:
+        facts["assumed"] = True
+    if notes := [*found.notes, *_header_notes(area)]:
+        facts["notes"] = notes
     if found.others is not None:
         facts["others"] = found.others
     if lenient:

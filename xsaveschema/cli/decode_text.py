@@ -7,8 +7,9 @@ from textwrap import wrap
 from typing import Final
 
 from xsaveschema.area import XsaveArea
+from xsaveschema.artefacts.reader import WHOLE, Found
 from xsaveschema.cli import terminal_width
-from xsaveschema.cli.areas import WHOLE, Found
+from xsaveschema.cli.areas import called
 from xsaveschema.cli.output import Line, mask_text, plain, print_lines
 from xsaveschema.cli.rows import Row, chosen, other_rows, register_rows
 from xsaveschema.errors import hex_mask
@@ -61,14 +62,9 @@ def _header(found: Found, width: int) -> Iterator[Line]:
     size = f"{len(area)} bytes"
     if len(area) > layout.size:
         size += f", of which the area takes {layout.size}"
-    facts = [("model", f"{model.name}  {model.title}")]
-    if found.others is not None:
-        how = found.layout_source
-        if found.others:
-            alike = "other models lay" if found.others > 1 else "other model lays"
-            how += f"; {found.others} {alike} it out alike"
-        facts.append(("layout", how))
-    elif found.label != WHOLE:
+    name = called(found)
+    facts = [("model", name if found.others else f"{name}  {model.title}")]
+    if found.others is not None or found.label != WHOLE or area.assumed:
         facts.append(("layout", found.layout_source))
     if area.format == "standard":
         facts.append(("enabled", f"XCR0 {hex_mask(model.xcr0)}"))

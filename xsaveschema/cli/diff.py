@@ -7,10 +7,11 @@ from typing import Any
 import click
 
 from xsaveschema.area import XsaveArea
-from xsaveschema.cli.areas import one, whole
+from xsaveschema.cli.areas import one, options_of
 from xsaveschema.cli.files import about
 from xsaveschema.cli.options import (
     area_option,
+    assume_option,
     catalog_of,
     json_option,
     listed,
@@ -25,7 +26,8 @@ from xsaveschema.diff import ByteDelta, Delta, byte_differences, diff
 @click.argument("first", metavar="A")
 @click.argument("second", metavar="B")
 @model_option("The CPU that wrote A, and B unless --model-b names another.")
-@click.option("--model-b", "model_b_name", metavar="MODEL", help="The CPU that wrote B.")
+@click.option("--model-b", "model_b_name", metavar="CPU", help="The CPU that wrote B.")
+@assume_option
 @click.option(
     "--ignore",
     metavar="NAME",
@@ -45,6 +47,7 @@ def command(
     second: str,
     model_name: str | None,
     model_b_name: str | None,
+    assume: bool,
     ignore: tuple[str, ...],
     everything: bool,
     raw: bool,
@@ -64,8 +67,7 @@ def command(
 
     def area(source: str, name: str | None, label: str | None) -> XsaveArea:
         with about(source):
-            data, model, _ = one(source, catalog, name, label)
-            return XsaveArea.parse(data, model) if model else whole(data, catalog, name).area
+            return one(source, options_of(catalog, name, assume), label).area
 
     a = area(first, model_name, label)
     b = area(second, model_b_name or model_name, label_b or label)

@@ -9,7 +9,7 @@ import click
 
 from xsaveschema.catalog import Catalog
 from xsaveschema.catalog.identify import Match, identify
-from xsaveschema.cli.areas import one, places, slot_facts
+from xsaveschema.cli.areas import bare, one, options_of, places, slot_facts
 from xsaveschema.cli.files import about
 from xsaveschema.cli.options import catalog_of, json_option, note, schemas_option
 from xsaveschema.cli.output import console, number, plain, print_json, table
@@ -57,7 +57,13 @@ def command(
 def _area(ctx: click.Context, source: str, as_json: bool, schemas: tuple[str, ...]) -> int:
     catalog = catalog_of(ctx, schemas)
     with about(source):
-        data = one(source, catalog, None, None).data
+        options = options_of(catalog, None)
+        data = bare(source, options)
+        if data is None:
+            found = one(source, options, None)
+            if found.origin == "assembled":
+                raise XsaveError("holds registers and no offsets: that tells of no CPU model")
+            data = bytes(found.area)
         match = identify(data, catalog=catalog)
         if as_json:
             print_json({"candidates": _candidates(match), "components": _agreed(match)})

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final, TextIO, cast
 
 import click
 
-from xsaveschema.cli.areas import as_shown
+from xsaveschema.artefacts.reader import Options
 from xsaveschema.cli.files import (
     SAMPLE,
     about,
@@ -27,6 +27,7 @@ from xsaveschema.cli.files import (
 )
 from xsaveschema.cli.options import Many, note
 from xsaveschema.errors import TooShortError, XsaveError
+from xsaveschema.evidence import seen_under, shown_in
 from xsaveschema.header import MASKS
 from xsaveschema.layout import compacted, standard
 from xsaveschema.model import COMPACTED, EXTENDED_OFFSET, HEADER_OFFSET, CpuModel, Format
@@ -42,13 +43,18 @@ def convert_many(
     source: str,
     output: str,
     many: Many,
-    writer: CpuModel,
-    model: CpuModel,
+    options: Options,
+    cpu: CpuModel | None,
     format: Format,
     mask: int | None,
     drop: tuple[str | int, ...],
 ) -> int:
-    """Convert the areas of FILE into OUT; 1 where some could not be."""
+    """Convert the areas of FILE into OUT; 1 where some could not be.
+
+    ``options`` has the model that wrote them, ``cpu`` is the one whose layout the results have.
+    """
+    writer = options.model
+    assert writer is not None  # noqa: S101 - the caller's condition
     try:
         from xsaveschema.stream import Task
     except ModuleNotFoundError as error:
@@ -59,9 +65,19 @@ def convert_many(
         file = stack.enter_context(_opened(source))
         head = _head(file)
         # The first area tells how far apart they are, and no more: each is judged by itself.
-        stride = many.stride or _length(as_shown(writer, head)[0], head)
+        stride = many.stride or _length(writer, head)
         on_error = cast("OnError", many.on_error)
-        task = Task(writer, model, format, stride, mask, drop, on_error, many.threads)
+        task = Task(
+            writer,
+            cpu or writer,
+            format,
+            stride,
+            mask,
+            drop,
+            on_error,
+            many.threads,
+            assume=options.assume,
+        )
         tally = stack.enter_context(_Tally(many.on_error, many.bad))
         pieces = _pieces(task, source, file, head, output, stack)
         with _progress(file, stride) as advance, _kept(source, output, many, task, tally):
@@ -184,7 +200,8 @@ def _length(writer: CpuModel, head: bytes) -> int:
     xcomp_bv = MASKS.unpack_from(head, HEADER_OFFSET)[1]
     if xcomp_bv & COMPACTED:
         return compacted(writer, xcomp_bv & ~COMPACTED).size
-    return standard(writer, writer.xcr0).size
+    seen = seen_under(writer, shown_in(memoryview(head), writer))
+    return standard(writer, seen.xcr0).size
 
 
 class _Tally:

@@ -32,9 +32,23 @@ def mask_option(name: str, text: str) -> Callable[[_F], _F]:
 
 
 def model_option(text: str) -> Callable[[_F], _F]:
-    """``--model``: a CPU model by name."""
-    return click.option("--model", "model_name", metavar="MODEL", help=text)
+    """``--model``: the CPU that wrote an area."""
+    return click.option("--model", "model_name", metavar="CPU", help=text)
 
+
+cpu_option = click.option(
+    "--cpu",
+    "cpu_name",
+    metavar="CPU",
+    help="The CPU that shall restore it: a model's name, or host; default: the one that wrote it.",
+)
+
+assume_option = click.option(
+    "--assume-model",
+    "assume",
+    is_flag=True,
+    help="Take --model's word even where FILE says otherwise.",
+)
 
 schemas_option = click.option(
     "--schemas", metavar="PATH", multiple=True, help="Schema files of your own; see xsaveschema -h."

@@ -7,8 +7,16 @@ import re
 import click
 
 from xsaveschema.artefacts import patch
+from xsaveschema.cli.areas import options_of
 from xsaveschema.cli.files import about
-from xsaveschema.cli.options import area_option, catalog_of, model_option, note, schemas_option
+from xsaveschema.cli.options import (
+    area_option,
+    assume_option,
+    catalog_of,
+    model_option,
+    note,
+    schemas_option,
+)
 
 
 @click.command("patch")
@@ -18,6 +26,7 @@ from xsaveschema.cli.options import area_option, catalog_of, model_option, note,
 @click.option("--in-place", is_flag=True, help="Replace FILE itself, whole or not at all.")
 @area_option
 @model_option("The CPU that wrote the areas, where the file does not say.")
+@assume_option
 @schemas_option
 @click.pass_context
 def command(
@@ -28,6 +37,7 @@ def command(
     in_place: bool,
     label: str | None,
     model_name: str | None,
+    assume: bool,
     schemas: tuple[str, ...],
 ) -> None:
     """Set registers or fields in an area of a core, and write the file anew.
@@ -46,8 +56,9 @@ def command(
             registers,
             label,
             in_place=in_place,
-            model=None if model_name is None else catalog.model(model_name),
+            model=options_of(catalog, model_name, assume).model,
             catalog=catalog,
+            assume=assume,
         )
     for text in done.notes:
         note(text)

@@ -15,6 +15,7 @@ from xsaveschema.model import (
     MXCSR_OFFSET,
     SSE,
     X87,
+    XCR0_OFFSET,
     Format,
     bits_of,
 )
@@ -35,6 +36,7 @@ from xsaveschema.qemu.helper import (
     sub_leaf,
 )
 from xsaveschema.qemu.known import COMPACT, DECOMPACT, KNOWN_DIFFERENCES
+from xsaveschema.traces import shown
 
 _BY_ID: Final = {difference.id: difference for difference in KNOWN_DIFFERENCES}
 _MXCSR_INITIAL: Final = MXCSR_INITIAL.to_bytes(4, "little")
@@ -228,6 +230,9 @@ def _compact_faults(
         yield found(
             "initial-bytes-kept", 0, f"initial, but not 0: {_names(sum(1 << n for n in stale))}"
         )
+    known = X87 | SSE | host_xcr0(host) | host_xcr0(guest)
+    if not xcomp_bv and (seen := shown(view, xstate_bv)) and not seen.mask & ~known:
+        yield found("mask-kept", XCR0_OFFSET, f"the mask {hex_mask(seen.mask)} is copied")
     overruns = list(_overrun(COMPACT, view, steps, end if dest_size is None else dest_size))
     yield from overruns
     if not overruns and dest_size is not None and end > dest_size:

@@ -1,0 +1,142 @@
+"""Who wrote this area? What its bytes say, held against the CPU model that somebody names.
+
+What the bytes say for sure outranks what people say: the user components that the writer's system
+had enabled (traces.py), and an MXCSR_MASK that CPUs of another vendor write. Header bits that a
+model lacks, and live state that it places beyond the buffer, are refused wherever a layout is
+made (header.py). The length and other masks are hints: notes beside a model's name.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from xsaveschema.errors import EvidenceError, hex_mask
+from xsaveschema.header import MASKS
+from xsaveschema.layout import has_layout, standard
+from xsaveschema.model import (
+    COMPACTED,
+    HEADER_OFFSET,
+    XCR0_OFFSET,
+    CpuModel,
+    bits_of,
+    under,
+)
+from xsaveschema.traces import Shown, mxcsr_mask_of, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from xsaveschema.catalog import Catalog
+
+
+def shown_in(view: memoryview, model: CpuModel, catalog: Catalog | None = None) -> Shown | None:
+    """The user components that an area says its writer's system had enabled; None: it says nothing.
+
+    A mask counts if the catalogue's CPUs, or ``model``, have its components; the words of a signal
+    frame always do. Only the standard format shows any.
+    """
+    xstate_bv, xcomp_bv = MASKS.unpack_from(view, HEADER_OFFSET)
+    found = None if xcomp_bv & COMPACTED else shown(view, xstate_bv)
+    if found is None or found.size is not None or not found.mask & ~model.user_mask:
+        return found
+    known = model.user_mask | _catalog(catalog).user_components
+    return found if not found.mask & ~known else None
+
+
+def contradictions(
+    view: memoryview, model: CpuModel, catalog: Catalog | None = None, *, guest: bool = False
+) -> tuple[str, ...]:
+    """What an area's bytes say against ``model`` as the CPU that wrote it, a sentence each.
+
+    ``guest``: KVM wrote the area, and the mask in it is its host's, which bounds no guest: it says
+    only how the components are laid out.
+    """
+    found: list[str] = []
+    seen = shown_in(view, model, catalog)
+    if seen is not None:
+        if guest:
+            found += _by_host(model, seen, _catalog(catalog).models())
+        else:
+            found += _by_mask(model, seen, catalog)
+    mask = mxcsr_mask_of(view)
+    if alien := mask & ~model.mxcsr_mask:
+        found.append(
+            f"MXCSR_MASK is {hex_mask(mask)}, with bits {hex_mask(alien)} that {model.name}'s "
+            f"{hex_mask(model.mxcsr_mask)} lacks"
+        )
+    return tuple(found)
+
+
+def judge(view: memoryview, model: CpuModel, catalog: Catalog | None = None) -> None:
+    """EvidenceError where an area's bytes contradict ``model`` as the CPU that wrote it."""
+    if found := contradictions(view, model, catalog):
+        raise EvidenceError(model.name, found)
+
+
+def hints(view: memoryview, model: CpuModel, seen: Shown | None) -> tuple[str, ...]:
+    """What speaks against a model without ruling it out."""
+    found = []
+    if seen is not None and has_layout(model, seen.mask):
+        size = standard(model, seen.mask).size
+        if size != len(view):
+            found.append(
+                f"the area has {len(view)} bytes; {model.name} takes {size} for the mask "
+                f"{hex_mask(seen.mask)} at byte {seen.at}"
+            )
+    mask = mxcsr_mask_of(view)
+    if mask and mask != model.mxcsr_mask:
+        found.append(
+            f"MXCSR_MASK is {hex_mask(mask)}, {model.name}'s own is {hex_mask(model.mxcsr_mask)}: "
+            "an emulated CPU may have written this"
+        )
+    return tuple(found)
+
+
+def seen_under(model: CpuModel, seen: Shown | None) -> CpuModel:
+    """The model under the mask that an area shows, where it has such a layout."""
+    if seen is None or not has_layout(model, seen.mask):
+        return model
+    return under(model, seen.mask)
+
+
+def _by_mask(model: CpuModel, seen: Shown, catalog: Catalog | None) -> Iterable[str]:
+    what = f"byte {seen.at} has the mask {hex_mask(seen.mask)} of the components that the "
+    what += "writer's system had enabled" if seen.size is None else "signal frame holds"
+    if alien := seen.mask & ~model.user_mask:
+        yield f"{what}, and {lacks(model, alien, catalog)}"
+    elif not has_layout(model, seen.mask):
+        yield f"{what}, and on {model.name} they share bytes"
+    elif seen.size is not None and standard(model, seen.mask).size != seen.size:
+        yield (
+            f"{what} in {seen.size} bytes; {model.name} takes "
+            f"{standard(model, seen.mask).size} for them"
+        )
+
+
+def _by_host(model: CpuModel, seen: Shown, hosts: Iterable[CpuModel]) -> Iterable[str]:
+    if not seen.mask & ~model.user_mask:
+        return
+    common = seen.mask & model.user_mask
+    own = _offsets(model, common)
+    if not any(_offsets(host, common) == own for host in hosts if not seen.mask & ~host.user_mask):
+        yield (
+            f"byte {XCR0_OFFSET} has the mask {hex_mask(seen.mask)} of KVM's host, and no CPU with "
+            f"these components lays them out as {model.name} does"
+        )
+
+
+def _offsets(model: CpuModel, mask: int) -> list[tuple[int | None, int]]:
+    return [(model.by_number[n].offset, model.by_number[n].size) for n in bits_of(mask)]
+
+
+def lacks(model: CpuModel, alien: int, catalog: Catalog | None = None) -> str:
+    """That a model has no such components, by the names that others know them by."""
+    known = {number: name for name, number in _catalog(catalog).component_names().items()}
+    names = (known.get(number, model.name_of(number)) for number in bits_of(alien))
+    return f"{model.name} has no {', '.join(names)}"
+
+
+def _catalog(catalog: Catalog | None) -> Catalog:
+    from xsaveschema.catalog import default_catalog
+
+    return catalog or default_catalog()

@@ -1,0 +1,90 @@
+"""What its writer leaves in an area besides state: the mask of its system, its MXCSR_MASK.
+
+No instruction writes bytes 464..511 of a standard area. Linux puts the mask of its user components
+at byte 464 (for ptrace, cores and KVM), and ``struct _fpx_sw_bytes`` into the area of a signal
+frame. Whatever else stands there is software's own, and says nothing. MXCSR_MASK the processor
+stores itself, and CPUs of different vendors have different ones.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import Final, NamedTuple
+
+from xsaveschema.model import (
+    EXTENDED_OFFSET,
+    HEADER_OFFSET,
+    MXCSR_OFFSET,
+    SSE,
+    X87,
+    XCR0_OFFSET,
+)
+
+FP_XSTATE_MAGIC1: Final = 0x46505853
+"""What Linux puts at byte 464 of the area in a signal frame (struct _fpx_sw_bytes)."""
+FP_XSTATE_MAGIC2: Final = 0x46505845
+"""What stands behind that area, at its ``xstate_size``."""
+FSAVE_SIZE: Final = 112
+"""Bytes of the FSAVE image in front of the area of a 32-bit signal frame."""
+
+WORDS: Final = Struct("<IIQI")
+"""The words of a signal frame: magic1, extended_size, xfeatures, xstate_size."""
+XFEATURES_OFFSET: Final = XCR0_OFFSET + 8
+
+MXCSR_MASKS: Final = (0xFFFF, 0x2FFFF)
+"""The MXCSR_MASKs of processors that have XSAVE: without and with AMD's misaligned SSE mode."""
+
+_U32: Final = Struct("<I")
+_U64: Final = Struct("<Q")
+_LEGACY: Final = X87 | SSE
+
+
+class Shown(NamedTuple):
+    """The user components that the writer's system had enabled, as it left them in the area.
+
+    ``mask`` is a bit mask, ``at`` the byte where it stands; ``size`` is the xstate_size of a signal
+    frame in bytes, None where the mask stands alone.
+    """
+
+    mask: int
+    at: int
+    size: int | None = None
+
+
+def shown(view: memoryview, xstate_bv: int) -> Shown | None:
+    """What a standard area of at least 576 bytes shows, whether a CPU has such components or not.
+
+    A mask has x87 and SSE, covers XSTATE_BV and is followed by zeros to byte 511. A frame's words
+    are whole, and the area ends at their xstate_size or is followed by the second magic word there.
+    """
+    (mask,) = _U64.unpack_from(view, XCR0_OFFSET)
+    if not mask:
+        return None
+    if mask & 0xFFFF_FFFF == FP_XSTATE_MAGIC1:
+        return _frame(view)
+    if mask & _LEGACY != _LEGACY or mask >> 63 or xstate_bv & ~mask:
+        return None
+    return None if any(view[XFEATURES_OFFSET:HEADER_OFFSET]) else Shown(mask, XCR0_OFFSET)
+
+
+def _frame(view: memoryview) -> Shown | None:
+    _, extended_size, xfeatures, size = WORDS.unpack_from(view, XCR0_OFFSET)
+    ends = size == len(view) or (
+        size + 4 <= len(view) and _U32.unpack_from(view, size)[0] == FP_XSTATE_MAGIC2
+    )
+    if (
+        size < EXTENDED_OFFSET
+        or not ends
+        or extended_size - size not in (4, 4 + FSAVE_SIZE)
+        or xfeatures & _LEGACY != _LEGACY
+        or xfeatures >> 63
+        or any(view[XCR0_OFFSET + WORDS.size : HEADER_OFFSET])
+    ):
+        return None
+    return Shown(xfeatures, XFEATURES_OFFSET, size)
+
+
+def mxcsr_mask_of(view: memoryview) -> int:
+    """MXCSR_MASK as a processor stored it in the area; 0 where no processor did."""
+    (mask,) = _U32.unpack_from(view, MXCSR_OFFSET + 4)
+    return mask if mask in MXCSR_MASKS else 0
