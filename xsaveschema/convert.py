@@ -9,13 +9,15 @@ it is compiled once and run over as many areas as come. The rules are the proces
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from operator import index, itemgetter
 from struct import Struct
+from types import MappingProxyType
 from typing import Final, Literal, NamedTuple, SupportsIndex
 
+from xsaveschema.area import XsaveArea
 from xsaveschema.errors import StateLossError, TooShortError, UnknownComponentError, XsaveError
 from xsaveschema.header import MASKS, Buffer, buffer_layout, bytes_of, view_of
 from xsaveschema.layout import Layout, Slot, check_xcr0, compacted, standard
@@ -44,6 +46,7 @@ _PLACES: Final = COMPACTED - 1
 _MXCSR_INITIAL: Final = MXCSR_INITIAL.to_bytes(4, "little")
 _MXCSR_END: Final = MXCSR_OFFSET + 4
 _MASK_END: Final = MXCSR_OFFSET + 8
+_NOTHING: Final[Mapping[int, str]] = MappingProxyType({})
 
 
 @dataclass(slots=True)
@@ -60,7 +63,7 @@ class Conversion:
 
 
 def to_standard(
-    data: Buffer,
+    data: Buffer | XsaveArea,
     model: CpuModel,
     *,
     source: CpuModel | None = None,
@@ -71,23 +74,25 @@ def to_standard(
 ) -> Conversion:
     """Convert an area of either format to ``model``'s standard format.
 
-    ``source`` is the model that wrote ``data`` (default ``model``); ``xcr0`` the mask of the
-    result's layout (default the model's); ``drop`` names live components that may be lost; ``out``
-    takes the result instead of a new buffer. Components in use are copied, all others get their
-    initial values, XCOMP_BV and the reserved header bytes are zero.
+    ``source`` is the model that wrote ``data`` (default ``model``; an XsaveArea brings its own);
+    ``xcr0`` the mask of the result's layout (default the model's); ``drop`` names live components
+    that may be lost; ``out`` takes the result instead of a new buffer. Components in use are
+    copied, all others get their initial values, XCOMP_BV and the reserved header bytes are zero.
 
-    Raises StateLossError where live state has no place in the result, HeaderError, TooShortError
-    and MaskError for input that cannot be converted. Nothing is written before all is checked.
+    Raises StateLossError where live state has no place in the result, or is missing from an
+    XsaveArea, HeaderError, TooShortError and MaskError for input that cannot be converted. Nothing
+    is written before all is checked.
     """
     if xcr0 is None:
         xcr0 = model.xcr0
     else:
         check_xcr0(model, xcr0)
-    return _convert(data, (source or model, model, "standard", xcr0, software), drop, out)
+    writer = source or (data.model if isinstance(data, XsaveArea) else model)
+    return _convert(data, (writer, model, "standard", xcr0, software), drop, out)
 
 
 def to_compacted(
-    data: Buffer,
+    data: Buffer | XsaveArea,
     model: CpuModel,
     *,
     source: CpuModel | None = None,
@@ -104,13 +109,14 @@ def to_compacted(
     has it (HW). The other arguments and errors are those of :func:`to_standard`.
     """
     mask = model.xcr0 | model.xss if xcomp_bv is None else xcomp_bv & _PLACES
-    return _convert(data, (source or model, model, "compacted", mask, software), drop, out)
+    writer = source or (data.model if isinstance(data, XsaveArea) else model)
+    return _convert(data, (writer, model, "compacted", mask, software), drop, out)
 
 
 def relayout(
-    data: Buffer,
+    data: Buffer | XsaveArea,
     *,
-    source: CpuModel,
+    source: CpuModel | None = None,
     target: CpuModel,
     format: Format | None = None,
     xcr0: int | None = None,
@@ -122,10 +128,16 @@ def relayout(
     """Move an area from one CPU model's layout to another's; ``format`` None keeps the format.
 
     Without a mask the result has every component of the target's masks; a compacted area that
-    keeps its format keeps its XCOMP_BV as far as the target has the components enabled.
+    keeps its format keeps its XCOMP_BV as far as the target has the components enabled. A buffer
+    needs ``source``; an XsaveArea brings it.
     """
+    if source is None:
+        if not isinstance(data, XsaveArea):
+            raise XsaveError("relayout of a buffer needs source=, the model that wrote it")
+        source = data.model
     if format is None:
-        xcomp = MASKS.unpack_from(view_of(data), HEADER_OFFSET)[1]
+        view = data.buffer if isinstance(data, XsaveArea) else view_of(data)
+        xcomp = MASKS.unpack_from(view, HEADER_OFFSET)[1]
         format = "compacted" if xcomp & COMPACTED else "standard"
         if format == "compacted" and xcomp_bv is None:
             xcomp_bv = xcomp & (target.xcr0 | target.xss)
@@ -211,30 +223,45 @@ def _planned(job: _Job, state: _State) -> _Plan:
 
 
 def _convert(
-    data: Buffer,
+    data: Buffer | XsaveArea,
     job: tuple[CpuModel, CpuModel, Format, int, Software],
     drop: Drop,
     out: bytearray | memoryview | None,
 ) -> Conversion:
     # The job is a plain tuple, which equals a _Job: making one takes a tenth of the whole time.
     # An array's or a mapping's length need not be its bytes'; what struct reads always is.
+    area = None
     if type(data) is not bytes and type(data) is not bytearray:
-        data = view_of(data)
+        if isinstance(data, XsaveArea):
+            area, data = data, data.buffer
+        else:
+            data = view_of(data)
     length = len(data)
     if length < EXTENDED_OFFSET:
         view_of(data)
-    state = _state(data)
+    state = _state(data) if area is None else _state_of(area, job[0])
     plan = _plans.get((job, state)) or _planned(_Job(*job), state)
     if length < plan.needed:
         buffer_layout(job[0], state[1], state[2], length)
     dropped: tuple[str, ...] = ()
-    if drop or plan.may_lose:
-        dropped = _losses(plan, view_of(data), job[0], job[1], drop)
+    if drop or plan.may_lose or area is not None:
+        missing = _NOTHING if area is None else area.missing_by_number
+        dropped = _losses(plan, view_of(data), job[0], job[1], drop, missing)
     if type(out) is not bytearray or len(out) != plan.size:
         out = bytearray(plan.size) if out is None else _room(out, plan.layout)
     # What is taken is a copy: converting in place is safe.
     plan.put(out, 0, *plan.order(plan.take(data) + plan.fixed))
     return Conversion(out, dropped, plan.layout)
+
+
+def _state_of(area: XsaveArea, source: CpuModel) -> _State:
+    """What a plan depends on, of the state that the area has; it may know more than its header."""
+    if source.components != area.model.components:
+        raise XsaveError(
+            f"the area is {area.model.name}'s, and source= names {source.name}: leave source= out"
+        )
+    present = area.xstate_bv & ~sum(1 << number for number in area.missing_by_number)
+    return _state(area.buffer)[0], present, area.xcomp_bv
 
 
 def _room(out: bytearray | memoryview, layout: Layout) -> memoryview:
@@ -252,31 +279,47 @@ def _room(out: bytearray | memoryview, layout: Layout) -> memoryview:
 
 
 def _losses(
-    plan: _Plan, view: memoryview, source: CpuModel, target: CpuModel, drop: Drop
+    plan: _Plan,
+    view: memoryview,
+    source: CpuModel,
+    target: CpuModel,
+    drop: Drop,
+    missing: Mapping[int, str],
 ) -> tuple[str, ...]:
     """The names of the components that lose live state; StateLossError unless all are permitted."""
-    permitted = _numbers(source, target, drop)
-    lost = set(plan.lost)
+    permitted = _numbers(source, target, drop, missing)
+    lost = {*plan.lost, *missing}
     lost.update(number for number, taken, initial in plan.residue if view[taken] != initial)
-    names = tuple(source.name_of(number) for number in sorted(lost))
+    names = tuple(missing.get(number) or source.name_of(number) for number in sorted(lost))
     if unpermitted := sorted(lost - permitted):
-        raise loss(source, plan.layout, unpermitted)
+        raise loss(source, plan.layout, unpermitted, missing)
     return names
 
 
-def loss(source: CpuModel, layout: Layout, numbers: list[int]) -> StateLossError:
-    """The error for components whose state a layout cannot hold, or not all of it."""
+def loss(
+    source: CpuModel, layout: Layout, numbers: list[int], missing: Mapping[int, str] = _NOTHING
+) -> StateLossError:
+    """The error for components whose state a layout cannot hold, or not all, or that is missing."""
     target = layout.model
-    where = f"the target, {target.name} {layout.format}, has "
-    where += ", ".join(target.names_of(layout.mask))
-    for number in numbers:
+    where = []
+    placeless = [number for number in numbers if number not in missing]
+    if placeless:
+        held = ", ".join(target.names_of(layout.mask))
+        where.append(f"the target, {target.name} {layout.format}, has {held}")
+    for number in placeless:
         if layout.mask >> number & 1 and number > 1:
             there, here = source.component(number).size, target.component(number).size
-            where += f"; {source.name_of(number)} has {there} bytes in the source and {here} here"
-    return StateLossError([source.name_of(number) for number in numbers], where)
+            name = source.name_of(number)
+            where.append(f"{name} has {there} bytes in the source and {here} here")
+    if absent := [missing[number] for number in numbers if number in missing]:
+        where.append(f"live, but not in this file: {', '.join(absent)}")
+    names = [missing.get(number) or source.name_of(number) for number in numbers]
+    return StateLossError(names, "; ".join(where))
 
 
-def _numbers(source: CpuModel, target: CpuModel, drop: Drop) -> set[int]:
+def _numbers(
+    source: CpuModel, target: CpuModel, drop: Drop, missing: Mapping[int, str] = _NOTHING
+) -> set[int]:
     keys: Iterable[object] = drop
     if not isinstance(drop, Iterable) or isinstance(drop, str | bytes):
         keys = (drop,)
@@ -290,6 +333,9 @@ def _numbers(source: CpuModel, target: CpuModel, drop: Drop) -> set[int]:
                 raise UnknownComponentError(f"drop: there is no component {key!r}", str(key))
             found.add(number)
             continue
+        if key in missing.values():
+            found.update(number for number, name in missing.items() if name == key)
+            continue
         component = source.components.get(key) or target.components.get(key)
         rest = key.removeprefix("component")
         if component is not None:
@@ -297,7 +343,8 @@ def _numbers(source: CpuModel, target: CpuModel, drop: Drop) -> set[int]:
         elif key.startswith("component") and re.fullmatch(r"[0-9]{1,2}", rest) and int(rest) <= 62:
             found.add(int(rest))
         else:
-            known = ", ".join(dict.fromkeys([*source.components, *target.components]))
+            names = [*source.components, *target.components, *missing.values()]
+            known = ", ".join(dict.fromkeys(names))
             raise UnknownComponentError(f"drop: there is no component {key!r}; {known}", key)
     return found
 

@@ -80,7 +80,7 @@ def patch(
             raise ArtefactError(f"{reader.title}: an edited area cannot be written back into it")
         found = _chosen(reader.read(source.data, Options(model, False, catalog)), thread)
         # What the reader found stays as it was: the area is edited as a copy.
-        area = XsaveArea.parse(bytearray(found.area.buffer), found.area.model)
+        area = XsaveArea.parse(bytearray(bytes(found.area)), found.area.model)
         for name, value in (registers or {}).items():
             _set(area, name, value)
         changes = reader.replace(source.data, found, area)

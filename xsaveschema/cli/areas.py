@@ -57,7 +57,20 @@ def find(
 
 
 def one(source: str, catalog: Catalog, model_name: str | None, label: str | None) -> Chosen:
-    """The one area of FILE that a command works on; XsaveError lists them where there are more."""
+    """The bytes of the area that :func:`chosen` finds; MissingStateError if not all are there."""
+    found = chosen(source, catalog, model_name, label)
+    if isinstance(found, bytes):
+        return Chosen(found, None)
+    return Chosen(bytes(found.area), found.area.model, found.others)
+
+
+def chosen(
+    source: str, catalog: Catalog, model_name: str | None, label: str | None
+) -> Found | bytes:
+    """The one area of FILE that a command works on; bytes where the whole file is one.
+
+    XsaveError lists them where there are more.
+    """
     with view_of_file(source) as view:
         if view is not None:
             from xsaveschema.artefacts.registry import recognise
@@ -65,7 +78,7 @@ def one(source: str, catalog: Catalog, model_name: str | None, label: str | None
             if recognise(view).name == "raw":
                 if label not in (None, WHOLE):
                     raise XsaveError(f"holds one area, called {WHOLE!r}, and no {label!r}")
-                return Chosen(_bounded(view), None)
+                return _bounded(view)
     found = []
     for each in find(source, catalog, model_name):
         if label in (None, each.label):
@@ -80,7 +93,7 @@ def one(source: str, catalog: Catalog, model_name: str | None, label: str | None
             f"holds more than one area ({found[0].label}, {found[1].label}, ...): choose one with "
             "--area"
         )
-    return Chosen(bytes(found[0].area), found[0].area.model, found[0].others)
+    return found[0]
 
 
 class Chosen(NamedTuple):

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from xsaveschema.catalog.identify import Match, identify
-from xsaveschema.cli.areas import as_shown, one
+from xsaveschema.cli.areas import Chosen, Found, as_shown, chosen
 from xsaveschema.cli.files import about, named, write_area
 from xsaveschema.cli.options import (
     area_option,
@@ -19,6 +19,7 @@ from xsaveschema.cli.options import (
     schemas_option,
 )
 from xsaveschema.cli.output import print_json
+from xsaveschema.convert import relayout
 from xsaveschema.errors import Fault, IdentificationError, hex_mask
 from xsaveschema.model import CpuModel
 from xsaveschema.restore import RULES, Target, check, mend
@@ -64,7 +65,8 @@ def command(
     """Tell whether a restore takes an area, and by which rule it does not.
 
     FILE is a path, - for standard input, pid:N or sample:NAME. Exits with 1 where there are faults;
-    with --fix, where faults are left that only losing state would mend.
+    with --fix, where faults are left that only losing state would mend. State that is live, but not
+    in the file, is told and not judged.
     """
     if host and model_name is not None:
         raise click.UsageError("--host and --model name two machines: give one")
@@ -72,7 +74,9 @@ def command(
     common: set[str] | None = None
     options: dict[str, Any] = {"xcr0": xcr0, "xss": xss, "rfbm": rfbm, "mxcsr_mask": mxcsr_mask}
     with about(source):
-        data, written_by, others = one(source, catalog, model_name, label)
+        (data, written_by, others), missing = _judged(
+            chosen(source, catalog, model_name, label), fix is not None
+        )
         if host or model_name is not None:
             model = catalog.model(model_name or "host")
             if xcr0 is None and not host:
@@ -92,9 +96,11 @@ def command(
             mended = mend(data, model, target, **options)
             left = list(mended.left)
     if as_json:
-        print_json({"faults": [_facts(fault) for fault in faults]})
+        print_json({"faults": [_facts(fault) for fault in faults], "missing": missing})
     else:
-        _show(model, others or 0, target, faults)
+        _show(model, others or 0, target, faults, bool(missing))
+        if missing:
+            click.echo(f"\nnot looked at: {', '.join(missing)}: live, not in this file")
     if fix is not None:
         write_area(fix, mended.data)
         said = f"{len(faults) - len(left)} of {len(faults)} fault{'s' * (len(faults) != 1)} mended"
@@ -102,6 +108,19 @@ def command(
             said += f"\n  left: {fault}"
         click.echo(f"{named(fix)}: {said}", err=True)
     return 1 if left else 0
+
+
+def _judged(found: Found | bytes, whole: bool) -> tuple[Chosen, tuple[str, ...]]:
+    """The area to judge, and the names of what is missing from it.
+
+    What is there of an area is one, too, unless it must be ``whole``: MissingStateError then.
+    """
+    if isinstance(found, bytes):
+        return Chosen(found, None), ()
+    area = found.area
+    missing = () if whole else area.missing
+    data = relayout(area, target=area.model, drop=missing).data if missing else area
+    return Chosen(bytes(data), area.model, found.others), missing
 
 
 def _facts(fault: Fault) -> dict[str, Any]:
@@ -138,12 +157,14 @@ def _common_rules(data: bytes, match: Match, target: Target, options: dict[str, 
     return set.intersection(*map(set, verdicts)) if verdicts else set()
 
 
-def _show(model: CpuModel, others: int, target: Target, faults: list[Fault]) -> None:
+def _show(model: CpuModel, others: int, target: Target, faults: list[Fault], partial: bool) -> None:
     who = {"xrstor": "XRSTOR", "xrstors": "XRSTORS", "linux": "Linux (ptrace, KVM)"}[target]
     enabled = f"XCR0 {hex_mask(model.xcr0)}"
     if target == "xrstors":
         enabled += f", IA32_XSS {hex_mask(model.xss)}"
     verdict = "refuses this area" if faults else "takes this area"
+    if partial and not faults:
+        verdict = "takes what is there of this area"
     name = model.name
     if others:
         name += f", or {others} other model{'s' if others > 1 else ''} laid out alike"

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from xsaveschema.area import XsaveArea
-from xsaveschema.cli.areas import one, whole
+from xsaveschema.cli.areas import chosen, whole
 from xsaveschema.cli.files import about
 from xsaveschema.cli.options import (
     area_option,
@@ -56,6 +56,7 @@ def command(
     """Show what differs in meaning between the areas A and B.
 
     Each is a path, - for standard input, pid:N or sample:NAME; formats and CPU models may differ.
+    State that is live, but not in one of the files, is told as unknown.
     Exits as diff does: 0 where nothing differs, 1 where something does.
     """
     if first == second == "-":
@@ -64,8 +65,8 @@ def command(
 
     def area(source: str, name: str | None, label: str | None) -> XsaveArea:
         with about(source):
-            data, model, _ = one(source, catalog, name, label)
-            return XsaveArea.parse(data, model) if model else whole(data, catalog, name).area
+            found = chosen(source, catalog, name, label)
+            return whole(found, catalog, name).area if isinstance(found, bytes) else found.area
 
     a = area(first, model_name, label)
     b = area(second, model_b_name or model_name, label_b or label)
@@ -91,8 +92,8 @@ def _delta(delta: Delta) -> dict[str, Any]:
         "component": delta.component,
         "path": delta.path,
         "kind": delta.kind,
-        "a": number(delta.a),
-        "b": number(delta.b),
+        "a": None if delta.a is None else number(delta.a),
+        "b": None if delta.b is None else number(delta.b),
         "bits": [{"name": bit.name, "a": bit.a, "b": bit.b} for bit in delta.bits],
     }
 
