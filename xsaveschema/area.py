@@ -2,7 +2,8 @@
 
 The view copies nothing and knows what the bytes mean: a component whose XSTATE_BV bit is clear is
 in its initial state, whatever bytes stand there (SDM 13.4.2; XSAVEC and XSAVES leave stale ones).
-``raw`` shows memory as it stands.
+``raw`` shows memory as it stands. State that is live, but that the file did not have, is
+``missing``: it has no place, and nothing gives a value for it.
 """
 
 from __future__ import annotations
@@ -10,13 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from struct import Struct
+from types import MappingProxyType
 from typing import Any, Final
 
-from xsaveschema.errors import EvidenceError, Fault, HeaderError, XsaveError
+from xsaveschema.errors import EvidenceError, Fault, HeaderError, MissingStateError, XsaveError
 from xsaveschema.evidence import contradictions
 from xsaveschema.fields import Fields
 from xsaveschema.header import MASKS, Buffer, buffer_layout, lenient_layout, view_of
-from xsaveschema.layout import Layout, Slot
+from xsaveschema.layout import Layout, Slot, standard
 from xsaveschema.model import (
     COMPACTED,
     HEADER_OFFSET,
@@ -37,6 +39,7 @@ _writer: Final = Struct(
 ).unpack_from
 """MXCSR_MASK, where a system leaves its mask, XSTATE_BV and XCOMP_BV."""
 _CODES: Final = {1: "B", 2: "H", 4: "I", 8: "Q"}
+_NOTHING: Final[Mapping[int, str]] = MappingProxyType({})
 
 
 class XsaveArea:
@@ -48,7 +51,16 @@ class XsaveArea:
     at the first write.
     """
 
-    __slots__ = ("_view", "assumed", "faults", "layout", "model", "xcomp_bv", "xstate_bv")
+    __slots__ = (
+        "_missing",
+        "_view",
+        "assumed",
+        "faults",
+        "layout",
+        "model",
+        "xcomp_bv",
+        "xstate_bv",
+    )
 
     model: CpuModel
     layout: Layout
@@ -57,6 +69,7 @@ class XsaveArea:
     faults: tuple[Fault, ...]
     assumed: bool
     """Whether ``model`` was taken although the area's bytes speak against it."""
+    _missing: Mapping[int, str]
     _view: memoryview
 
     @classmethod
@@ -94,6 +107,7 @@ class XsaveArea:
         area = cls.__new__(cls)
         area._view = view
         area.assumed = bool(against)
+        area._missing = _NOTHING
         area.model = model
         area.xstate_bv = xstate_bv
         area.xcomp_bv = xcomp_bv
@@ -104,6 +118,33 @@ class XsaveArea:
             area.layout, area.faults = lenient_layout(model, xstate_bv, xcomp_bv, len(view))
         if assume_supervisor:
             area.xstate_bv |= area.layout.mask & model.supervisor_mask
+        return area
+
+    @classmethod
+    def partial(
+        cls,
+        data: Buffer,
+        model: CpuModel,
+        missing: Mapping[int, str] = _NOTHING,
+        *,
+        assume: bool = False,
+    ) -> XsaveArea:
+        """An area of a file that has not all state in use: ``missing`` names the rest by number.
+
+        ``data``, which is copied, is an area of what is there: neither mask of its header has the
+        bits of missing components, and ``layout`` gives them no place; ``xstate_bv`` has their
+        bits. Errors are those of :meth:`parse`, and XsaveError for a missing component that
+        ``data`` has in use or a place for.
+        """
+        area = cls.parse(bytearray(data), model, assume=assume)
+        area._missing = MappingProxyType(dict(sorted(missing.items())))
+        bits = sum(1 << number for number in missing)
+        if bits & (area.xstate_bv | area.xcomp_bv):
+            raise XsaveError(f"{', '.join(area.missing)}: missing, but in the header's masks")
+        if bits:
+            if area.format == "standard":
+                area.layout = standard(model, area.layout.mask & ~bits)
+            area._set_xstate_bv(area.xstate_bv | bits)
         return area
 
     @classmethod
@@ -148,16 +189,44 @@ class XsaveArea:
 
     @property
     def raw(self) -> Raw:
-        """What stands in memory at each component's place, in use or not."""
+        """What stands in memory at each component's place, in use or not.
+
+        MissingStateError where state is missing: memory is not all there then.
+        """
+        self._require_all("raw")
         return Raw(self)
 
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The names of components that are in use, but whose bytes the file did not have.
+
+        The lowest number comes first. Only readers of files that hold fields instead of an area
+        leave any out; a buffer has all, or is too short.
+        """
+        return tuple(self._missing.values())
+
+    @property
+    def missing_by_number(self) -> Mapping[int, str]:
+        """What ``missing`` names, by component number; the model need not know all of them."""
+        return self._missing
+
     def in_use(self, key: str | int) -> bool:
-        """Whether a component is in use: its XSTATE_BV bit is set and it has a place."""
+        """Whether a component is in use: its XSTATE_BV bit is set, and it has a place.
+
+        A missing component is in use without one.
+        """
+        if self._missing and self._missing_number(key) is not None:
+            return True
         bit = self.model.component(key).bit
         return bool(self.xstate_bv & self.layout.mask & bit)
 
     def __getitem__(self, key: str | int) -> Fields:
-        """The fields of a component. NoPlaceError where the layout does not hold it."""
+        """The fields of a component.
+
+        NoPlaceError where the layout does not hold it, MissingStateError where the file did not.
+        """
+        if self._missing:
+            self._require(key)
         slot = self.layout[key]
         return Fields(self, slot, slot.component.fields, 0, "")
 
@@ -168,17 +237,30 @@ class XsaveArea:
         return len(self._view)
 
     def __bytes__(self) -> bytes:
+        """The area as it would stand in memory. MissingStateError where not all state is there."""
+        self._require_all("the area's bytes")
         return bytes(self._view)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled and copied with bytes of its own."""
+        kept = self.model, self.layout, self.xstate_bv, self.xcomp_bv, self.faults
+        return _rebuilt, (bytes(self._view), *kept, dict(self._missing))
 
     def __repr__(self) -> str:
         names = ", ".join(self.model.names_of(self.xstate_bv & self.layout.mask)) or "nothing"
+        if self._missing:
+            names += f"; live, not in the file: {', '.join(self.missing)}"
         return (
             f"<XsaveArea {self.model.name} {self.format}, {len(self._view)} bytes; in use: {names}>"
         )
 
     @property
     def buffer(self) -> memoryview:
-        """The area's bytes, not copied."""
+        """The bytes that the view stands on, not copied.
+
+        Where state is missing they are no area that could be handed on: XSTATE_BV has its bits,
+        but the bytes behind them are not there. ``bytes(area)`` refuses then.
+        """
         return self._view
 
     def values(self) -> dict[str, int | bytes]:
@@ -197,8 +279,16 @@ class XsaveArea:
     def initialise(self, key: str | int) -> None:
         """Put a component into its initial state: its XSTATE_BV bit is cleared.
 
-        Its bytes become initial too (zero in the compacted format), MXCSR included for sse.
+        Its bytes become initial too (zero in the compacted format), MXCSR included for sse. A
+        missing component is no longer missing then; it still has no place.
         """
+        number = self._missing_number(key)
+        if number is not None:
+            self._writable()
+            left = {n: name for n, name in self._missing.items() if n != number}
+            self._missing = MappingProxyType(left)
+            self._set_xstate_bv(self.xstate_bv & ~(1 << number))
+            return
         slot = self.layout[key]
         view = self._writable()
         image = slot.component.initial
@@ -234,6 +324,20 @@ class XsaveArea:
             self._wake(slot, view)
         view[start : start + len(data)] = data
 
+    def _missing_number(self, key: str | int) -> int | None:
+        """The number of a missing component by name or number; None for any other."""
+        return next((n for n, name in self._missing.items() if key in (n, name)), None)
+
+    def _require(self, key: str | int) -> None:
+        number = self._missing_number(key)
+        if number is not None:
+            name = self._missing[number]
+            raise MissingStateError([name], name, self.layout.mask)
+
+    def _require_all(self, what: str) -> None:
+        if self._missing:
+            raise MissingStateError(self.missing, what, self.layout.mask)
+
     def _wake(self, slot: Slot, view: memoryview) -> None:
         image = slot.component.initial
         for start, end in slot.ranges:
@@ -255,6 +359,26 @@ class XsaveArea:
         if _masks(self._view, HEADER_OFFSET)[0] != self.xstate_bv:
             self._set_xstate_bv(self.xstate_bv)  # what was assumed of supervisor components
         return self._view
+
+
+def _rebuilt(
+    data: bytes,
+    model: CpuModel,
+    layout: Layout,
+    xstate_bv: int,
+    xcomp_bv: int,
+    faults: tuple[Fault, ...],
+    missing: Mapping[int, str],
+) -> XsaveArea:
+    area = XsaveArea.__new__(XsaveArea)
+    area._view = memoryview(data)
+    area.model = model
+    area.layout = layout
+    area.xstate_bv = xstate_bv
+    area.xcomp_bv = xcomp_bv
+    area.faults = faults
+    area._missing = MappingProxyType(missing)
+    return area
 
 
 class Raw(Mapping[str, bytes]):

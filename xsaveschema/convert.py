@@ -9,13 +9,15 @@ it is compiled once and run over as many areas as come. The rules are the proces
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from operator import index, itemgetter
 from struct import Struct
+from types import MappingProxyType
 from typing import Final, Literal, NamedTuple, SupportsIndex
 
+from xsaveschema.area import XsaveArea
 from xsaveschema.errors import StateLossError, TooShortError, UnknownComponentError, XsaveError
 from xsaveschema.evidence import shown_in
 from xsaveschema.header import MASKS, Buffer, buffer_layout, bytes_of, view_of
@@ -54,6 +56,7 @@ _MXCSR_INITIAL: Final = MXCSR_INITIAL.to_bytes(4, "little")
 _MXCSR_END: Final = MXCSR_OFFSET + 4
 _LEGACY: Final = X87 | SSE
 _MASK_END: Final = MXCSR_OFFSET + 8
+_NOTHING: Final[Mapping[int, str]] = MappingProxyType({})
 
 
 @dataclass(slots=True)
@@ -70,7 +73,7 @@ class Conversion:
 
 
 def to_standard(
-    data: Buffer,
+    data: Buffer | XsaveArea,
     model: CpuModel,
     *,
     xcr0: int | None = None,
@@ -85,14 +88,15 @@ def to_standard(
     new buffer. Components in use are copied, all others get their initial values, XCOMP_BV and the
     reserved header bytes are zero.
 
-    Raises StateLossError where live state has no place in the result, HeaderError, TooShortError
-    and MaskError for input that cannot be converted. Nothing is written before all is checked.
+    Raises StateLossError where live state has no place in the result, or is missing from an
+    XsaveArea, HeaderError, TooShortError and MaskError for input that cannot be converted. Nothing
+    is written before all is checked.
     """
     return _convert(data, _standard_job(model, model, xcr0, software), drop, out)
 
 
 def to_compacted(
-    data: Buffer,
+    data: Buffer | XsaveArea,
     model: CpuModel,
     *,
     xcomp_bv: int | None = None,
@@ -111,9 +115,9 @@ def to_compacted(
 
 
 def relayout(
-    data: Buffer,
+    data: Buffer | XsaveArea,
     *,
-    source: CpuModel,
+    source: CpuModel | None = None,
     target: CpuModel,
     format: Format | None = None,
     xcr0: int | None = None,
@@ -125,12 +129,17 @@ def relayout(
     """Move an area from one CPU model's layout to another's; ``format`` None keeps the format.
 
     Without a mask the result has every component of the target's masks; a compacted area that
-    keeps its format keeps its XCOMP_BV as far as the target has the components enabled. Between
-    CPUs of different names the result has the target's MXCSR_MASK. The other arguments and errors
-    are those of :func:`to_standard`.
+    keeps its format keeps its XCOMP_BV as far as the target has the components enabled. A buffer
+    needs ``source``; an XsaveArea brings it. Between CPUs of different names the result has the
+    target's MXCSR_MASK. The other arguments and errors are those of :func:`to_standard`.
     """
+    if source is None:
+        if not isinstance(data, XsaveArea):
+            raise XsaveError("relayout of a buffer needs source=, the model that wrote it")
+        source = data.model
     if format is None:
-        xcomp = MASKS.unpack_from(view_of(data), HEADER_OFFSET)[1]
+        view = data.buffer if isinstance(data, XsaveArea) else view_of(data)
+        xcomp = MASKS.unpack_from(view, HEADER_OFFSET)[1]
         format = "compacted" if xcomp & COMPACTED else "standard"
         if format == "compacted" and xcomp_bv is None:
             xcomp_bv = xcomp & (target.xcr0 | target.xss)
@@ -234,32 +243,51 @@ def _planned(job: _Job, state: _State) -> _Plan:
 
 
 def _convert(
-    data: Buffer,
+    data: Buffer | XsaveArea,
     job: _JobTuple,
     drop: Drop,
     out: bytearray | memoryview | None,
 ) -> Conversion:
     # An array's or a mapping's length need not be its bytes'; what struct reads always is.
+    area = None
     if type(data) is not bytes and type(data) is not bytearray:
-        data = view_of(data)
+        if isinstance(data, XsaveArea):
+            area, data = data, data.buffer
+        else:
+            data = view_of(data)
     length = len(data)
     if length < EXTENDED_OFFSET:
         view_of(data)
-    state = _state(data)
-    if state[1]:
-        mxcsr, _, xstate_bv, xcomp_bv = state
-        state = mxcsr, shown_in(view_of(data), job[0]) is not None, xstate_bv, xcomp_bv
+    if area is None:
+        state = _state(data)
+        if state[1]:
+            mxcsr, _, xstate_bv, xcomp_bv = state
+            state = mxcsr, shown_in(view_of(data), job[0]) is not None, xstate_bv, xcomp_bv
+    else:
+        state = _state_of(area, job[0])
     plan = _plans.get((job, state)) or _planned(_Job(*job), state)
     if length < plan.needed:
         buffer_layout(job[0], state[2], state[3], length)
     dropped: tuple[str, ...] = ()
-    if drop or plan.may_lose:
-        dropped = _losses(plan, view_of(data), job[0], job[1], drop)
+    if drop or plan.may_lose or area is not None:
+        missing = _NOTHING if area is None else area.missing_by_number
+        dropped = _losses(plan, view_of(data), job[0], job[1], drop, missing)
     if type(out) is not bytearray or len(out) != plan.size:
         out = bytearray(plan.size) if out is None else _room(out, plan.layout)
     # What is taken is a copy: converting in place is safe.
     plan.put(out, 0, *plan.order(plan.take(data) + plan.fixed))
     return Conversion(out, dropped, plan.layout)
+
+
+def _state_of(area: XsaveArea, source: CpuModel) -> _State:
+    """What a plan depends on, of the state that the area has; it may know more than its header."""
+    if source.components != area.model.components:
+        raise XsaveError(
+            f"the area is {area.model.name}'s, not {source.name}'s: relayout moves it there"
+        )
+    present = area.xstate_bv & ~sum(1 << number for number in area.missing_by_number)
+    told = shown_in(area.buffer, source) is not None
+    return _state(area.buffer)[0], told, present, area.xcomp_bv
 
 
 def _room(out: bytearray | memoryview, layout: Layout) -> memoryview:
@@ -277,31 +305,47 @@ def _room(out: bytearray | memoryview, layout: Layout) -> memoryview:
 
 
 def _losses(
-    plan: _Plan, view: memoryview, source: CpuModel, target: CpuModel, drop: Drop
+    plan: _Plan,
+    view: memoryview,
+    source: CpuModel,
+    target: CpuModel,
+    drop: Drop,
+    missing: Mapping[int, str],
 ) -> tuple[str, ...]:
     """The names of the components that lose live state; StateLossError unless all are permitted."""
-    permitted = _numbers(source, target, drop)
-    lost = set(plan.lost)
+    permitted = _numbers(source, target, drop, missing)
+    lost = {*plan.lost, *missing}
     lost.update(number for number, taken, initial in plan.residue if view[taken] != initial)
-    names = tuple(source.name_of(number) for number in sorted(lost))
+    names = tuple(missing.get(number) or source.name_of(number) for number in sorted(lost))
     if unpermitted := sorted(lost - permitted):
-        raise loss(source, plan.layout, unpermitted)
+        raise loss(source, plan.layout, unpermitted, missing)
     return names
 
 
-def loss(source: CpuModel, layout: Layout, numbers: list[int]) -> StateLossError:
-    """The error for components whose state a layout cannot hold, or not all of it."""
+def loss(
+    source: CpuModel, layout: Layout, numbers: list[int], missing: Mapping[int, str] = _NOTHING
+) -> StateLossError:
+    """The error for components whose state a layout cannot hold, or not all, or that is missing."""
     target = layout.model
-    where = f"the target, {target.name} {layout.format}, has "
-    where += ", ".join(target.names_of(layout.mask))
-    for number in numbers:
+    where = []
+    placeless = [number for number in numbers if number not in missing]
+    if placeless:
+        held = ", ".join(target.names_of(layout.mask))
+        where.append(f"the target, {target.name} {layout.format}, has {held}")
+    for number in placeless:
         if layout.mask >> number & 1 and number > 1:
             there, here = source.component(number).size, target.component(number).size
-            where += f"; {source.name_of(number)} has {there} bytes in the source and {here} here"
-    return StateLossError([source.name_of(number) for number in numbers], where)
+            name = source.name_of(number)
+            where.append(f"{name} has {there} bytes in the source and {here} here")
+    if absent := [missing[number] for number in numbers if number in missing]:
+        where.append(f"live, but not in this file: {', '.join(absent)}")
+    names = [missing.get(number) or source.name_of(number) for number in numbers]
+    return StateLossError(names, "; ".join(where))
 
 
-def _numbers(source: CpuModel, target: CpuModel, drop: Drop) -> set[int]:
+def _numbers(
+    source: CpuModel, target: CpuModel, drop: Drop, missing: Mapping[int, str] = _NOTHING
+) -> set[int]:
     keys: Iterable[object] = drop
     if not isinstance(drop, Iterable) or isinstance(drop, str | bytes):
         keys = (drop,)
@@ -315,6 +359,9 @@ def _numbers(source: CpuModel, target: CpuModel, drop: Drop) -> set[int]:
                 raise UnknownComponentError(f"drop: there is no component {key!r}", str(key))
             found.add(number)
             continue
+        if key in missing.values():
+            found.update(number for number, name in missing.items() if name == key)
+            continue
         component = source.components.get(key) or target.components.get(key)
         rest = key.removeprefix("component")
         if component is not None:
@@ -322,7 +369,8 @@ def _numbers(source: CpuModel, target: CpuModel, drop: Drop) -> set[int]:
         elif key.startswith("component") and re.fullmatch(r"[0-9]{1,2}", rest) and int(rest) <= 62:
             found.add(int(rest))
         else:
-            known = ", ".join(dict.fromkeys([*source.components, *target.components]))
+            names = [*source.components, *target.components, *missing.values()]
+            known = ", ".join(dict.fromkeys(names))
             raise UnknownComponentError(f"drop: there is no component {key!r}; {known}", key)
     return found
 

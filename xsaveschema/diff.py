@@ -32,7 +32,7 @@ from xsaveschema.model import (
     bits_of,
 )
 
-Kind = Literal["state", "in-use", "format", "mask", "reserved", "software"]
+Kind = Literal["state", "unknown", "in-use", "format", "mask", "reserved", "software"]
 
 X87_POINTERS: Final = ("x87.fop", "x87.fip", "x87.fdp")
 """What AMD processors save as 0 unless an x87 exception is pending (HW): for ``ignore=``."""
@@ -61,27 +61,29 @@ class Delta:
     """One difference between two areas.
 
     ``path`` is a field's (``sse.mxcsr``, ``x87.st[0]``), a run of bytes that no field names
-    (``pt[72:80]``, counted as the component's field offsets are), or, for the kind "in-use", the
-    component itself. What belongs to no component has ``header`` or ``legacy`` in its place:
-    ``header.xcomp_bv``, ``header[16:24]``, ``legacy[416:424]``. ``a`` and ``b`` are integers,
-    bytes where the field is raw. ``bits`` tells which bits of the field differ, by name.
+    (``pt[72:80]``, counted as the component's field offsets are), or, for the kinds "unknown" and
+    "in-use", the component itself. What belongs to no component has ``header`` or ``legacy`` in
+    its place: ``header.xcomp_bv``, ``header[16:24]``, ``legacy[416:424]``. ``a`` and ``b`` are
+    integers, bytes where the field is raw. ``bits`` tells which bits of the field differ, by name.
 
-    ``kind`` is "state" for what a restore would load; "in-use" for an XSTATE_BV bit that differs
-    where the values are equal; "format" for XCOMP_BV; "mask" for MXCSR_MASK; "reserved" for
-    reserved bytes; "software" for bytes 464..511.
+    ``kind`` is "state" for what a restore would load; "unknown" for a component that is missing on
+    either side, where ``a`` or ``b`` is None: live, but not in the file (else 1: in use, 0: not);
+    "in-use" for an XSTATE_BV bit that differs where the values are equal; "format" for XCOMP_BV;
+    "mask" for MXCSR_MASK; "reserved" for reserved bytes; "software" for bytes 464..511.
     """
 
     component: str
     path: str
-    a: int | bytes
-    b: int | bytes
+    a: int | bytes | None
+    b: int | bytes | None
     bits: tuple[BitDelta, ...] = ()
     kind: Kind = "state"
 
     def __str__(self) -> str:
         if self.kind == "in-use":
-            first, second = ("in use" if used else "initial" for used in (self.a, self.b))
-            return f"{self.path}: {first} -> {second}, with equal values [in-use]"
+            return f"{self.path}: {_use(self.a)} -> {_use(self.b)}, with equal values [in-use]"
+        if self.a is None or self.b is None:
+            return f"{self.path}: {_use(self.a)} | {_use(self.b)} [unknown]"
         if isinstance(self.a, int) and isinstance(self.b, int):
             text = f"{self.path}: {self.a:#x} -> {self.b:#x}"
         else:
@@ -140,7 +142,8 @@ def diff(
     does a field that the other side's layout lacks. MXCSR is what a restore would load: bytes
     24..27 of a standard area whatever XSTATE_BV says, in a compacted one only if XSTATE_BV[1] is
     set (SDM 13.8). LBR entries from IA32_LBR_DEPTH on, which XSAVES does not write, are reserved
-    bytes. Bytes behind an area, gaps and the places of initial components mean nothing.
+    bytes. Bytes behind an area, gaps and the places of initial components mean nothing. Of a
+    component that is missing from an area nobody knows whether it differs: that is told always.
 
     ``ignore`` names components or fields to leave out: ``x87`` all of it, ``x87.st`` every
     element, ``x87.st[0]`` one; see also ``X87_POINTERS``. ``everything`` adds what no restore
@@ -152,11 +155,16 @@ def diff(
     knows.
     """
     first, second = _parsed(a, b, model_a, model_b)
-    ignored = _ignored(ignore, first.model, second.model)
+    ignored = _ignored(ignore, first, second)
     found: list[Delta] = []
     live = [area.xstate_bv & area.layout.mask for area in (first, second)]
+    missing = {**second.missing_by_number, **first.missing_by_number}
     # MXCSR may differ in standard areas that both say SSE is initial.
-    for number in bits_of(live[0] | live[1] | SSE):
+    for number in bits_of(live[0] | live[1] | SSE | sum(1 << number for number in missing)):
+        if number in missing:
+            if not _matches(missing[number], ignored):
+                found.append(_unknown(first, second, number, missing[number]))
+            continue
         deltas = [d for d in _component(first, second, number) if not _matches(d.path, ignored)]
         used_a, used_b = (mask >> number & 1 for mask in live)
         if used_a != used_b and not any(delta.kind == "state" for delta in deltas):
@@ -165,7 +173,7 @@ def diff(
                 deltas.append(Delta(name, name, used_a, used_b, kind="in-use"))
         found += deltas
     found += [delta for delta in _frame(first, second) if not _matches(delta.path, ignored)]
-    return found if everything else [delta for delta in found if delta.kind == "state"]
+    return found if everything else [d for d in found if d.kind in ("state", "unknown")]
 
 
 def byte_differences(
@@ -212,13 +220,15 @@ def _parsed(
     return first, XsaveArea.parse(b, model_b or first.model)
 
 
-def _ignored(ignore: Iterable[str], *models: CpuModel) -> tuple[str, ...]:
+def _ignored(ignore: Iterable[str], *areas: XsaveArea) -> tuple[str, ...]:
     """The names to ignore; UnknownComponentError for one that could never match."""
     names = (ignore,) if isinstance(ignore, str) else tuple(ignore)
+    models = [area.model for area in areas]
     for name in names:
         head = re.split(r"[.\[]", name, maxsplit=1)[0]
         components = [m.components[head] for m in models if head in m.components]
-        if head in _FRAME or (name == head and components):
+        missing = any(name in area.missing for area in areas)
+        if missing or head in _FRAME or (name == head and components):
             continue
         paths = {f"{head}.{leaf.path}" for c in components for leaf in c.leaves}
         if not any(_matches(path, (name,)) for path in paths):
@@ -231,6 +241,15 @@ def _ignored(ignore: Iterable[str], *models: CpuModel) -> tuple[str, ...]:
 
 def _matches(path: str, names: tuple[str, ...]) -> bool:
     return any(path == name or path.startswith((name + ".", name + "[")) for name in names)
+
+
+def _unknown(first: XsaveArea, second: XsaveArea, number: int, name: str) -> Delta:
+    """The delta of a component that is missing from an area, or from both."""
+    a, b = (
+        None if number in area.missing_by_number else area.xstate_bv >> number & 1
+        for area in (first, second)
+    )
+    return Delta(name, name, a, b, kind="unknown")
 
 
 def _name(first: XsaveArea, second: XsaveArea, number: int) -> str:
@@ -417,6 +436,13 @@ def _owners(area: XsaveArea, size: int) -> list[tuple[str, bool]]:
         paint(MXCSR_OFFSET, _MASK_OFFSET, "sse.mxcsr", standard or in_use)
         paint(_MASK_OFFSET, _MASK_END, "sse.mxcsr_mask", False)
     return owned
+
+
+def _use(state: int | bytes | None) -> str:
+    """A component's state on one side, as the kinds "unknown" and "in-use" have it."""
+    if state is None:
+        return "live, not in this file"
+    return "in use" if state else "initial"
 
 
 def _stored(value: int | bytes) -> bytes:

@@ -122,6 +122,26 @@ class NoPlaceError(_LookupError):
         self.mask = mask
 
 
+class MissingStateError(NoPlaceError):
+    """State that is live, but whose bytes the file did not have. ``missing`` names the components.
+
+    ``what`` is what was asked for: a register, a component, or the area's bytes.
+    """
+
+    def __init__(self, missing: Iterable[str], what: str, mask: int):
+        self.missing = tuple(missing)
+        names = ", ".join(self.missing)
+        be, them = ("is", "it") if len(self.missing) == 1 else ("are", "them")
+        said = "" if names == what else f"{what}: "
+        super().__init__(
+            f"{said}{names} {be} live, but not in this file; a conversion with drop= (on the "
+            f"command line --drop {','.join(self.missing)}) goes on without {them}, initialise() "
+            f"makes {them} initial",
+            what,
+            mask,
+        )
+
+
 class StateLossError(XsaveError):
     """A conversion would drop live state. ``lost`` names every component; ``drop=`` permits it."""
 

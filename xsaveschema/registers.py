@@ -12,7 +12,12 @@ from operator import itemgetter
 from struct import Struct
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from xsaveschema.errors import NoPlaceError, UnknownComponentError, hex_mask
+from xsaveschema.errors import (
+    MissingStateError,
+    NoPlaceError,
+    UnknownComponentError,
+    hex_mask,
+)
 from xsaveschema.fields import encode
 from xsaveschema.layout import Layout, Slot
 from xsaveschema.model import SSE, CpuModel, Piece, Register, locate
@@ -148,9 +153,12 @@ class Registers(MutableMapping[str, Any]):
         register = layout.model.registers.get(name)
         if register is None:
             return unknown(layout.model, name)
-        missing = dict.fromkeys(p.component for p in register.pieces if p.component not in layout)
+        needed = dict.fromkeys(p.component for p in (*register.pieces, *(register.shape or ())))
+        absent = [component for component in needed if component not in layout]
+        if missing := [component for component in self._area.missing if component in absent]:
+            return MissingStateError(missing, name, layout.mask)
         return NoPlaceError(
-            f"{name} has no place in this area: {', '.join(missing)} not in the {layout.format} "
+            f"{name} has no place in this area: {', '.join(absent)} not in the {layout.format} "
             f"layout's mask {hex_mask(layout.mask)}",
             name,
             layout.mask,

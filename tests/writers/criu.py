@@ -68,7 +68,7 @@ def encode(entry: dict[str, Any], packed: bool = False) -> bytes:
     out = b"".join(number(index, entry[name]) for index, name in enumerate(_FPREGS, 1))
     out += repeated(9, entry["st_space"], packed) + repeated(10, entry["xmm_space"], packed)
     if "xsave" in entry:
-        body = number(1, entry["xsave"]["xstate_bv"])
+        body = b"".join(number(1, mask) for mask in [entry["xsave"].get("xstate_bv")] if mask)
         for name, field, _ in _XSAVE.values():
             body += (
                 repeated(field, entry["xsave"].get(name, ()), packed)
@@ -76,7 +76,10 @@ def encode(entry: dict[str, Any], packed: bool = False) -> bytes:
                 else b""
             )
         if cet := entry["xsave"].get("cet"):
-            body += message(9, number(1, cet["cet"]) + number(2, cet["ssp"]))
+            halves = [
+                number(index, cet[name]) for index, name in ((1, "cet"), (2, "ssp")) if name in cet
+            ]
+            body += message(9, b"".join(halves))
         out += message(13, body)
     return out
 

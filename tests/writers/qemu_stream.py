@@ -157,6 +157,8 @@ def _subsections(state: State, mask: int, xfd: int, others: Sequence[str]) -> li
         tiles = add("cpu/intel_amx_xtile")
         tiles.value("env.xtilecfg", 1, *state.component(17))
         tiles.value("env.xtiledata", 1, *state.component(18))
+    if mask >> 19 & 1:  # the rest of the array that the section itself begins with
+        add("cpu/apx").value("env.regs", 8, *state.egprs)
     for name in others:
         add(name).value("env.msr_lbr_ctl", 8, 1)
     return found

@@ -19,7 +19,7 @@ INTEL = {
 }
 """Where the user components of Intel's server CPUs stand in the standard format (SDM 13.5)."""
 ZEN4 = {2: 576, 5: 832, 6: 896, 7: 1408, 9: 2432}
-SIZES = {2: 256, 3: 64, 4: 64, 5: 64, 6: 512, 7: 1024, 9: 8, 11: 16, 17: 64, 18: 8192}
+SIZES = {2: 256, 3: 64, 4: 64, 5: 64, 6: 512, 7: 1024, 9: 8, 11: 16, 17: 64, 18: 8192, 19: 128}
 ALIGNED = (17, 18)
 
 
@@ -46,6 +46,7 @@ class State:
     k: list[int] = field(default_factory=list)
     bnd: list[tuple[int, int]] = field(default_factory=list)
     tiles: bytes = b""
+    egprs: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         rng = random.Random(self.seed)
@@ -54,6 +55,7 @@ class State:
         self.k = [rng.getrandbits(64) for _ in range(8)]
         self.bnd = [(rng.getrandbits(64), rng.getrandbits(64)) for _ in range(4)]
         self.tiles = rng.randbytes(8192)
+        self.egprs = [rng.getrandbits(64) for _ in range(16)]
 
     def zmm_words(self, first: int, count: int, low: int, words: int) -> list[int]:
         """64-bit words ``low`` .. of the registers from ``first`` on."""
@@ -83,6 +85,8 @@ class State:
                 words = [self.pkru]
             case 11:
                 words = [self.u_cet, self.ssp]
+            case 19:
+                words = self.egprs
             case 17:
                 # palette 1, and tile 0 of 16 rows of 64 bytes
                 palette = bytes([1]) + bytes(15) + struct.pack("<H", 64) + bytes(30) + bytes([16])
@@ -153,4 +157,7 @@ class State:
             said["pkru"] = self.pkru
         if mask >> 18 & 1:
             said["tmm0"] = self.tiles[:1024]
+        for index, value in enumerate(self.egprs, 16):
+            if mask >> 19 & 1:
+                said[f"r{index}"] = value
         return said

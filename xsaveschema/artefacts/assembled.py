@@ -3,7 +3,8 @@
 Where components are fields of their own, no offset is in the file and any model that has the
 components can hold the state: the caller's, else the smallest one of the catalogue. The area is in
 the standard format, or in the compacted one if it holds a supervisor component, which has no place
-in the other.
+in the other. What is in use, but not in the file, is missing from the area: its bits are known and
+it has no place.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from struct import Struct
 from typing import Final
 
 from xsaveschema.area import XsaveArea
-from xsaveschema.artefacts.reader import ArtefactError, Options, area_of
+from xsaveschema.artefacts.reader import ArtefactError, Options
 from xsaveschema.catalog import Catalog, default_catalog
 from xsaveschema.header import MASKS
 from xsaveschema.layout import compacted, standard, takes_xcr0
@@ -28,6 +29,7 @@ from xsaveschema.model import (
     CpuModel,
     bits_of,
 )
+from xsaveschema.traces import mxcsr_mask_of
 
 LEGACY: Final = Struct("<HHBxHQQII128s256s")
 """FCW, FSW, FTW, FOP, FIP, FDP, MXCSR, MXCSR_MASK, ST0..7, XMM0..15: bytes 0..415 of an area."""
@@ -49,24 +51,33 @@ def assemble(
 ) -> tuple[XsaveArea, str]:
     """Build an area from a legacy region and the bytes of extended components, by name.
 
-    ``legacy`` has up to 512 bytes; ``xstate_bv`` says which components are in use and ``enabled``
-    (a bit mask) which ones get a place at all; those named by ``live`` are in use too. With
-    ``infer``, so is every component whose bytes are not initial. Returns the area and how its
-    layout was chosen. ArtefactError where no model, or not the one the user named, has what is in
-    use; ``label`` says whose area it is.
+    ``legacy`` has up to 512 bytes; an image that ends before its component goes on with zeros,
+    and an empty one is a component that the file tells to be zero. ``xstate_bv`` says which
+    components are in use and ``enabled`` (a bit mask) which ones get a place at all; those named
+    by ``live`` are in use too. With ``infer``, so is every component whose bytes are not initial.
+    A component in use without an image is ``missing`` in the area. Returns the area and how its
+    layout was chosen. ArtefactError where no model has all that is there, or the one that the user
+    named not all that is in use; ``label`` says whose area it is.
     """
     catalog = options.catalog or default_catalog()
     numbers = catalog.component_names()
     present = {numbers[name]: image for name, image in images.items()}
     xstate_bv |= sum(1 << numbers[name] for name in live)
+    if infer:  # a model must have a place for it; zeros are what extended components begin with
+        xstate_bv |= sum(1 << number for number, image in present.items() if any(image))
     held = enabled | xstate_bv | X87 | SSE | sum(1 << number for number in present)
     if held >> 63:
-        raise ArtefactError(f"the masks {held:#x} have bit 63, which is no state component")
-    model, why = _model(held, xstate_bv, options, catalog)
-    supervisor = xstate_bv & model.supervisor_mask
-    layout = (
-        compacted(model, model.xcr0 | supervisor) if supervisor else standard(model, model.xcr0)
-    )
+        raise ArtefactError(
+            f"the masks of {label}, {held:#x}, have bit 63, which is no state component"
+        )
+    there = X87 | SSE | sum(1 << number for number in present)
+    missing = _named(xstate_bv & ~there, catalog)
+    gone = xstate_bv & ~there
+    mxcsr_mask = mxcsr_mask_of(memoryview(legacy))
+    model, why = _model(held, xstate_bv, gone, mxcsr_mask, options, catalog)
+    supervisor = xstate_bv & ~gone & model.supervisor_mask
+    user = model.xcr0 & ~gone
+    layout = compacted(model, user | supervisor) if supervisor else standard(model, user)
     area = bytearray(layout.size)
     area[: len(legacy)] = legacy
     if not any(area[_MASK_OFFSET : _MASK_OFFSET + 4]):
@@ -89,8 +100,12 @@ def assemble(
                 xstate_bv |= slot.component.bit
     if supervisor and MXCSR.unpack_from(area, MXCSR_OFFSET)[0] != MXCSR_INITIAL:
         xstate_bv |= SSE  # the compacted format has no other way to say so (SDM 13.8.2)
-    MASKS.pack_into(area, HEADER_OFFSET, xstate_bv, layout.xcomp_bv)
-    return area_of(memoryview(area), model, options, label), why
+    MASKS.pack_into(area, HEADER_OFFSET, xstate_bv & ~gone, layout.xcomp_bv)
+    # The catalogue's choice is nobody's word that the bytes could contradict.
+    chosen = options.model is None
+    made = XsaveArea.partial(area, model, missing, assume=chosen or options.assume)
+    made.assumed &= not chosen
+    return made, why
 
 
 def meant_legacy(area: XsaveArea) -> bytes:
@@ -117,22 +132,38 @@ def joined(
     return area
 
 
-def _model(held: int, live: int, options: Options, catalog: Catalog) -> tuple[CpuModel, str]:
+def _named(mask: int, catalog: Catalog) -> dict[int, str]:
+    """The components of a mask by number, with the names that any model of the catalogue has."""
+    names = {number: name for name, number in catalog.component_names().items()}
+    return {number: names.get(number, f"component{number}") for number in bits_of(mask)}
+
+
+def _model(
+    held: int, live: int, gone: int, mxcsr_mask: int, options: Options, catalog: Catalog
+) -> tuple[CpuModel, str]:
+    """The model whose layout the area gets, limited to ``held`` as far as it may be, and why.
+
+    A model that has all of ``live`` goes before one that lacks what is ``gone``: its bytes are
+    not there, so an area can do without. A named model can only where no model knows of it.
+    """
+    needed = live | X87 | SSE
     if options.model is not None:
         named = options.model
-        for mask in (held, live | X87 | SSE):
+        unheard = gone & ~sum(1 << number for number in catalog.component_names().values())
+        unheard &= ~(named.user_mask | named.supervisor_mask)
+        for mask in (held, needed, held & ~unheard, needed & ~unheard):
             if (model := _holding(named, mask)) is not None:
                 return model, f"model {named.name}, as named; the file holds fields, no offsets"
-        lacks = ", ".join(named.names_of(live & ~(named.user_mask | named.supervisor_mask)))
+        lacks = live & ~unheard & ~(named.user_mask | named.supervisor_mask)
+        said = ", ".join(_named(lacks or live, catalog).values())
         raise ArtefactError(
             f"model {named.name} cannot hold what is in use: "
-            + (f"it has no {lacks}" if lacks else f"components {', '.join(named.names_of(live))}")
+            + (f"it has no {said}" if lacks else f"components {said}")
         )
-    for mask in (held, live | X87 | SSE):
-        if (model := _smallest(mask, catalog)) is not None:
+    for mask in (held, needed, held & ~gone, needed & ~gone):
+        if (model := _smallest(mask, mxcsr_mask, catalog)) is not None:
             return model, f"no offsets in the file: those of {model.name}, the smallest that fits"
-    names = {number: name for name, number in catalog.component_names().items()}
-    said = ", ".join(names.get(number, f"component{number}") for number in bits_of(live))
+    said = ", ".join(_named(live & ~gone, catalog).values())
     raise ArtefactError(f"no model of the catalogue has all that is in use: {said}")
 
 
@@ -147,12 +178,13 @@ def _holding(model: CpuModel, mask: int) -> CpuModel | None:
 
 
 @lru_cache(maxsize=64)
-def _smallest(mask: int, catalog: Catalog) -> CpuModel | None:
+def _smallest(mask: int, mxcsr_mask: int, catalog: Catalog) -> CpuModel | None:
     fits = [found for model in catalog.models() if (found := _holding(model, mask)) is not None]
 
-    def rank(model: CpuModel) -> tuple[int, int, bool, str]:
+    def rank(model: CpuModel) -> tuple[bool, int, int, bool, str]:
         spare = (model.user_mask | model.supervisor_mask) & ~mask
         size = standard(model, model.xcr0).size
-        return size, spare.bit_count(), not model.confirmed, model.name
+        other = bool(mxcsr_mask) and model.mxcsr_mask != mxcsr_mask
+        return other, size, spare.bit_count(), not model.confirmed, model.name
 
     return min(fits, key=rank, default=None)

@@ -4,8 +4,12 @@ An own reader of the wire format, thirty lines: the ``protobuf`` package would n
 built at run time (CRIU ships none apart from its own Python package) and a compiled dependency for
 one message of integers. Sources: CRIU's ``images/core-x86.proto`` and the message descriptors
 inside the criu 3.17.1 binary, which agree, and a core image that criu 3.17.1 wrote of a process
-with x87, SSE and AVX state in use. The fields of MPX, AVX-512, PKRU and CET are
+with x87, SSE and AVX state in use. The fields of MPX, PKRU and CET are
 **not yet seen from a real producer**.
+
+CRIU copies XSTATE_BV as it stands, but has no field for AMX and APX, and in old versions none for
+more than AVX: what is in use there is missing. So it is in a core image that criu 4.2 wrote of a
+process with tiles.
 """
 
 from __future__ import annotations
@@ -135,6 +139,13 @@ def _found(fpregs: _Message, label: str, at: int | None, options: Options) -> Fo
         words(fpregs, "xmm_space", 4),
     )
     xsave = fpregs.get("xsave")
+    if xsave is not None:
+        for message, name, needs in (
+            (xsave, "xsave", ("xstate_bv",)),
+            (xsave.get("cet", {"cet": 0, "ssp": 0}), "cet", ("cet", "ssp")),
+        ):
+            if lacks := [field for field in needs if field not in message]:
+                raise ArtefactError(f"the {name} of {label} has no {' and no '.join(lacks)}", at)
     if xsave is None:
         area, source = assemble(legacy, {}, X87 | SSE, options, label)
         notes = ("the image has no xsave entry",)
@@ -146,9 +157,9 @@ def _found(fpregs: _Message, label: str, at: int | None, options: Options) -> Fo
     }
     live = []
     if cet := xsave.get("cet"):
-        images["cet_u"] = words({"cet": [cet.get("cet", 0), cet.get("ssp", 0)]}, "cet", 8)
+        images["cet_u"] = words({"cet": [cet["cet"], cet["ssp"]]}, "cet", 8)
         live = ["cet_u"] if any(images["cet_u"]) else []
-    area, source = assemble(legacy, images, xsave.get("xstate_bv", 0), options, label, live=live)
+    area, source = assemble(legacy, images, xsave["xstate_bv"], options, label, live=live)
     return Found(label, area, source, origin="assembled")
 
 

@@ -86,7 +86,7 @@ def patch(
         if found.area.faults:
             raise HeaderError(found.area.faults)
         # What the reader found stays as it was: the area is edited as a copy.
-        area = XsaveArea.parse(bytearray(found.area.buffer), found.area.model, assume=True)
+        area = XsaveArea.parse(bytearray(bytes(found.area)), found.area.model, assume=True)
         for name, value in (registers or {}).items():
             _set(area, name, value)
         changes = reader.replace(source.data, found, area)

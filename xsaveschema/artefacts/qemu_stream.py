@@ -10,6 +10,10 @@ seen from a real producer**.
 
 The x87 registers stand in ST order in a stream of KVM, in physical order in one of TCG; the stream
 does not say whose it is. TCG leaves XSTATE_BV 0, KVM cannot do so where TOP is not 0: that tells.
+
+QEMU leaves the subsections of MPX, AVX-512 and PKRU out where all their fields are zero (their
+``needed`` functions in machine.c), and a destination takes them for zero: so does this reader. Any
+other component in XSTATE_BV without its field is missing.
 """
 
 from __future__ import annotations
@@ -23,6 +27,7 @@ from typing import Any, Final, NamedTuple
 from xsaveschema.artefacts import marks
 from xsaveschema.artefacts.assembled import LEGACY, assemble
 from xsaveschema.artefacts.reader import ArtefactError, Found, Options
+from xsaveschema.catalog import default_catalog
 from xsaveschema.model import X87
 
 MAX_DESCRIPTION: Final = 1 << 24
@@ -65,6 +70,8 @@ _WANTED: Final = {
     "env.msr_xfd": _Wanted(8),
     "env.xtilecfg": _Wanted(1, (64,)),
     "env.xtiledata": _Wanted(1, (8192,)),
+    # The rest of an array whose first part is a field of the section itself, by the same name.
+    "cpu/apx env.regs": _Wanted(8, (16,)),
     # Arrays of structs, by the name of the struct: the field's own name is not unique.
     "fpreg": _Wanted(10, (8,)),
     "xmm_reg": _Wanted(16, (8, 16)),
@@ -82,9 +89,19 @@ _WORDS: Final = {
     "env.opmask_regs": "opmask",
     "zmmh_reg": "zmm_hi256",
     "hi16_zmm_reg": "hi16_zmm",
+    "cpu/apx env.regs": "apx",
 }
 """Fields of 64-bit words, and the state component that they make up."""
 _BYTES: Final = {"env.xtilecfg": "tilecfg", "env.xtiledata": "tiledata"}
+_ZERO_WITHOUT: Final = {
+    "bndregs": "cpu/mpx",
+    "bndcsr": "cpu/mpx",
+    "opmask": "cpu/avx512",
+    "zmm_hi256": "cpu/avx512",
+    "hi16_zmm": "cpu/avx512",
+    "pkru": "cpu/pkru",
+}
+"""Components that are zero where their subsection was not needed."""
 _ELSEWHERE: Final = {
     "cpu/arch_lbr": "the LBR MSRs",
     "cpu/cet": "the CET MSRs",
@@ -302,11 +319,13 @@ def _fields(
     found: dict[str, _Place] = {}
     subsections: list[str] = []
 
-    def walk(node: Mapping[str, Any], at: int) -> int:
+    def walk(node: Mapping[str, Any], at: int, inside: str = "") -> int:
         for field in _list(node, "fields", at):
             extent = _extent(field, at)
             struct = field.get("struct")
             key = struct.get("vmsd_name") if isinstance(struct, dict) else field.get("name")
+            if f"{inside} {key}" in _WANTED:
+                key = f"{inside} {key}"
             wanted = _WANTED.get(key) if isinstance(key, str) else None
             if isinstance(key, str) and wanted is not None:
                 count = field.get("array_len", 1)
@@ -326,7 +345,7 @@ def _fields(
             if bytes(data[at : at + len(head)]) != head:
                 raise ArtefactError(f"no subsection {name.decode()} here", at)
             subsections.append(name.decode())
-            at = walk(inner, at + len(head) + _LENGTH.size)
+            at = walk(inner, at + len(head) + _LENGTH.size, name.decode())
         return at
 
     walk(described, start)
@@ -397,8 +416,13 @@ def _found(
         for name, what in _ELSEWHERE.items()
         if name in subsections
     ]
+    numbers = (options.catalog or default_catalog()).component_names()
+    for name, subsection in _ZERO_WITHOUT.items():
+        if xstate_bv >> numbers[name] & 1 and subsection not in subsections:
+            images[name] = b""
     # Every stream has the upper halves of YMM, also of a vCPU without AVX.
-    images = {name: image for name, image in images.items() if name != "avx" or any(image)}
+    if not any(images.get("avx", b"")) and not xstate_bv >> numbers["avx"] & 1:
+        images.pop("avx", None)
     area, source = assemble(
         legacy, images, xstate_bv, options, label, enabled=number("env.xcr0"), infer=True
     )

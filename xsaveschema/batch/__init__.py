@@ -1,8 +1,9 @@
 """Many areas at once, on numpy (extra ``batch``).
 
 An array of areas has the shape (n, size) and the type uint8: a numpy array, a memory map, anything
-with a buffer shaped like that, or an Arrow array of fixed-size binary. The rules are those of the
-functions for one area, and each row has the result that the area alone would have.
+with a buffer shaped like that, an Arrow array of fixed-size binary, or a list of XsaveArea. The
+rules are those of the functions for one area, and each row has the result that the area alone
+would have.
 """
 
 from __future__ import annotations

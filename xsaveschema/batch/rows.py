@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from xsaveschema.area import XsaveArea
 from xsaveschema.errors import TooShortError, XsaveError
 from xsaveschema.header import MASKS
 from xsaveschema.model import EXTENDED_OFFSET, HEADER_OFFSET
@@ -45,7 +47,13 @@ def rows(data: Any, size: int) -> Areas:
 
 
 def as_rows(areas: Any) -> Areas:
-    """The areas as an array whose rows are contiguous; copied only where theirs are not."""
+    """The areas as an array whose rows are contiguous; copied only where theirs are not.
+
+    A list of XsaveArea is taken, too, as long as they have one size: MissingStateError where state
+    of one is missing.
+    """
+    if isinstance(areas, list | tuple) and any(isinstance(area, XsaveArea) for area in areas):
+        areas = rows(b"".join(map(bytes, areas)), _one_size(areas))
     if hasattr(areas, "__arrow_c_array__") or hasattr(areas, "__arrow_c_stream__"):
         from xsaveschema.arrow import areas_of
 
@@ -63,6 +71,14 @@ def as_rows(areas: Any) -> Areas:
             array.shape[1],
         )
     return array if array.strides[1] == 1 else np.ascontiguousarray(array)
+
+
+def _one_size(areas: Sequence[Any]) -> int:
+    sizes = sorted({len(area) for area in areas})
+    if len(sizes) > 1:
+        said = ", ".join(map(str, sizes))
+        raise XsaveError(f"areas of one batch have one size, not {said} bytes: convert them first")
+    return sizes[0]
 
 
 def run(array: Areas, start: int, end: int) -> npt.NDArray[np.void]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from xsaveschema.area import XsaveArea
 from xsaveschema.catalog.identify import Match, alike, identify
 from xsaveschema.cli.areas import bare, called, naming, one, options_of
 from xsaveschema.cli.files import about, named, write_area
@@ -20,6 +21,7 @@ from xsaveschema.cli.options import (
     schemas_option,
 )
 from xsaveschema.cli.output import print_json
+from xsaveschema.convert import relayout
 from xsaveschema.errors import Fault, IdentificationError, hex_mask
 from xsaveschema.model import CpuModel
 from xsaveschema.restore import RULES, Target, check, mend
@@ -69,7 +71,8 @@ def command(
     """Tell whether a restore takes an area, and by which rule it does not.
 
     FILE is a path, - for standard input, pid:N or sample:NAME. Exits with 1 where there are faults;
-    with --fix, where faults are left that only losing state would mend.
+    with --fix, where faults are left that only losing state would mend. State that is live, but not
+    in the file, is told and not judged.
     """
     if host and cpu_name is not None:
         raise click.UsageError("--host and --cpu name two machines: give one")
@@ -81,9 +84,11 @@ def command(
     with about(source):
         cpu = None if cpu_name is None else catalog.model(cpu_name)
         data = bare(source, writer) if writer.model is None else None
+        missing: tuple[str, ...] = ()
         if data is None:
             found = one(source, writer, label)
-            data, model, name = bytes(found.area), found.area.model, called(found)
+            model, name = found.area.model, called(found)
+            data, missing = _judged(found.area, fix is not None)
         elif cpu is None:
             match = identify(data, catalog=catalog)
             model = match.model
@@ -98,9 +103,11 @@ def command(
             mended = mend(data, model, target, **options)
             left = list(mended.left)
     if as_json:
-        print_json({"faults": [_facts(fault) for fault in faults]})
+        print_json({"faults": [_facts(fault) for fault in faults], "missing": missing})
     else:
-        _show(name, model, target, faults)
+        _show(name, model, target, faults, bool(missing))
+        if missing:
+            click.echo(f"\nnot looked at: {', '.join(missing)}: live, not in this file")
     if fix is not None:
         write_area(fix, mended.data)
         said = f"{len(faults) - len(left)} of {len(faults)} fault{'s' * (len(faults) != 1)} mended"
@@ -108,6 +115,15 @@ def command(
             said += f"\n  left: {fault}"
         click.echo(f"{named(fix)}: {said}", err=True)
     return 1 if left else 0
+
+
+def _judged(area: XsaveArea, whole: bool) -> tuple[bytes, tuple[str, ...]]:
+    """The bytes to judge, and the names of what is missing from the area.
+
+    What is there of an area is one, too, unless it must be ``whole``: MissingStateError then.
+    """
+    missing = () if whole else area.missing
+    return bytes(relayout(area, target=area.model, drop=missing).data if missing else area), missing
 
 
 def _facts(fault: Fault) -> dict[str, Any]:
@@ -144,12 +160,14 @@ def _common_rules(data: bytes, match: Match, target: Target, options: dict[str, 
     return set.intersection(*map(set, verdicts)) if verdicts else set()
 
 
-def _show(name: str, model: CpuModel, target: Target, faults: list[Fault]) -> None:
+def _show(name: str, model: CpuModel, target: Target, faults: list[Fault], partial: bool) -> None:
     who = {"xrstor": "XRSTOR", "xrstors": "XRSTORS", "linux": "Linux (ptrace, KVM)"}[target]
     enabled = f"XCR0 {hex_mask(model.xcr0)}"
     if target == "xrstors":
         enabled += f", IA32_XSS {hex_mask(model.xss)}"
     verdict = "refuses this area" if faults else "takes this area"
+    if partial and not faults:
+        verdict = "takes what is there of this area"
     click.echo(f"{who} on {name} ({enabled}) {verdict}")
     for fault in faults:
         rule = RULES[fault.rule]

@@ -116,8 +116,7 @@ def command(
         elif mask is None and format == "standard":
             mask = _enabled(area.model, cpu, options)
         result = relayout(
-            bytes(area),
-            source=area.model,
+            area,
             target=cpu,
             format=format,
             xcr0=mask if format == "standard" else None,

@@ -115,6 +115,10 @@ def _facts(found: Found, registers: tuple[str, ...], lenient: bool) -> dict[str,
                 "fields": field_facts(area, slot.name),
             }
             for slot in area.layout
+        }
+        | {
+            name: {"number": index, "missing": True}
+            for index, name in area.missing_by_number.items()
         },
         "registers": {name: number(whole[name]) for name in names},
     }

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from heapq import merge
+from operator import itemgetter
 from textwrap import wrap
 from typing import Final
 
@@ -13,6 +15,7 @@ from xsaveschema.cli.areas import called
 from xsaveschema.cli.output import Line, mask_text, plain, print_lines
 from xsaveschema.cli.rows import Row, chosen, other_rows, register_rows
 from xsaveschema.errors import hex_mask
+from xsaveschema.model import bits_of
 
 _MARGIN: Final = 13  # cells before the header's facts
 _NAME: Final = 7  # cells of a register's name; longer ones make a column of their own
@@ -70,7 +73,7 @@ def _header(found: Found, width: int) -> Iterator[Line]:
         facts.append(("enabled", f"XCR0 {hex_mask(model.xcr0)}"))
     facts += [
         ("format", f"{area.format}, {size}"),
-        ("XSTATE_BV", mask_text(area.xstate_bv, model.names_of(area.xstate_bv))),
+        ("XSTATE_BV", mask_text(area.xstate_bv, _in_use(area))),
         ("XCOMP_BV", mask_text(area.xcomp_bv, model.names_of(area.xcomp_bv))),
     ]
     for name, value in facts:
@@ -80,11 +83,25 @@ def _header(found: Found, width: int) -> Iterator[Line]:
             yield [(" " * _MARGIN + part, "")]
 
 
+def _in_use(area: XsaveArea) -> list[str]:
+    """The names of XSTATE_BV's bits; of missing components the model may not know the name."""
+    missing = area.missing_by_number
+    return [missing.get(n) or area.model.name_of(n) for n in bits_of(area.xstate_bv)]
+
+
 def _components(area: XsaveArea) -> Iterator[Line]:
-    longest = max(len("component"), *(len(slot.name) for slot in area.layout))
+    """A row for each component in memory order; missing ones stand where their number would."""
+    names = [*(slot.name for slot in area.layout), *area.missing]
+    longest = max(len("component"), *map(len, names))
     yield [(f"   #  {'component':{longest}}  state    offset  size", "bold")]
-    for slot in area.layout:
-        in_use = area.in_use(slot.name)
+    placed = ((slot.number, slot.name, slot) for slot in area.layout)
+    missing = ((number, name, None) for number, name in area.missing_by_number.items())
+    for number, name, slot in merge(placed, missing, key=itemgetter(0)):
+        head = f"  {number:2}  {name:{longest}}  "
+        if slot is None:
+            yield [(head, ""), ("live, not in this file", "yellow")]
+            continue
+        in_use = area.in_use(number)
         state = "in use" if in_use else "initial"
-        row = f"  {slot.number:2}  {slot.name:{longest}}  {state:7}  {slot.offset:6}  {slot.size:4}"
+        row = f"{head}{state:7}  {slot.offset:6}  {slot.size:4}"
         yield [(row, "" if in_use else "dim")]

@@ -59,6 +59,7 @@ def command(
     """Show what differs in meaning between the areas A and B.
 
     Each is a path, - for standard input, pid:N or sample:NAME; formats and CPU models may differ.
+    State that is live, but not in one of the files, is told as unknown.
     Exits as diff does: 0 where nothing differs, 1 where something does.
     """
     if first == second == "-":
@@ -93,8 +94,8 @@ def _delta(delta: Delta) -> dict[str, Any]:
         "component": delta.component,
         "path": delta.path,
         "kind": delta.kind,
-        "a": number(delta.a),
-        "b": number(delta.b),
+        "a": None if delta.a is None else number(delta.a),
+        "b": None if delta.b is None else number(delta.b),
         "bits": [{"name": bit.name, "a": bit.a, "b": bit.b} for bit in delta.bits],
     }
 

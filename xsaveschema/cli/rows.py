@@ -136,7 +136,8 @@ def other_rows(area: XsaveArea, everything: bool) -> Iterator[Row]:
             yield from _fields(area, slot, covered, everything)
         else:
             # The initial value of what nobody knows is taken to be zero.
-            data = area.raw[slot.name] if area.in_use(slot.name) else bytes(slot.size)
+            stored = bytes(area.buffer[slot.offset : slot.end])
+            data = stored if area.in_use(slot.name) else bytes(slot.size)
             yield Row(
                 slot.name, f"{slot.size} bytes of no known fields", more=tuple(_dump(data, 32))
             )
