@@ -1,8 +1,8 @@
-"""``xsaveschema check``: will XRSTOR, XRSTORS or Linux take this area, and if not, why."""
+"""``xsaveschema check``: will XRSTOR, XRSTORS, ptrace or KVM take this area; if not, why."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final, get_args
 
 import click
 
@@ -21,17 +21,25 @@ from xsaveschema.cli.options import (
 from xsaveschema.cli.output import print_json
 from xsaveschema.errors import Fault, IdentificationError, hex_mask
 from xsaveschema.model import CpuModel
-from xsaveschema.restore import RULES, Target, check, mend
+from xsaveschema.restore import Note, check, mend, notes
+from xsaveschema.restore_rules import RULES, Target
+
+_WHO: Final[dict[Target, str]] = {
+    "xrstor": "XRSTOR",
+    "xrstors": "XRSTORS",
+    "ptrace": "Linux's ptrace",
+    "kvm": "KVM",
+}
 
 
 @click.command("check")
 @click.argument("source", metavar="FILE")
 @click.option(
     "--target",
-    type=click.Choice(["xrstor", "xrstors", "linux"]),
+    type=click.Choice(get_args(Target)),
     default="xrstor",
     show_default=True,
-    help="Who restores: an instruction, or Linux by ptrace and KVM.",
+    help="Who restores: an instruction, or Linux by PTRACE_SETREGSET or KVM_SET_XSAVE.",
 )
 @model_option("The CPU that restores; without it, the one that the area tells.")
 @click.option("--host", is_flag=True, help="This machine restores: its XCR0 and IA32_XSS.")
@@ -39,6 +47,11 @@ from xsaveschema.restore import RULES, Target, check, mend
 @mask_option("--xss", "Its IA32_XSS; default: the model's.")
 @mask_option("--rfbm", "The instruction's EDX:EAX; default: all.")
 @mask_option("--mxcsr-mask", "The processor's MXCSR_MASK; default: the model's.")
+@mask_option(
+    "--xfd",
+    "IA32_XFD: components that fault when loaded; for ptrace what the task has not used yet, for "
+    "kvm what the virtual machine has no permission for.",
+)
 @click.option(
     "--fix", metavar="OUT", help="Write the area with what can be mended without losing state."
 )
@@ -56,6 +69,7 @@ def command(
     xss: int | None,
     rfbm: int | None,
     mxcsr_mask: int | None,
+    xfd: int | None,
     fix: str | None,
     label: str | None,
     as_json: bool,
@@ -70,7 +84,8 @@ def command(
         raise click.UsageError("--host and --model name two machines: give one")
     catalog = catalog_of(ctx, schemas)
     common: set[str] | None = None
-    options: dict[str, Any] = {"xcr0": xcr0, "xss": xss, "rfbm": rfbm, "mxcsr_mask": mxcsr_mask}
+    masks: dict[str, Any] = {"xcr0": xcr0, "xss": xss, "rfbm": rfbm}
+    options = masks | {"mxcsr_mask": mxcsr_mask, "xfd": xfd or 0}
     with about(source):
         data, written_by, others = one(source, catalog, model_name, label)
         if host or model_name is not None:
@@ -87,14 +102,16 @@ def command(
             model = written_by
         faults = check(data, model, target, **options)
         faults = [fault for fault in faults if common is None or fault.rule in common] or faults
+        noted = notes(data, model, target, **masks)
         left: list[Fault] = faults
         if fix is not None:
             mended = mend(data, model, target, **options)
             left = list(mended.left)
     if as_json:
-        print_json({"faults": [_facts(fault) for fault in faults]})
+        facts = [_facts(fault) for fault in faults]
+        print_json({"faults": facts, "notes": [each._asdict() for each in noted]})
     else:
-        _show(model, others or 0, target, faults)
+        _show(model, others or 0, target, faults, noted)
     if fix is not None:
         write_area(fix, mended.data)
         said = f"{len(faults) - len(left)} of {len(faults)} fault{'s' * (len(faults) != 1)} mended"
@@ -138,8 +155,9 @@ def _common_rules(data: bytes, match: Match, target: Target, options: dict[str, 
     return set.intersection(*map(set, verdicts)) if verdicts else set()
 
 
-def _show(model: CpuModel, others: int, target: Target, faults: list[Fault]) -> None:
-    who = {"xrstor": "XRSTOR", "xrstors": "XRSTORS", "linux": "Linux (ptrace, KVM)"}[target]
+def _show(
+    model: CpuModel, others: int, target: Target, faults: list[Fault], noted: list[Note]
+) -> None:
     enabled = f"XCR0 {hex_mask(model.xcr0)}"
     if target == "xrstors":
         enabled += f", IA32_XSS {hex_mask(model.xss)}"
@@ -147,10 +165,12 @@ def _show(model: CpuModel, others: int, target: Target, faults: list[Fault]) -> 
     name = model.name
     if others:
         name += f", or {others} other model{'s' if others > 1 else ''} laid out alike"
-    click.echo(f"{who} on {name} ({enabled}) {verdict}")
+    click.echo(f"{_WHO[target]} on {name} ({enabled}) {verdict}")
     for fault in faults:
         rule = RULES[fault.rule]
         click.echo(f"\nbyte {fault.offset}: {fault.message}")
         click.echo(f"  rule    {fault.rule}: {rule.says}")
         click.echo(f"  source  {fault.source}")
         click.echo(f"  remedy  {fault.remedy}")
+    for each in noted:
+        click.echo(f"\nnote: {each}")

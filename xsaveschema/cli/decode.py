@@ -19,6 +19,7 @@ from xsaveschema.cli.options import (
 )
 from xsaveschema.cli.output import number, print_json
 from xsaveschema.errors import UnknownComponentError
+from xsaveschema.loaded import as_restored
 from xsaveschema.model import CpuModel
 
 
@@ -105,6 +106,10 @@ def _facts(found: Found, registers: tuple[str, ...], lenient: bool) -> dict[str,
         },
         "registers": {name: number(whole[name]) for name in names},
     }
+    restored, reasons = as_restored(area)
+    for name, reason in reasons.items():
+        told = {"loaded": field_facts(restored, name), "loaded_reason": reason}
+        facts["components"][name] |= told
     if found.others is not None:
         facts["others"] = found.others
     if lenient:
