@@ -12,7 +12,7 @@ from captures import Record, cut, records
 
 from xsaveschema import XsaveArea, check, diff, load_model
 from xsaveschema.diff import X87_POINTERS
-from xsaveschema.loaded import illegal_tilecfg
+from xsaveschema.loaded import as_restored, illegal_tilecfg
 from xsaveschema.model import COMPACTED, CpuModel
 from xsaveschema.restore import notes
 
@@ -92,6 +92,7 @@ def judge_loaded(capture: Capture, key: str) -> int:
         ignore = not_loaded(area, capture.model, int(record["xrstor_rfbm"], 16))
         deltas = diff(area, after, capture.model, ignore=[*ignore, *capture.ignore])
         assert deltas == [], record
+        assert as_restored(XsaveArea.parse(after, capture.model))[1] == {}
         count += 1
     return count
 
@@ -183,6 +184,10 @@ def test_x87_state_as_intel_loads_it() -> None:
         before[:24] = bytes.fromhex(record["before"])
         after[:24] = bytes.fromhex(record["after"])
         assert diff(before, after, AMX) == []
+        # What was saved is what is loaded, and stays it when it is loaded again.
+        restored, _ = as_restored(XsaveArea.parse(before, AMX))
+        assert restored.raw["x87"][:24] == after[:5] + before[5:6] + after[6:24]
+        assert as_restored(XsaveArea.parse(after, AMX))[1] == {}
         # Every bit that was saved is one that would have been missed.
         for byte, bit in itertools.product((0, 1, 3, 4, 6, 9, 16, 23), (2, 1)):
             other = bytearray(after)
