@@ -65,7 +65,7 @@ def judge(data: bytes) -> None:
     from xsaveschema.restore import mend
 
     model, data = _model(data)
-    for target in ("xrstor", "xrstors", "linux"):
+    for target in ("xrstor", "xrstors", "ptrace", "kvm"):
         with suppress(XsaveError):
             faults = check(data, model, target)
             if not faults:

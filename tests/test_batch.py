@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given, settings
@@ -20,7 +20,7 @@ from xsaveschema import (
 )
 from xsaveschema.catalog import Catalog, default_catalog
 from xsaveschema.model import CpuModel
-from xsaveschema.restore import check
+from xsaveschema.restore import Target, check
 from xsaveschema.testing import areas
 
 np = pytest.importorskip("numpy", reason="the extra batch is not installed")
@@ -148,7 +148,7 @@ def test_check_agrees_with_the_check_of_one(data: st.DataObject, model: CpuModel
         row = data.draw(st.integers(0, len(array) - 1))
         array[row, data.draw(st.integers(512, 575))] ^= data.draw(st.integers(1, 255))
     array = np.pad(array, ((0, 0), (0, 16384)))  # what a restore reads is there
-    for target in ("xrstor", "xrstors", "linux"):
+    for target in get_args(Target):
         found = batch.check(array, model, target)
         for index, row in enumerate(array):
             assert found.get(index, []) == check(row.tobytes(), model, target)

@@ -14,7 +14,7 @@ import xsaveschema
 ROOT = Path(xsaveschema.__file__).parent
 ENGINE = {"structs", "area", "fields", "registers", "convert", "restore", "diff", "compare"}
 ENGINE |= {"batch", "header", "qemu", "supervisor", "testing", "stream", "arrow", "parquet", "dask"}
-ENGINE |= {"evidence"}
+ENGINE |= {"evidence", "loaded", "restore_rules"}
 
 # A module's layer: it may import its own layer and those below.
 LAYERS: list[set[str]] = [

@@ -1,4 +1,4 @@
-"""Linux's ptrace as the judge of areas built here, of conversions, and of check(target="linux")."""
+"""Linux's ptrace as the judge of areas built here, of conversions, and of check()."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def takeable() -> int:
 
 def verdict(area: bytes) -> list[str]:
     """The rules that check() finds broken for this machine's kernel."""
-    faults = check(area, user(), "linux", xcr0=user().xcr0, mxcsr_mask=processor.mxcsr_mask())
+    faults = check(area, user(), "ptrace", xcr0=user().xcr0, mxcsr_mask=processor.mxcsr_mask())
     return [fault.rule for fault in faults]
 
 
@@ -168,7 +168,8 @@ def broken(rng: random.Random, area: bytearray, how: Break) -> bytearray:
         xstate_bv = int.from_bytes(area[512:520], "little") & ~7 | rng.randrange(8)
         area[512:520] = (xstate_bv & takeable()).to_bytes(8, "little")
     elif how == "short":
-        area = area[: rng.choice((576, len(area) - 8, rng.randrange(72, len(area) // 8) * 8))]
+        cut = rng.randrange(72, max(73, len(area) // 8)) * 8
+        area = area[: rng.choice((576, len(area) - 8, cut))]
     else:
         area += rng.randbytes(8 * rng.choice((1, 8, 512)))
     return area
@@ -230,10 +231,12 @@ def test_lengths(child: Tracee) -> None:
         rules = verdict(area)
         assert rules == ([] if length >= len(good) else ["linux-size"])
         assert child.set(area) == (errno.EFAULT if rules else 0), length
-    # The one thing that is a matter of ptrace's own interface, not of the area: check() accepts
-    # a buffer of any length that holds the area, the kernel multiples of 8 only.
-    assert verdict(good + b"\0") == []
-    assert child.set(good + b"\0") == errno.EINVAL
+    for more in range(1, 8):
+        assert verdict(good + bytes(more)) == ["ptrace-length"]
+        assert child.set(good + bytes(more)) == errno.EINVAL
+    # The unit is looked at first: EINVAL, where the length alone would be EFAULT.
+    assert verdict(good[:-1])[0] == "ptrace-length"
+    assert child.set(good[:-1]) == errno.EINVAL
 
 
 def test_the_child_is_gone_afterwards() -> None:

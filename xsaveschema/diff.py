@@ -16,6 +16,7 @@ from typing import Final, Literal, NamedTuple
 from xsaveschema.area import XsaveArea
 from xsaveschema.errors import UnknownComponentError
 from xsaveschema.header import Buffer
+from xsaveschema.loaded import as_loaded, stored
 from xsaveschema.model import (
     COMPACTED,
     EXTENDED_OFFSET,
@@ -141,9 +142,11 @@ def diff(
     differ. A component in use is compared by value, any other counts as its initial value, and so
     does a field that the other side's layout lacks. MXCSR is what a restore would load: bytes
     24..27 of a standard area whatever XSTATE_BV says, in a compacted one only if XSTATE_BV[1] is
-    set (SDM 13.8). LBR entries from IA32_LBR_DEPTH on, which XSAVES does not write, are reserved
-    bytes. Bytes behind an area, gaps and the places of initial components mean nothing. Of a
-    component that is missing from an area nobody knows whether it differs: that is told always.
+    set (SDM 13.8). An illegal TILECFG is the initial one, and x87 state of two Intel CPUs is what
+    they hold of it: see :mod:`xsaveschema.loaded`. LBR entries from IA32_LBR_DEPTH on, which
+    XSAVES does not write, are reserved bytes. Bytes behind an area, gaps and the places of initial
+    components mean nothing. Of a component that is missing from an area nobody knows whether it
+    differs: that is told always.
 
     ``ignore`` names components or fields to leave out: ``x87`` all of it, ``x87.st`` every
     element, ``x87.st[0]`` one; see also ``X87_POINTERS``. ``everything`` adds what no restore
@@ -259,10 +262,14 @@ def _name(first: XsaveArea, second: XsaveArea, number: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Side:
-    """A component of one area: what it means, as bytes that its leaves' offsets index."""
+    """A component of one area, as bytes that its leaves' offsets index.
+
+    ``image`` is what a restore loads, ``stored`` what stands in memory where it is in use.
+    """
 
     component: StateComponent
     image: bytes
+    stored: bytes
     leaves: dict[str, Leaf]
 
     def value(self, path: str) -> int | bytes | None:
@@ -279,8 +286,8 @@ class _Side:
         return leaf.initial.to_bytes(leaf.size, "little") if leaf.raw else leaf.initial
 
     def unnamed(self) -> bytes:
-        """The image with every field zero."""
-        image = bytearray(self.image)
+        """What is stored, with every field zero; what is loaded where nothing is known of it."""
+        image = bytearray(self.stored if self.leaves else self.image)
         for leaf in self.leaves.values():
             image[leaf.offset : leaf.offset + leaf.size] = bytes(leaf.size)
         return bytes(image)
@@ -291,11 +298,13 @@ def _component(first: XsaveArea, second: XsaveArea, number: int) -> Iterator[Del
     own_a, own_b = (area.model.by_number.get(number) for area in (first, second))
     own_a, own_b = own_a or own_b, own_b or own_a
     assert own_a is not None and own_b is not None  # noqa: S101, PT018 - one has it in use
+    vendors = {first.model.vendor, second.model.vendor}
+    vendor = vendors.pop() if len(vendors) == 1 else ""
     # An opaque component is read by the fields that the other model gives it.
-    a = _side(first, own_a, own_a if own_a.fields else own_b)
-    b = _side(second, own_b, own_b if own_b.fields else own_a)
+    a = _side(first, own_a, own_a if own_a.fields else own_b, vendor)
+    b = _side(second, own_b, own_b if own_b.fields else own_a, vendor)
     name = own_a.name
-    if a.image == b.image and a.component.fields == b.component.fields:
+    if a.stored == b.stored and a.component.fields == b.component.fields:
         return
     stale = _stale_entries(a, b)
     leaves = sorted({**b.leaves, **a.leaves}.values(), key=lambda leaf: leaf.offset)
@@ -319,14 +328,16 @@ def _component(first: XsaveArea, second: XsaveArea, number: int) -> Iterator[Del
     yield from _runs(name, 0, a.unnamed(), b.unnamed(), kind)
 
 
-def _side(area: XsaveArea, own: StateComponent, described: StateComponent) -> _Side:
-    """``own`` is the component as the area's model has it, ``described`` the one with fields."""
+def _side(area: XsaveArea, own: StateComponent, described: StateComponent, vendor: str) -> _Side:
+    """``own`` is the component as the area's model has it, ``described`` the one with fields.
+
+    ``vendor`` is that of the CPU which loads both sides; empty where there is no such CPU.
+    """
     view, in_use = area.buffer, area.xstate_bv & area.layout.mask & own.bit
-    image = bytearray(described.initial[: own.reach].ljust(own.reach, b"\0"))
     if in_use:
-        slot = area.layout[own.number]
-        for start, end in slot.ranges:
-            image[start - slot.origin : end - slot.origin] = view[start:end]
+        image = bytearray(stored(area, area.layout[own.number]))
+    else:
+        image = bytearray(described.initial[: own.reach].ljust(own.reach, b"\0"))
     if own.bit == SSE:
         if in_use or not area.xcomp_bv & COMPACTED:
             image[MXCSR_OFFSET:_MASK_END] = view[MXCSR_OFFSET:_MASK_END]
@@ -334,7 +345,9 @@ def _side(area: XsaveArea, own: StateComponent, described: StateComponent) -> _S
             image[MXCSR_OFFSET:_MASK_OFFSET] = MXCSR_INITIAL.to_bytes(4, "little")
             image[_MASK_OFFSET:_MASK_END] = bytes(4)
     leaves = {leaf.path: leaf for leaf in described.leaves if leaf.offset + leaf.size <= own.reach}
-    return _Side(described, bytes(image), leaves)
+    memory = bytes(image)
+    means = as_loaded(own, memory, vendor).image if in_use else memory
+    return _Side(described, means, memory, leaves)
 
 
 def _stale_entries(a: _Side, b: _Side) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from xsaveschema.errors import (
 )
 from xsaveschema.fields import encode
 from xsaveschema.layout import Layout, Slot
+from xsaveschema.loaded import loaded
 from xsaveschema.model import SSE, CpuModel, Piece, Register, locate
 
 if TYPE_CHECKING:
@@ -181,12 +182,16 @@ class Registers(MutableMapping[str, Any]):
         return self._number(place) >> low & 7
 
     def _shape(self, plan: Plan) -> tuple[int, int]:
-        """Rows and bytes a row of a tile; the whole tile while TILECFG says nothing legal."""
+        """Rows and bytes a row of a tile; the whole tile where the TILECFG loaded is initial."""
         assert plan.shape is not None  # noqa: S101 - the caller's condition
         most_rows, most_bytes = plan.size // 64, 64
-        if not self._area.xstate_bv & plan.shape[0].bit:
+        images = [loaded(self._area, place.slot).image for place in plan.shape]
+        if not any(map(any, images)):
             return most_rows, most_bytes
-        rows, colsb = (self._number(place) for place in plan.shape)
+        rows, colsb = (
+            _number(image[start - slot.origin : end - slot.origin], "little")
+            for (_, start, end, _, _, slot), image in zip(plan.shape, images, strict=True)
+        )
         if rows > most_rows or colsb > most_bytes:
             return most_rows, most_bytes
         return rows, colsb

@@ -253,6 +253,6 @@ class TestCheckIdentified:
         zen2 = xs.load_model("zen2").limited(xcr0=7, xss=0)
         path = tmp_path / "area.bin"
         path.write_bytes(bytes(xs.XsaveArea.new(zen2, "compacted")))
-        said = run("check", str(path), "--target", "linux", code=1).stdout
+        said = run("check", str(path), "--target", "ptrace", code=1).stdout
         assert "refuses this area" in said
         assert "linux-compacted" in said

@@ -15,8 +15,8 @@ def check(
 ) -> dict[int, list[Any]]:
     """The faults of each area that a restore refuses, by index; see :func:`xsaveschema.check`.
 
-    Areas whose headers and MXCSR are alike are judged once, unless supervisor components or the
-    length could make a difference.
+    Areas whose headers and MXCSR are alike are judged once, as all are equally long; for XRSTORS,
+    which looks into supervisor components, each is judged by itself.
     """
     from xsaveschema.restore import check as check_one
 
@@ -27,7 +27,7 @@ def check(
             if faults := check_one(array[index].data, model, "xrstors", **options):
                 found[index] = faults
         return found
-    # What a restore's verdict depends on: MXCSR and the whole header.
+    # What the verdict depends on, beside options and length: MXCSR and the whole header.
     columns = np.concatenate(
         [array[:, MXCSR_OFFSET : MXCSR_OFFSET + 4], array[:, HEADER_OFFSET:EXTENDED_OFFSET]], 1
     )

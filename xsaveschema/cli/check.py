@@ -1,8 +1,8 @@
-"""``xsaveschema check``: will XRSTOR, XRSTORS or Linux take this area, and if not, why."""
+"""``xsaveschema check``: will XRSTOR, XRSTORS, ptrace or KVM take this area; if not, why."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final, get_args
 
 import click
 
@@ -24,17 +24,25 @@ from xsaveschema.cli.output import print_json
 from xsaveschema.convert import relayout
 from xsaveschema.errors import Fault, IdentificationError, hex_mask
 from xsaveschema.model import CpuModel
-from xsaveschema.restore import RULES, Target, check, mend
+from xsaveschema.restore import Note, check, mend, notes
+from xsaveschema.restore_rules import RULES, Target
+
+_WHO: Final[dict[Target, str]] = {
+    "xrstor": "XRSTOR",
+    "xrstors": "XRSTORS",
+    "ptrace": "Linux's ptrace",
+    "kvm": "KVM",
+}
 
 
 @click.command("check")
 @click.argument("source", metavar="FILE")
 @click.option(
     "--target",
-    type=click.Choice(["xrstor", "xrstors", "linux"]),
+    type=click.Choice(get_args(Target)),
     default="xrstor",
     show_default=True,
-    help="Who restores: an instruction, or Linux by ptrace and KVM.",
+    help="Who restores: an instruction, or Linux by PTRACE_SETREGSET or KVM_SET_XSAVE.",
 )
 @model_option("The CPU that wrote the area, where FILE does not say.")
 @assume_option
@@ -44,6 +52,11 @@ from xsaveschema.restore import RULES, Target, check, mend
 @mask_option("--xss", "Its IA32_XSS; default: the CPU's.")
 @mask_option("--rfbm", "The instruction's EDX:EAX; default: all.")
 @mask_option("--mxcsr-mask", "The processor's MXCSR_MASK; default: the CPU's.")
+@mask_option(
+    "--xfd",
+    "IA32_XFD: components that fault when loaded; for ptrace what the task has not used yet, for "
+    "kvm what the virtual machine has no permission for.",
+)
 @click.option(
     "--fix", metavar="OUT", help="Write the area with what can be mended without losing state."
 )
@@ -63,6 +76,7 @@ def command(
     xss: int | None,
     rfbm: int | None,
     mxcsr_mask: int | None,
+    xfd: int | None,
     fix: str | None,
     label: str | None,
     as_json: bool,
@@ -80,7 +94,8 @@ def command(
     cpu_name = "host" if host else cpu_name
     writer = options_of(catalog, model_name, assume, strict=False)
     common: set[str] | None = None
-    options: dict[str, Any] = {"xcr0": xcr0, "xss": xss, "rfbm": rfbm, "mxcsr_mask": mxcsr_mask}
+    masks: dict[str, Any] = {"xcr0": xcr0, "xss": xss, "rfbm": rfbm}
+    options = masks | {"mxcsr_mask": mxcsr_mask, "xfd": xfd or 0}
     with about(source):
         cpu = None if cpu_name is None else catalog.model(cpu_name)
         data = bare(source, writer) if writer.model is None else None
@@ -98,14 +113,17 @@ def command(
             model, name = cpu, "host" if cpu_name == "host" else cpu.name
         faults = check(data, model, target, **options)
         faults = [fault for fault in faults if common is None or fault.rule in common] or faults
+        noted = notes(data, model, target, **masks)
         left: list[Fault] = faults
         if fix is not None:
             mended = mend(data, model, target, **options)
             left = list(mended.left)
     if as_json:
-        print_json({"faults": [_facts(fault) for fault in faults], "missing": missing})
+        facts = [_facts(fault) for fault in faults]
+        told = [each._asdict() for each in noted]
+        print_json({"faults": facts, "notes": told, "missing": missing})
     else:
-        _show(name, model, target, faults, bool(missing))
+        _show(name, model, target, faults, noted, bool(missing))
         if missing:
             click.echo(f"\nnot looked at: {', '.join(missing)}: live, not in this file")
     if fix is not None:
@@ -160,18 +178,26 @@ def _common_rules(data: bytes, match: Match, target: Target, options: dict[str, 
     return set.intersection(*map(set, verdicts)) if verdicts else set()
 
 
-def _show(name: str, model: CpuModel, target: Target, faults: list[Fault], partial: bool) -> None:
-    who = {"xrstor": "XRSTOR", "xrstors": "XRSTORS", "linux": "Linux (ptrace, KVM)"}[target]
+def _show(
+    name: str,
+    model: CpuModel,
+    target: Target,
+    faults: list[Fault],
+    noted: list[Note],
+    partial: bool,
+) -> None:
     enabled = f"XCR0 {hex_mask(model.xcr0)}"
     if target == "xrstors":
         enabled += f", IA32_XSS {hex_mask(model.xss)}"
     verdict = "refuses this area" if faults else "takes this area"
     if partial and not faults:
         verdict = "takes what is there of this area"
-    click.echo(f"{who} on {name} ({enabled}) {verdict}")
+    click.echo(f"{_WHO[target]} on {name} ({enabled}) {verdict}")
     for fault in faults:
         rule = RULES[fault.rule]
         click.echo(f"\nbyte {fault.offset}: {fault.message}")
         click.echo(f"  rule    {fault.rule}: {rule.says}")
         click.echo(f"  source  {fault.source}")
         click.echo(f"  remedy  {fault.remedy}")
+    for each in noted:
+        click.echo(f"\nnote: {each}")

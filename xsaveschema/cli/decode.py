@@ -22,6 +22,7 @@ from xsaveschema.cli.options import (
 )
 from xsaveschema.cli.output import number, print_json
 from xsaveschema.errors import UnknownComponentError
+from xsaveschema.loaded import as_restored
 from xsaveschema.model import HEADER_OFFSET, HEADER_SIZE, CpuModel
 
 
@@ -126,6 +127,10 @@ def _facts(found: Found, registers: tuple[str, ...], lenient: bool) -> dict[str,
         facts["assumed"] = True
     if notes := [*found.notes, *_header_notes(area)]:
         facts["notes"] = notes
+    restored, reasons = as_restored(area)
+    for name, reason in reasons.items():
+        told = {"loaded": field_facts(restored, name), "loaded_reason": reason}
+        facts["components"][name] |= told
     if found.others is not None:
         facts["others"] = found.others
     if lenient:

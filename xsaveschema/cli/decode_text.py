@@ -13,7 +13,7 @@ from xsaveschema.artefacts.reader import WHOLE, Found
 from xsaveschema.cli import terminal_width
 from xsaveschema.cli.areas import called
 from xsaveschema.cli.output import Line, mask_text, plain, print_lines
-from xsaveschema.cli.rows import Row, chosen, other_rows, register_rows
+from xsaveschema.cli.rows import Row, chosen, loaded_rows, other_rows, register_rows
 from xsaveschema.errors import hex_mask
 from xsaveschema.model import bits_of
 
@@ -39,6 +39,8 @@ def show(source: str, found: Found, names: list[str], everything: bool) -> None:
         lines += _rows(register_rows(area, registers, width - _INDENT), width)
     if others := list(other_rows(area, everything)):
         lines += [[], [("other fields", "bold")], *_rows(others, width)]
+    if otherwise := list(loaded_rows(area, width - _INDENT)):
+        lines += [[], [("loaded otherwise than stored", "bold")], *_rows(otherwise, width)]
     print_lines(lines)
 
 

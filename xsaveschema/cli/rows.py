@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from textwrap import wrap
 from typing import Final, NamedTuple
 
 from xsaveschema.area import XsaveArea
 from xsaveschema.cli.values import bit_names, float80, hexadecimal, spans
 from xsaveschema.layout import Slot
+from xsaveschema.loaded import as_restored
 from xsaveschema.model import BitRange, Field, Register
 from xsaveschema.registers import widest
 
@@ -161,6 +163,24 @@ def _fields(
             yield Row(f"{slot.name}.{leaf.path}", f"0x{value:0{2 * leaf.size}x}", bits)
     if zeros:
         yield Row(slot.name, f"{zeros} more {'is' if zeros == 1 else 'are'} zero", dim=True)
+
+
+def loaded_rows(area: XsaveArea, width: int) -> Iterator[Row]:
+    """Why a restore loads a component otherwise than it is stored, and the fields that change.
+
+    ``width`` is how many cells a line may take.
+    """
+    restored, reasons = as_restored(area)
+    for name, reason in reasons.items():
+        first, *more = wrap(reason, width)
+        yield Row(name, first, more=tuple(more), indented=True)
+        component = area.layout[name].component
+        for leaf in component.leaves:
+            before, after = area[name][leaf.path], restored[name][leaf.path]
+            if before != after:
+                digits = 2 * leaf.size
+                said = f"stored 0x{before:0{digits}x}"
+                yield Row(f"{name}.{leaf.path}", f"0x{after:0{digits}x}", said)
 
 
 def _parts(value: int | bytes) -> Iterable[int]:
