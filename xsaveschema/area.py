@@ -243,7 +243,7 @@ class XsaveArea:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled and copied with bytes of its own."""
-        kept = self.model, self.layout, self.xstate_bv, self.xcomp_bv, self.faults
+        kept = self.model, self.layout, self.xstate_bv, self.xcomp_bv, self.faults, self.assumed
         return _rebuilt, (bytes(self._view), *kept, dict(self._missing))
 
     def __repr__(self) -> str:
@@ -368,10 +368,12 @@ def _rebuilt(
     xstate_bv: int,
     xcomp_bv: int,
     faults: tuple[Fault, ...],
+    assumed: bool,
     missing: Mapping[int, str],
 ) -> XsaveArea:
     area = XsaveArea.__new__(XsaveArea)
-    area._view = memoryview(data)
+    area._view = memoryview(bytearray(data))
+    area.assumed = assumed
     area.model = model
     area.layout = layout
     area.xstate_bv = xstate_bv
