@@ -95,6 +95,34 @@ def check(
     return faults
 
 
+def misplaced(area: XsaveArea, model: CpuModel) -> list[Fault]:
+    """The live components of an area that a restore on ``model`` would take from other bytes.
+
+    A processor cannot tell: it raises nothing and loads what stands there. Components that
+    ``model`` lacks, or that its masks do not allow, are ``check``'s to say.
+    """
+    places = area.xcomp_bv & ~COMPACTED
+    known = model.user_mask | model.supervisor_mask
+    if not area.xcomp_bv & COMPACTED:
+        other = standard(model, area.layout.mask & model.user_mask)
+    elif places & ~known:
+        return []
+    else:
+        other = compacted(model, places)
+    return [
+        _fault(
+            "other-layout",
+            slot.offset,
+            f"{slot.name} stands at {slot.offset}..{slot.end} as {area.model.name} has it; "
+            f"{model.name} has it at {other[slot.number].offset}..{other[slot.number].end}",
+        )
+        for slot in area.layout
+        if slot.component.bit & area.xstate_bv
+        and slot.number in other
+        and (slot.offset, slot.size) != (other[slot.number].offset, other[slot.number].size)
+    ]
+
+
 class Note(NamedTuple):
     """What is no fault, but not loaded as it stands: of which component, and where it stands."""
 
@@ -121,7 +149,8 @@ def notes(
     ``check``'s. What has no place by the header, or is cut off, is ``check``'s to say.
     """
     case = _case(data, model, target, xcr0, xss, rfbm, None, 0)
-    area = XsaveArea.parse(case.view, model, strict=False)
+    # What another CPU wrote is judged as this one would find it.
+    area = XsaveArea.parse(case.view, model, strict=False, assume=True)
     _, reasons = as_restored(area)
     slots = (area.layout[name] for name in reasons)
     return [

@@ -66,6 +66,11 @@ RULES: Final[dict[str, Rule]] = {
         "XRSTORS takes the compacted form only.",
         "convert with to_compacted",
     ),
+    "other-layout": Rule(
+        "SDM 13.4.3",
+        "A restore takes each component from where its own CPU has it, whoever wrote the area.",
+        "move the area to that CPU's layout: convert --cpu, or relayout",
+    ),
     "xstate-bv-xcr0": Rule(
         "SDM 13.8.1" + _HW,
         "In the standard form XSTATE_BV may have components of XCR0 only.",

@@ -94,7 +94,7 @@ def told(
         against.append(f"MXCSR_MASK has bits {hex_mask(mask)}, which {given.name}'s lacks")
     if against:
         return assumed(given, against, options)
-    return known._replace(model=under(given, known.model.xcr0), origin=origin)
+    return known._replace(model=under(given, known.model.xcr0), others=None, origin=origin)
 
 
 def has_places(model: CpuModel, layout: Layout) -> bool:

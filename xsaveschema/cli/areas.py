@@ -17,8 +17,10 @@ from xsaveschema.artefacts.source import Source
 from xsaveschema.catalog import Catalog
 from xsaveschema.cli.files import MAX_AREA, SAMPLE, read_area
 from xsaveschema.errors import XsaveError
+from xsaveschema.header import MASKS, view_of
 from xsaveschema.layout import Slot
-from xsaveschema.model import CpuModel
+from xsaveschema.model import COMPACTED, HEADER_OFFSET, CpuModel
+from xsaveschema.traces import shown
 
 
 def options_of(
@@ -81,6 +83,13 @@ def bare(source: str, options: Options) -> bytes | None:
         if not source.startswith(SAMPLE):
             require_look(view, options)
         return bytes(view)
+
+
+def tells(data: bytes) -> bool:
+    """Whether a bare area says which components its writer's system had enabled."""
+    view = view_of(data)
+    xstate_bv, xcomp_bv = MASKS.unpack_from(view, HEADER_OFFSET)
+    return not xcomp_bv & COMPACTED and shown(view, xstate_bv) is not None
 
 
 def called(found: Found) -> str:

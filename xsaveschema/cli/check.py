@@ -8,7 +8,7 @@ import click
 
 from xsaveschema.area import XsaveArea
 from xsaveschema.catalog.identify import Match, alike, identify
-from xsaveschema.cli.areas import bare, called, naming, one, options_of
+from xsaveschema.cli.areas import bare, called, naming, one, options_of, tells
 from xsaveschema.cli.files import about, named, write_area
 from xsaveschema.cli.options import (
     area_option,
@@ -24,7 +24,7 @@ from xsaveschema.cli.output import print_json
 from xsaveschema.convert import relayout
 from xsaveschema.errors import Fault, IdentificationError, hex_mask
 from xsaveschema.model import CpuModel
-from xsaveschema.restore import Note, check, mend, notes
+from xsaveschema.restore import Note, check, mend, misplaced, notes
 from xsaveschema.restore_rules import RULES, Target
 
 _WHO: Final[dict[Target, str]] = {
@@ -100,10 +100,13 @@ def command(
         cpu = None if cpu_name is None else catalog.model(cpu_name)
         data = bare(source, writer) if writer.model is None else None
         missing: tuple[str, ...] = ()
-        if data is None:
+        elsewhere: list[Fault] = []
+        if data is None or (cpu is not None and tells(data)):
             found = one(source, writer, label)
             model, name = found.area.model, called(found)
             data, missing = _judged(found.area, fix is not None)
+            if cpu is not None:
+                elsewhere = misplaced(found.area, cpu)
         elif cpu is None:
             match = identify(data, catalog=catalog)
             model = match.model
@@ -113,11 +116,12 @@ def command(
             model, name = cpu, "host" if cpu_name == "host" else cpu.name
         faults = check(data, model, target, **options)
         faults = [fault for fault in faults if common is None or fault.rule in common] or faults
+        faults += elsewhere
         noted = notes(data, model, target, **masks)
         left: list[Fault] = faults
         if fix is not None:
             mended = mend(data, model, target, **options)
-            left = list(mended.left)
+            left = [*mended.left, *elsewhere]
     if as_json:
         facts = [_facts(fault) for fault in faults]
         told = [each._asdict() for each in noted]
@@ -192,6 +196,8 @@ def _show(
     verdict = "refuses this area" if faults else "takes this area"
     if partial and not faults:
         verdict = "takes what is there of this area"
+    if faults and all(fault.rule == "other-layout" for fault in faults):
+        verdict = "takes this area, and loads other bytes than were saved"
     click.echo(f"{_WHO[target]} on {name} ({enabled}) {verdict}")
     for fault in faults:
         rule = RULES[fault.rule]

@@ -122,7 +122,8 @@ class Program(click.Group):
             text = str(error)
             if isinstance(error, SchemaError):
                 text = f"the schema files have faults\n{text}"
-            _complain(": ".join([*getattr(error, "__notes__", ()), text]))
+            # Notes are added from the inside out: the file is the last of them.
+            _complain(": ".join([*reversed(getattr(error, "__notes__", ())), text]))
             code = 1
         sys.exit(code)
 
