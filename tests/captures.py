@@ -10,8 +10,8 @@ first record of which is the CPU.
 
 A record of ``saves`` is one execution: ``instr``, ``rfbm``, ``prefill`` (the byte the memory was
 filled with before), ``xinuse`` (XGETBV(1) just before), ``state`` and ``seed`` (what was loaded),
-``off`` and ``len`` of the area after. ``amx-saves``: ``base`` 1 is XSAVE64 of everything over zeros,
-one for each state and seed; ``xfd`` 1: TILEDATA's extended feature disable was armed.
+``off`` and ``len`` of the area after. ``amx-saves``: ``base`` 1 is XSAVE64 of everything over
+zeros, one for each state and seed; ``xfd`` 1: TILEDATA's extended feature disable was armed.
 
 ``restores``, an XRSTOR64 (``amx-`` only): ``src_off`` the area, ``xrstor_rfbm``, ``prior_regs_off``
 the registers before; ``after_off`` XSAVE64 of everything then, ``after_regs_off`` the registers as
@@ -24,10 +24,10 @@ that was missed; ``signal`` 4 is SIGILL, XFD's #NM; ``xfd`` 1 where it was armed
 area's distance from a 64-byte boundary; ``avail`` the bytes of memory before an unmapped page, 0
 where none was near.
 
-``amx-extras``, without bytes, by ``kind``: ``ldtilecfg`` (``tilecfg`` before and after, ``signal``),
-``xinuse``, ``memory needed`` (``bytes`` that an instruction touches), ``save into memory that
-ends``, ``fault order``, ``x87 normalised`` (the first 24 bytes ``before`` a restore and ``after``),
-``sse bit after a restore``, ``xsaveopt after xrstor of the same area, …``.
+``amx-extras``, without bytes, by ``kind``: ``ldtilecfg`` (``tilecfg`` before and after,
+``signal``), ``xinuse``, ``memory needed`` (``bytes`` that an instruction touches), ``save into
+memory that ends``, ``fault order``, ``x87 normalised`` (the first 24 bytes ``before`` a restore and
+``after``), ``sse bit after a restore``, ``xsaveopt after xrstor of the same area, …``.
 
 A register image: zmm[32] × 64, k[8] × 8 at 2048, MXCSR u32 at 2112, load flags u32 at 2116, an
 FRSTOR image at 2176; of ``amx-`` (``regs_len`` 10560) also TILECFG at 2304 and tmm[8] × 1024 at
@@ -40,6 +40,7 @@ from __future__ import annotations
 import gzip
 import json
 import lzma
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -49,16 +50,24 @@ FOLDER = Path(__file__).parent / "data" / "captures"
 Record = dict[str, Any]
 
 
+OPEN: dict[str, Callable[[bytes], bytes]] = {
+    "": bytes,
+    ".gz": gzip.decompress,
+    ".xz": lzma.decompress,
+}
+
+
 def _unpacked(name: str) -> bytes:
-    packed = FOLDER / f"{name}.xz"
-    if packed.exists():
-        return lzma.decompress(packed.read_bytes())
-    return gzip.decompress((FOLDER / f"{name}.gz").read_bytes())
+    for suffix, unpack in OPEN.items():
+        path = FOLDER / f"{name}{suffix}"
+        if path.exists():
+            return unpack(path.read_bytes())
+    raise FileNotFoundError(f"no {name} in {FOLDER}")
 
 
 @cache
 def records(name: str) -> list[Record]:
-    """The records of a capture (``zen4-saves``); masks stay hexadecimal text."""
+    """The records of a capture (``zen4-saves``, or an absolute path); masks stay text."""
     return [json.loads(line) for line in _unpacked(f"{name}.jsonl").splitlines()]
 
 
