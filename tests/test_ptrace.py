@@ -167,7 +167,8 @@ def broken(rng: random.Random, area: bytearray, how: Break) -> bytearray:
         xstate_bv = int.from_bytes(area[512:520], "little") & ~7 | rng.randrange(8)
         area[512:520] = (xstate_bv & takeable()).to_bytes(8, "little")
     elif how == "short":
-        area = area[: rng.choice((576, len(area) - 8, rng.randrange(72, len(area) // 8) * 8))]
+        words = rng.randrange(72, max(73, len(area) // 8))  # it may have been cut before
+        area = area[: rng.choice((576, len(area) - 8, 8 * words))]
     else:
         area += rng.randbytes(8 * rng.choice((1, 8, 512)))
     return area
