@@ -29,6 +29,7 @@ POINTERS = slice(6, 24)
 @cache
 def host() -> CpuModel:
     """This machine's model, limited to the XCR0 that its system enabled."""
+    processor.request_amx()
     return host_model().limited(xcr0=processor.xgetbv(0), xss=0)
 
 
