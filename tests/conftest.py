@@ -21,6 +21,14 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
 DATA = Path(__file__).parent / "data"
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist looks
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Run in parallel unless told otherwise, if xdist is there: ``-p no:xdist`` works too."""
+    starts_workers = config.pluginmanager.hasplugin("xdist") and not hasattr(config, "workerinput")
+    if starts_workers and config.option.numprocesses is None:
+        config.option.numprocesses = "auto"
+
+
 @pytest.fixture(scope="session")
 def agree() -> Callable[[XsaveArea], XsaveArea]:
     """Compare an area's memory with what Construct parses, component by component, and both ways.

@@ -123,7 +123,7 @@ class Loaded(NamedTuple):
 @contextmanager
 def loaded(areas: Sequence[bytes], folder: Path, crash: bool = False) -> Iterator[Loaded]:
     """Run `loaded.py`: thread i has restored areas[i]. With `crash` it is dead, and has dumped."""
-    if why := processor.available():
+    if why := processor.real():
         pytest.skip(why)
     size = max(len(area) for area in areas)
     image = folder / "areas.bin"

@@ -15,14 +15,18 @@ What a reader of results must know:
   seen on a Zen 3 guest, 3 times in 10,000). So each experiment is repeated until two agree.
 - XINUSE[1] as XGETBV gives it is 1 also for MXCSR other than 0x1F80 (seen on Zen 3 and Zen 4).
 - A PKRU that denies key 0 locks the process out of its own memory: such areas are a ValueError.
+- An emulated processor (QEMU's TCG) shows that code copes with what such a CPU announces, no more:
+  it takes reserved MXCSR bits and any alignment, loses FIP and FDP, and tracks nothing.
 
-Sizes and offsets are in bytes. The module imports on any machine; ask `available()` before use.
+Sizes and offsets are in bytes. The module imports on any machine; ask `available()` before use, or
+`real()` where an emulator must not judge.
 """
 
 import ctypes
 import mmap
 import os
 import platform
+import random
 import signal
 import struct
 import sys
@@ -174,6 +178,21 @@ def available() -> str | None:
     return None if osxsave_xsave == 3 else "the processor or the operating system has no XSAVE"
 
 
+def real() -> str | None:
+    """None if this machine's processor can be asked and is no emulated one, else why not."""
+    return available() or (EMULATED if emulated() else None)
+
+
+EMULATED = "the processor is an emulated one (TCG), which does not judge this"
+
+
+@cache
+def emulated() -> bool:
+    """Whether CPUID leaf 0x40000000 has TCG's name (QEMU's target/i386/cpu.c, cpu_x86_cpuid)."""
+    in_guest = cpuid(1)[2] >> 31
+    return bool(in_guest) and struct.pack("<III", *cpuid(0x40000000)[1:]) == b"TCGTCGTCGTCG"
+
+
 @cache
 def cpuid(leaf: int, subleaf: int = 0) -> tuple[int, int, int, int]:
     """EAX, EBX, ECX and EDX."""
@@ -200,11 +219,19 @@ def mxcsr_mask() -> int:
     return int.from_bytes(save("fxsave64", size=512)[28:32], "little") or 0xFFBF
 
 
+@cache
 def request_amx() -> bool:
     """Ask Linux to let this process use TILEDATA from now on; False where it may not."""
     arch_prctl, arch_req_xcomp_perm, tiledata = 158, 0x1023, 18
     wanted = xgetbv(0) >> tiledata & 1
     return bool(wanted and _libc().syscall(arch_prctl, arch_req_xcomp_perm, tiledata) == 0)
+
+
+def legal_tilecfg(rng: random.Random) -> bytes:
+    """A TILECFG that LDTILECFG takes: palette 1; a tile has rows and bytes a row, or neither."""
+    shapes = [(rng.randint(1, 16), rng.randint(1, 64)) for _ in range(8)]
+    rows, colsb = zip(*(shape if rng.random() < 0.7 else (0, 0) for shape in shapes), strict=True)
+    return struct.pack("<BB14x8H16x8B8x", 1, rng.randrange(256), *colsb, *rows)
 
 
 def layout(xcomp_bv: int = 0) -> dict[int, slice]:

@@ -22,7 +22,7 @@ from processor import ALL, INITIAL, Case, SaveInstruction, build_area, has, layo
 
 COMPACTED = 1 << 63
 OPAQUE = frozenset({1, 2, 5, 6, 7, 19})  # any bytes are legal here
-PKRU = 9
+PKRU, TILECFG, TILEDATA = 9, 17, 18
 SIGSEGV_GP = (signal.SIGSEGV, 13)
 
 
@@ -31,10 +31,16 @@ def anywhere() -> None:
     """For a test that runs on any machine."""
 
 
+@pytest.fixture
+def real() -> None:
+    """For a test that an emulator does not judge."""
+
+
 @pytest.fixture(autouse=True)
 def _ask_the_processor(request: pytest.FixtureRequest) -> None:
-    reason = processor.available()
-    if reason and "anywhere" not in request.fixturenames:
+    if "anywhere" in request.fixturenames:
+        return
+    if reason := processor.real() if "real" in request.fixturenames else processor.available():
         pytest.skip(reason)
 
 
@@ -61,7 +67,7 @@ def mxcsr(area: bytes) -> int:
 
 
 def random_state(seed: int) -> dict[int, bytes]:
-    """Bytes that come back for each component of XCR0 that takes any, for x87 and for PKRU."""
+    """Bytes that come back for each component of XCR0 that takes any, x87, PKRU and tiles."""
     source = random.Random(seed)
     state = {
         number: source.randbytes(slot.stop - slot.start)
@@ -75,6 +81,9 @@ def random_state(seed: int) -> dict[int, bytes]:
     state[0] = bytes(x87)
     if PKRU in layout():
         state[PKRU] = struct.pack("<Q", source.getrandbits(32) & ~0b11)  # key 0 stays open
+    if processor.request_amx():
+        state[TILECFG] = processor.legal_tilecfg(source)
+        state[TILEDATA] = source.randbytes(8192)
     return state
 
 
@@ -93,11 +102,14 @@ def proc_cpuinfo() -> dict[str, str]:
 def test_the_processor_is_available_where_the_kernel_says_so() -> None:
     if (sys.platform, platform.machine(), sys.maxsize) != ("linux", "x86_64", (1 << 63) - 1):
         pytest.skip("needs 64-bit Linux on x86-64")
+    if processor.emulated():
+        pytest.skip(processor.EMULATED)  # /proc/cpuinfo is of the machine that emulates it
     if "xsave" in proc_cpuinfo()["flags"].split():
         reason = processor.available()
         assert reason is None or "executable memory" in reason
 
 
+@pytest.mark.usefixtures("real")
 def test_cpuid_agrees_with_the_kernel() -> None:
     info = proc_cpuinfo()
     _, ebx, ecx, edx = processor.cpuid(0)
@@ -110,6 +122,7 @@ def test_cpuid_agrees_with_the_kernel() -> None:
     assert eax & 15 == int(info["stepping"])
 
 
+@pytest.mark.usefixtures("real")
 @pytest.mark.parametrize(
     ("flag", "leaf", "subleaf", "register", "bit"),
     [
@@ -155,6 +168,7 @@ def test_mxcsr_mask_is_the_one_that_xsave_stores() -> None:
 # Saving what was loaded
 
 
+@pytest.mark.usefixtures("real")
 @pytest.mark.parametrize("instruction", ["xsave64", "xsaveopt64", "xsavec64", "fxsave64"])
 def test_fip_and_fdp_are_64_bits_wide(instruction: SaveInstruction) -> None:
     if instruction in ("xsaveopt64", "xsavec64"):
@@ -212,6 +226,7 @@ def test_rfbm_selects_and_the_rest_of_the_memory_is_left(instruction: SaveInstru
     assert set(after[416:512] + after[520:]) == {0xA5}
 
 
+@pytest.mark.usefixtures("real")
 def test_xsave_writes_initial_components_and_xsavec_does_not() -> None:
     size = standard_size()
     bits, _ = header(save("xsave64", size=size))
@@ -303,6 +318,7 @@ def compacted_area() -> bytes:
     return build_area({}, xcomp_bv=COMPACTED | xcr0())
 
 
+@pytest.mark.usefixtures("real")
 def test_faults_and_their_near_misses() -> None:
     """One area of each kind faults with #GP; the same but for the fault is accepted."""
     outside = 1 << 61
@@ -350,12 +366,14 @@ def test_faults_and_their_near_misses() -> None:
     assert {name: results[name].signal for name in accepted} == dict.fromkeys(accepted, 0)
 
 
+@pytest.mark.usefixtures("real")
 def test_only_a_64_byte_boundary_is_accepted() -> None:
     results = processor.restore_all([Case(INITIAL, offset=offset) for offset in range(64)])
     assert [offset for offset, result in enumerate(results) if not result.faulted] == [0]
     assert {(result.signal, result.trap) for result in results[1:]} == {SIGSEGV_GP}
 
 
+@pytest.mark.usefixtures("real")
 @pytest.mark.parametrize(
     ("rfbm", "xstate_bv", "standard", "compacted"),
     [
@@ -427,6 +445,7 @@ def test_an_exception_in_the_child_ends_the_child_only(
     assert str(os.getpid()) not in told.splitlines()[-1]
 
 
+@pytest.mark.usefixtures("real")
 def test_areas_that_fault_where_they_must_not_are_named() -> None:
     bad = with_bytes(INITIAL, 520, b"\x04")
     with pytest.raises(ValueError, match="cannot be loaded: signal 11, trap 13"):

@@ -24,6 +24,8 @@ MAX_DEPTH: Final = 32
 MAX_VALUES: Final = 5_000
 """Keys and values in a file; the longest file of a real component has two hundred."""
 
+_TOO_DEEP: Final = f"is nested more than {MAX_DEPTH} levels deep"
+
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _BREAKS: Final = ("\r\n", "\r", "\x85", "\u2028", "\u2029")
 _UNPRINTABLE: Final = (
@@ -122,6 +124,9 @@ def _syntax(document: Document, error: yaml.MarkedYAMLError) -> None:
     problem = error.problem or error.context or "is not YAML"
     place = error.problem_mark or error.context_mark
     mark = Mark(place.line + 1, place.column + 1, 1) if place else Mark(0, 0, 0)
+    if "nesting depth" in problem:  # libyaml 0.2.6 reads ahead, and stops at a limit of its own
+        document.faults.append(document.at(mark, "yaml-depth", "", _TOO_DEEP))
+        return
     hint = next((hint for part, hint in _SYNTAX_HINTS if part in problem), "")
     if 0 < mark.line <= len(document.lines):
         line = document.lines[mark.line - 1]
@@ -187,7 +192,7 @@ class _Reader:
         if event.tag is not None:
             document.fault("yaml-tag", path, f"a tag, {_tag(event.tag)}", "leave it out")
         if len(path) >= MAX_DEPTH:
-            self.stop("yaml-depth", event, f"is nested more than {MAX_DEPTH} levels deep")
+            self.stop("yaml-depth", event, _TOO_DEEP)
         result: Any
         if isinstance(event, yaml.SequenceStartEvent):
             result = []
@@ -253,7 +258,7 @@ class _Reader:
             if not depth:
                 return
             if depth > MAX_DEPTH:
-                self.stop("yaml-depth", event, f"is nested more than {MAX_DEPTH} levels deep")
+                self.stop("yaml-depth", event, _TOO_DEEP)
             event = self.next()
 
     def scalar(self, event: Any, path: Place) -> Any:
