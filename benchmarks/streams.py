@@ -72,7 +72,7 @@ def write_areas(path: Path, thousands: int) -> None:
 def convert(folder: Path, count: int) -> Run:
     """Convert the folder's file of ``count`` areas in a process of its own."""
     command = [sys.executable, "-m", "xsaveschema", "convert", "--batch", str(folder / str(count))]
-    command += ["--model", MODEL, "--to", "compacted", "-o", str(folder / "out")]
+    command += ["--model", MODEL, "--format", "compacted", "-o", str(folder / "out")]
     return run(command, with_bytecode(folder))
 
 
