@@ -54,6 +54,7 @@ def test_rows_are_converted_as_single_areas_are(
         {"format": "standard"},
         {"format": "compacted"},
         {"format": "compacted", "xcomp_bv": target.xcr0 & 0x207},
+        {"format": "standard", "xcr0": 1},
     ):
         drop = data.draw(st.sampled_from(((), (2, 9), range(63))))
         options: dict[str, Any] = {"source": model, "target": target, "drop": drop, **mask}

@@ -21,7 +21,7 @@ from xsaveschema.errors import (
     UnknownComponentError,
 )
 from xsaveschema.loaded import as_restored
-from xsaveschema.model import CpuModel, Field, Format, StateComponent
+from xsaveschema.model import COMPACTED, CpuModel, Field, Format, StateComponent
 from xsaveschema.testing import areas
 
 SKX = load_model("skylake-server")
@@ -442,6 +442,21 @@ def test_buffers_without_sense_are_errors_unless_parsed_leniently() -> None:
     bad[512] = 4
     lenient = XsaveArea.parse(bad, SKX, strict=False)
     assert [delta.path for delta in diff(good, lenient, SKX)] == ["avx.ymm_hi128[0]"]
+
+
+def test_what_a_lenient_area_cannot_show_is_unknown() -> None:
+    good = bytes(XsaveArea.new(SKX))
+    for xstate_bv, xcomp_bv, length, unknown in (
+        (7, 0, 700, "avx"),  # cut off
+        (1 << 20, 0, 2696, "component20"),
+        (7, COMPACTED | 3, 2696, "avx"),  # no place by XCOMP_BV
+    ):
+        bad = bytearray(good[:length])
+        bad[512:528] = xstate_bv.to_bytes(8, "little") + xcomp_bv.to_bytes(8, "little")
+        lenient = XsaveArea.parse(bad, SKX, strict=False)
+        for one, two in ((good, lenient), (lenient, good)):
+            found = {delta.path: delta.kind for delta in diff(one, two, SKX)}
+            assert found[unknown] == "unknown", (xstate_bv, found)
 
 
 def test_without_a_model_the_area_is_identified() -> None:

@@ -396,3 +396,37 @@ def test_without_a_word_of_anybody_candidates_of_other_layouts_are_an_error() ->
     with pytest.raises(IdentificationError):
         one(bytes(told(0, 11008, 0x27, 0)))
     assert one(FRAME).area.model.name == "zen4"
+
+
+def test_conversions_are_held_to_the_evidence_and_launder_none() -> None:
+    for data, source in (
+        (told(0x602E7, xstate_bv=3), ZEN),
+        (told(0, mxcsr_mask=0x2FFFF, xstate_bv=3), ICE),
+    ):
+        rows = np.frombuffer(bytes(data), np.uint8).reshape(1, -1)
+        for convert in (xs.to_standard, xs.to_compacted):
+            with pytest.raises(EvidenceError):
+                convert(data, source)
+            done = convert(data, source, assume=True)
+            whole = xs.XsaveArea.parse(data, source, assume=True)
+            assert convert(whole, source).data == done.data
+        for target in (source, xs.load_model("haswell")):
+            with pytest.raises(EvidenceError):
+                xs.relayout(data, source=source, target=target)
+            done = xs.relayout(data, source=source, target=target, assume=True)
+            many = batch.relayout(
+                rows, source=source, target=target, format="standard", assume=True
+            )
+            assert many.data[0].tobytes() == done.data
+            refused = batch.relayout(
+                rows, source=source, target=target, format="standard", errors="collect"
+            )
+            assert isinstance(refused.errors[0], EvidenceError)
+
+
+def test_a_policy_for_software_bytes_that_does_not_exist() -> None:
+    for convert in (xs.to_standard, xs.to_compacted):
+        with pytest.raises(XsaveError, match="software='Keep': keep or zero"):
+            convert(bytes(told(0xE7, 2688)), ICE, software="Keep")  # type: ignore[arg-type]
+    with pytest.raises(XsaveError, match="64 bits"):
+        xs.to_compacted(bytes(told(0xE7, 2688)), ICE, xcomp_bv=1 << 64 | 7)

@@ -349,3 +349,30 @@ def test_arrow_refuses_what_is_not_there() -> None:
     arrow = pytest.importorskip("xsaveschema.arrow")
     with pytest.raises(MissingStateError, match="tilecfg, tiledata"):
         arrow.to_arrow([partial(TILES)], SPR)
+
+
+def test_mxcsr_is_missing_with_sse() -> None:
+    model = load_model("zen4").limited(xcr0=0xE7)
+    blank = xs.XsaveArea.new(model)
+    blank.registers["mxcsr"] = 0x1FA0
+    blank.initialise("x87")
+    data = bytearray(bytes(blank))
+    data[512:520] = bytes(8)
+    area = xs.XsaveArea.partial(data, model, {1: "sse"})
+    assert "mxcsr" not in area.registers
+    for how in ({"format": "standard"}, {"format": "compacted", "xcomp_bv": 0xE7}):
+        done = xs.relayout(area, target=model, drop=["sse"], **how)
+        got = xs.XsaveArea.parse(done.data, model)
+        assert (done.dropped, got.xstate_bv, got.registers["mxcsr"]) == (("sse",), 0, 0x1F80)
+    area.initialise("sse")
+    assert xs.to_standard(area, model).data[24:28] == b"\x80\x1f\0\0"
+
+
+def test_areas_compare_by_value() -> None:
+    area = partial(TILES)
+    again = pickle.loads(pickle.dumps(area))
+    assert again == area == copy.copy(area)
+    again.registers["zmm1"] = 5
+    assert again != area
+    assert partial(TILES) != partial(0)
+    assert area != bytes(area.buffer)

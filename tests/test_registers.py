@@ -106,3 +106,21 @@ def test_every_register_reads_back_what_was_written() -> None:
                 value = (1 << 8 * area.registers.size(register)) - 1 - index
             area.registers[register] = value
             assert area.registers[register] == value, register
+
+
+def test_a_tile_is_written_within_its_shape_alone() -> None:
+    """TILEDATA moves in full (HW AMX): what lies outside the shape is state, too."""
+    area = XsaveArea.new(load_model("sapphire-rapids"))
+    area.registers["tmm0"] = b"\x77" * 1024
+    area["tilecfg"]["palette"] = 1
+    for rows, colsb in ((2, 8), (0, 0), (16, 64)):
+        area["tilecfg"]["rows"][0] = rows
+        area["tilecfg"]["colsb"][0] = colsb
+        before = area.raw["tiledata"]
+        area.registers["tmm0"] = area.registers["tmm0"]
+        assert area.raw["tiledata"] == before
+    area["tilecfg"]["rows"][0], area["tilecfg"]["colsb"][0] = 2, 8
+    area.registers["tmm0"] = bytes(16)
+    wanted = bytearray(b"\x77" * 1024)
+    wanted[:8] = wanted[64:72] = bytes(8)
+    assert area.raw["tiledata"][:1024] == wanted

@@ -7,7 +7,7 @@ import re
 import struct
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import processor
 import pytest
@@ -387,3 +387,38 @@ def test_kvm_takes_the_area_of_a_machine_without_tiles(shared: Path) -> None:
 
 def test_the_capture_is_whole() -> None:
     assert len(image("zen4-faults")) >= 4096 * 100
+
+
+def test_mend_keeps_legacy_state_that_xcomp_bv_does_not_name() -> None:
+    model = load_model("zen4").limited(xcr0=0xE7)
+    broken = area(7, COMPACTED | 4, 2432)
+    broken[160:416] = b"\x5a" * 256
+    mended = mend(broken, model)
+    assert mended.left == ()
+    assert mended.data[512:528] == struct.pack("<QQ", 7, COMPACTED | 7)
+    assert XsaveArea.parse(mended.data, model).registers["xmm3"] == int.from_bytes(b"\x5a" * 16)
+
+
+@pytest.mark.parametrize("target", ["xrstor", "ptrace", "kvm"])
+def test_mend_zeroes_xcomp_bv_of_a_standard_area(target: Target) -> None:
+    model = load_model("zen4")
+    mended = mend(area(7, 1, 4096), model, target)
+    assert (mended.left, mended.data[520:528]) == ((), bytes(8))
+
+
+@pytest.mark.parametrize(
+    ("masks", "said"),
+    [
+        ({"xcr0": 0x1000E7}, "component20"),
+        ({"xcr0": -1}, "64 bits"),
+        ({"xcr0": 1 << 70}, "64 bits"),
+        ({"rfbm": 1 << 70}, "RFBM"),
+        ({"mxcsr_mask": -1}, "MXCSR_MASK"),
+        ({"xss": 1 << 20}, "component20"),
+        ({"xss": "7"}, "a mask is an integer"),
+    ],
+    ids=repr,
+)
+def test_masks_that_say_nothing(masks: dict[str, Any], said: str) -> None:
+    with pytest.raises(MaskError, match=said):
+        check(area(7, size=2440), load_model("zen4"), **masks)

@@ -246,6 +246,19 @@ class XsaveArea:
         kept = self.model, self.layout, self.xstate_bv, self.xcomp_bv, self.faults, self.assumed
         return _rebuilt, (bytes(self._view), *kept, dict(self._missing))
 
+    def __eq__(self, other: object) -> bool:
+        """Whether both hold the same bytes, of the same CPU, with the same state missing."""
+        if not isinstance(other, XsaveArea):
+            return NotImplemented
+        return (
+            self._view == other._view
+            and self._missing == other._missing
+            and (self.model.xcr0, self.model.xss) == (other.model.xcr0, other.model.xss)
+            and self.model.digest == other.model.digest
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # it can be written to
+
     def __repr__(self) -> str:
         names = ", ".join(self.model.names_of(self.xstate_bv & self.layout.mask)) or "nothing"
         if self._missing:
@@ -287,6 +300,8 @@ class XsaveArea:
             self._writable()
             left = {n: name for n, name in self._missing.items() if n != number}
             self._missing = MappingProxyType(left)
+            if 1 << number == SSE:
+                self._initialise_mxcsr(self._view)
             self._set_xstate_bv(self.xstate_bv & ~(1 << number))
             return
         slot = self.layout[key]
@@ -297,9 +312,12 @@ class XsaveArea:
             at = start - slot.origin
             view[start:end] = bytes(end - start) if blank else image[at : at + end - start]
         if slot.component.bit == SSE:
-            mxcsr = 0 if blank else MXCSR_INITIAL
-            view[MXCSR_OFFSET : MXCSR_OFFSET + 4] = mxcsr.to_bytes(4, "little")
+            self._initialise_mxcsr(view)
         self._set_xstate_bv(self.xstate_bv & ~slot.component.bit)
+
+    def _initialise_mxcsr(self, view: memoryview) -> None:
+        mxcsr = 0 if self.format == "compacted" else MXCSR_INITIAL
+        view[MXCSR_OFFSET : MXCSR_OFFSET + 4] = mxcsr.to_bytes(4, "little")
 
     # What Fields and Registers stand on.
 

@@ -19,9 +19,9 @@ from typing import Final, Literal, NamedTuple, SupportsIndex
 
 from xsaveschema.area import XsaveArea
 from xsaveschema.errors import StateLossError, TooShortError, UnknownComponentError, XsaveError
-from xsaveschema.evidence import shown_in
+from xsaveschema.evidence import judge, shown_in
 from xsaveschema.header import MASKS, Buffer, buffer_layout, bytes_of, view_of
-from xsaveschema.layout import Layout, Slot, check_user_mask, compacted, standard
+from xsaveschema.layout import Layout, Slot, check_mask, check_user_mask, compacted, standard
 from xsaveschema.model import (
     COMPACTED,
     EXTENDED_OFFSET,
@@ -47,9 +47,9 @@ they become the result's own mask in the standard format, and zeros in the compa
 """
 
 _state: Final = Struct(
-    f"<{MXCSR_OFFSET}xI{XCR0_OFFSET - MXCSR_OFFSET - 4}xQ{HEADER_OFFSET - XCR0_OFFSET - 8}xQQ"
+    f"<{MXCSR_OFFSET}xII{XCR0_OFFSET - MXCSR_OFFSET - 8}xQ{HEADER_OFFSET - XCR0_OFFSET - 8}xQQ"
 ).unpack_from
-"""What a plan depends on: MXCSR, where a system leaves its mask, XSTATE_BV and XCOMP_BV."""
+"""MXCSR, MXCSR_MASK, where a system leaves its mask, XSTATE_BV and XCOMP_BV."""
 _PLACES: Final = COMPACTED - 1
 """The bits of XCOMP_BV that give components a place."""
 _MXCSR_INITIAL: Final = MXCSR_INITIAL.to_bytes(4, "little")
@@ -80,6 +80,7 @@ def to_standard(
     drop: Drop = (),
     out: bytearray | memoryview | None = None,
     software: Software = "keep",
+    assume: bool = False,
 ) -> Conversion:
     """Convert an area of either format, which ``model`` wrote, to the standard format.
 
@@ -88,11 +89,12 @@ def to_standard(
     new buffer. Components in use are copied, all others get their initial values, XCOMP_BV and the
     reserved header bytes are zero.
 
-    Raises StateLossError where live state has no place in the result, or is missing from an
-    XsaveArea, HeaderError, TooShortError and MaskError for input that cannot be converted. Nothing
+    A buffer that tells of another writer than ``model`` is an EvidenceError, unless ``assume``
+    insists. StateLossError where live state has no place in the result, or is missing from an
+    XsaveArea; HeaderError, TooShortError and MaskError for input that cannot be converted. Nothing
     is written before all is checked.
     """
-    return _convert(data, _standard_job(model, model, xcr0, software), drop, out)
+    return _convert(data, _standard_job(model, model, xcr0, software), drop, out, assume)
 
 
 def to_compacted(
@@ -103,6 +105,7 @@ def to_compacted(
     drop: Drop = (),
     out: bytearray | memoryview | None = None,
     software: Software = "keep",
+    assume: bool = False,
 ) -> Conversion:
     """Convert an area of either format, which ``model`` wrote, to the compacted format.
 
@@ -111,7 +114,7 @@ def to_compacted(
     an area that user-mode XRSTOR takes). An MXCSR other than 0x1F80 makes SSE be in use, as XSAVEC
     has it (HW). The other arguments and errors are those of :func:`to_standard`.
     """
-    return _convert(data, _compacted_job(model, model, xcomp_bv, software), drop, out)
+    return _convert(data, _compacted_job(model, model, xcomp_bv, software), drop, out, assume)
 
 
 def relayout(
@@ -125,6 +128,7 @@ def relayout(
     drop: Drop = (),
     out: bytearray | memoryview | None = None,
     software: Software = "keep",
+    assume: bool = False,
 ) -> Conversion:
     """Move an area from one CPU model's layout to another's; ``format`` None keeps the format.
 
@@ -148,7 +152,7 @@ def relayout(
         job = _standard_job(source, target, xcr0, software)
     else:
         job = _compacted_job(source, target, xcomp_bv, software)
-    return _convert(data, job, drop, out)
+    return _convert(data, job, drop, out, assume)
 
 
 def _standard_job(
@@ -158,14 +162,26 @@ def _standard_job(
         xcr0 = target.xcr0
     else:
         check_user_mask(target, xcr0)
+    require_software(software)
     return source, target, "standard", xcr0, software
 
 
 def _compacted_job(
     source: CpuModel, target: CpuModel, xcomp_bv: int | None, software: Software
 ) -> _JobTuple:
-    mask = target.xcr0 | target.xss if xcomp_bv is None else xcomp_bv & _PLACES
+    if xcomp_bv is None:
+        mask = target.xcr0 | target.xss
+    else:
+        check_mask(xcomp_bv, "XCOMP_BV")
+        mask = xcomp_bv & _PLACES
+    require_software(software)
     return source, target, "compacted", mask, software
+
+
+def require_software(software: str) -> None:
+    """XsaveError for what is no policy of bytes 416..511."""
+    if software not in ("keep", "zero"):
+        raise XsaveError(f"software={software!r}: keep or zero")
 
 
 def require_format(format: str, xcr0: int | None, xcomp_bv: int | None) -> None:
@@ -247,24 +263,26 @@ def _convert(
     job: _JobTuple,
     drop: Drop,
     out: bytearray | memoryview | None,
+    assume: bool,
 ) -> Conversion:
     # An array's or a mapping's length need not be its bytes'; what struct reads always is.
     area = None
     if type(data) is not bytes and type(data) is not bytearray:
         if isinstance(data, XsaveArea):
-            area, data = data, data.buffer
+            area, data = data, _bytes_of(data)
         else:
             data = view_of(data)
     length = len(data)
     if length < EXTENDED_OFFSET:
         view_of(data)
     if area is None:
-        state = _state(data)
-        if state[1]:
-            mxcsr, _, xstate_bv, xcomp_bv = state
-            state = mxcsr, shown_in(view_of(data), job[0]) is not None, xstate_bv, xcomp_bv
+        mxcsr, mxcsr_mask, word, xstate_bv, xcomp_bv = _state(data)
+        told: bool | Literal[0] = 0
+        if word or mxcsr_mask & ~job[0].mxcsr_mask:
+            told = _told(view_of(data), job[0], assume)
+        state: _State = mxcsr, told, xstate_bv, xcomp_bv
     else:
-        state = _state_of(area, job[0])
+        state = _state_of(area, view_of(data), job[0])
     plan = _plans.get((job, state)) or _planned(_Job(*job), state)
     if length < plan.needed:
         buffer_layout(job[0], state[2], state[3], length)
@@ -279,15 +297,30 @@ def _convert(
     return Conversion(out, dropped, plan.layout)
 
 
-def _state_of(area: XsaveArea, source: CpuModel) -> _State:
+def _told(view: memoryview, source: CpuModel, assume: bool) -> bool:
+    """Whether a buffer tells its writer's mask; EvidenceError if ``source`` did not write it."""
+    if not assume:
+        judge(view, source)
+    return shown_in(view, source) is not None
+
+
+def _bytes_of(area: XsaveArea) -> memoryview:
+    """The bytes that an area has; where SSE is missing MXCSR is, too, and its bytes say nothing."""
+    if 1 not in area.missing_by_number:
+        return area.buffer
+    data = bytearray(area.buffer)
+    data[MXCSR_OFFSET:_MXCSR_END] = _MXCSR_INITIAL
+    return memoryview(data)
+
+
+def _state_of(area: XsaveArea, data: memoryview, source: CpuModel) -> _State:
     """What a plan depends on, of the state that the area has; it may know more than its header."""
     if source.components != area.model.components:
         raise XsaveError(
             f"the area is {area.model.name}'s, not {source.name}'s: relayout moves it there"
         )
     present = area.xstate_bv & ~sum(1 << number for number in area.missing_by_number)
-    told = shown_in(area.buffer, source) is not None
-    return _state(area.buffer)[0], told, present, area.xcomp_bv
+    return _state(data)[0], shown_in(data, source) is not None, present, area.xcomp_bv
 
 
 def _room(out: bytearray | memoryview, layout: Layout) -> memoryview:

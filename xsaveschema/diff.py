@@ -161,7 +161,7 @@ def diff(
     ignored = _ignored(ignore, first, second)
     found: list[Delta] = []
     live = [area.xstate_bv & area.layout.mask for area in (first, second)]
-    missing = {**second.missing_by_number, **first.missing_by_number}
+    missing = {**_unseen(second), **_unseen(first)}
     # MXCSR may differ in standard areas that both say SSE is initial.
     for number in bits_of(live[0] | live[1] | SSE | sum(1 << number for number in missing)):
         if number in missing:
@@ -218,9 +218,8 @@ def _parsed(
     model_b: CpuModel | None,
 ) -> tuple[XsaveArea, XsaveArea]:
     first = a if isinstance(a, XsaveArea) else XsaveArea.parse(a, model_a)
-    if isinstance(b, XsaveArea):
-        return first, b
-    return first, XsaveArea.parse(b, model_b or first.model)
+    second = b if isinstance(b, XsaveArea) else XsaveArea.parse(b, model_b or first.model)
+    return first, second
 
 
 def _ignored(ignore: Iterable[str], *areas: XsaveArea) -> tuple[str, ...]:
@@ -247,12 +246,18 @@ def _matches(path: str, names: tuple[str, ...]) -> bool:
 
 
 def _unknown(first: XsaveArea, second: XsaveArea, number: int, name: str) -> Delta:
-    """The delta of a component that is missing from an area, or from both."""
+    """The delta of a component whose state one area does not have, or neither."""
     a, b = (
-        None if number in area.missing_by_number else area.xstate_bv >> number & 1
+        None if number in _unseen(area) else area.xstate_bv >> number & 1
         for area in (first, second)
     )
     return Delta(name, name, a, b, kind="unknown")
+
+
+def _unseen(area: XsaveArea) -> dict[int, str]:
+    """Live components without bytes: missing, or cut off and without a place in a lenient area."""
+    bits = bits_of(area.xstate_bv & ~area.layout.mask & ~COMPACTED)
+    return {number: area.model.name_of(number) for number in bits} | dict(area.missing_by_number)
 
 
 def _name(first: XsaveArea, second: XsaveArea, number: int) -> str:

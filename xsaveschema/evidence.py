@@ -21,7 +21,7 @@ from xsaveschema.model import (
     bits_of,
     under,
 )
-from xsaveschema.traces import Shown, mxcsr_mask_of, shown
+from xsaveschema.traces import Shown, mxcsr_mask_of, of_kvm, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -48,13 +48,13 @@ def contradictions(
 ) -> tuple[str, ...]:
     """What an area's bytes say against ``model`` as the CPU that wrote it, a sentence each.
 
-    ``guest``: KVM wrote the area, and the mask in it is its host's, which bounds no guest: it says
-    only how the components are laid out.
+    ``guest``: KVM wrote the area, as is plain of a struct kvm_xsave. Then the mask in it is its
+    host's, which bounds no guest: it says only how the components are laid out.
     """
     found: list[str] = []
     seen = shown_in(view, model, catalog)
     if seen is not None:
-        if guest:
+        if guest or of_kvm(view):
             found += _by_host(model, seen, _catalog(catalog).models())
         else:
             found += _by_mask(model, seen, catalog)

@@ -207,8 +207,13 @@ class Registers(MutableMapping[str, Any]):
     def _set_tile(self, plan: Plan, value: int | bytes) -> None:
         rows, colsb = self._shape(plan)
         data = encode(value, rows * colsb, plan.register.name, raw=True)
+        if not data:
+            return
         place = plan.places[0]
+        # What lies outside the shape is state, too: TILEDATA moves in full (HW AMX).
         tile = bytearray(plan.size)
+        if self._area.xstate_bv & place.bit:
+            tile[:] = self._area.buffer[place.start : place.end]
         for row in range(rows):
             tile[64 * row : 64 * row + colsb] = data[colsb * row : colsb * (row + 1)]
         self._area.write(place.slot, place.start, bytes(tile))

@@ -16,7 +16,7 @@ from xsaveschema.area import XsaveArea
 from xsaveschema.convert import to_compacted
 from xsaveschema.errors import Fault, MaskError, XsaveError, hex_mask
 from xsaveschema.header import MASKS, XCOMP_BV_OFFSET, XSTATE_BV_OFFSET, Buffer, view_of
-from xsaveschema.layout import Layout, check_mask, compacted, standard
+from xsaveschema.layout import Layout, check_mask, check_user_mask, compacted, standard
 from xsaveschema.loaded import as_restored
 from xsaveschema.model import (
     COMPACTED,
@@ -24,6 +24,7 @@ from xsaveschema.model import (
     HEADER_OFFSET,
     MXCSR_OFFSET,
     SSE,
+    X87,
     CpuModel,
     bits_of,
 )
@@ -31,6 +32,7 @@ from xsaveschema.restore_rules import RULES as RULES
 from xsaveschema.restore_rules import Target as Target
 from xsaveschema.supervisor import supervisor_faults
 
+_LEGACY: Final = X87 | SSE
 _AVX: Final = 1 << 2
 _U32: Final = Struct("<I")
 _RESERVED: Final = HEADER_OFFSET + 16
@@ -181,19 +183,21 @@ def mend(
 ) -> Mended:
     """Mend what ``check`` finds, as far as that loses no state; arguments are ``check``'s.
 
-    Reserved bytes and bits are cleared, XCOMP_BV of a standard area is zeroed, XSTATE_BV loses
-    bits that have no place, an XCOMP_BV with too many components is repacked if those are initial,
-    and an area that lacks places of initial components alone is extended with zeros. Bytes behind
-    the area are kept.
+    Reserved bytes and bits are cleared, XCOMP_BV of a standard area is zeroed, that of a compacted
+    one gets the bits of x87 and SSE that are in use, XSTATE_BV loses bits that have no place, an
+    XCOMP_BV with too many components is repacked if those are initial, and an area that lacks
+    places of initial components alone is extended with zeros. Bytes behind the area are kept.
     """
     area = bytearray(view_of(data))
     options: dict[str, Any] = {"xcr0": xcr0, "xss": xss, "rfbm": rfbm}
     options |= {"mxcsr_mask": mxcsr_mask, "xfd": xfd}
     rules = {fault.rule for fault in check(area, model, target, **options)}
     xstate_bv, xcomp_bv = MASKS.unpack_from(area, HEADER_OFFSET)
-    if "xcomp-bv-form" in rules:
+    if "xcomp-bv-form" in rules or ("linux-compacted" in rules and not xcomp_bv & COMPACTED):
         xcomp_bv = 0
     if "xstate-bv-xcomp-bv" in rules:
+        # x87 and SSE have bytes whatever XCOMP_BV says; what has no place has no state.
+        xcomp_bv |= xstate_bv & _LEGACY
         xstate_bv &= xcomp_bv & ~COMPACTED
     MASKS.pack_into(area, HEADER_OFFSET, xstate_bv, xcomp_bv)
     if "header-16-23" in rules:
@@ -254,8 +258,16 @@ def _case(
         raise XsaveError(f"{target!r} is no target: {', '.join(get_args(Target))}")
     view = view_of(data)
     xstate_bv, xcomp_bv = MASKS.unpack_from(view, HEADER_OFFSET)
+    if xcr0 is not None:
+        check_user_mask(model, xcr0)
+    if xss is not None:
+        check_mask(xss, f"IA32_XSS on {model.name}")
+        if alien := xss & ~model.supervisor_mask:
+            names = ", ".join(model.names_of(alien))
+            raise MaskError(f"IA32_XSS {hex_mask(xss)}: {model.name} has no {names} there", xss)
+    for mask, name in ((rfbm, "RFBM"), (mxcsr_mask, "MXCSR_MASK"), (xfd, "IA32_XFD")):
+        check_mask(mask or 0, name)
     enabled = _enabled(model, target, xcr0, xss)
-    check_mask(xfd, "IA32_XFD")
     if fixed := xfd & sum(c.bit for c in model.components.values() if not c.xfd):
         raise MaskError(
             f"IA32_XFD {hex_mask(xfd)}: {model.name} cannot disable "

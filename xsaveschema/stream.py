@@ -25,7 +25,6 @@ from typing import Any, BinaryIO, Final, Literal
 import numpy as np
 
 from xsaveschema import batch
-from xsaveschema.batch.traces import contradicted
 from xsaveschema.errors import TooShortError, XsaveError
 from xsaveschema.layout import Layout
 from xsaveschema.model import EXTENDED_OFFSET, CpuModel, Format
@@ -77,21 +76,6 @@ class Task:
 
     def convert(self, areas: batch.Areas, out: batch.Areas | None) -> batch.Batch:
         """Convert some areas; see :func:`xsaveschema.batch.relayout`."""
-        against = {} if self.assume else contradicted(areas, self.source)
-        if not against:
-            return self._convert(areas, out, "raise" if self.on_error == "stop" else "collect")
-        good = np.delete(np.arange(len(areas)), [*against])
-        part = self._convert(areas[good], None, "collect")
-        errors = {int(good[index]): error for index, error in part.errors.items()} | against
-        if self.on_error == "stop":
-            index = min(errors)
-            raise batch.BatchError(index, errors[index])
-        data = np.zeros((len(areas), part.layout.size), np.uint8) if out is None else out
-        data[:] = 0
-        data[good, : part.layout.size] = part.data
-        return batch.Batch(data, part.layout, part.dropped, dict(sorted(errors.items())))
-
-    def _convert(self, areas: batch.Areas, out: batch.Areas | None, errors: str) -> batch.Batch:
         standard = self.format == "standard"
         return batch.relayout(
             areas,
@@ -103,7 +87,8 @@ class Task:
             drop=self.drop,
             out=out,
             threads=self.threads,
-            errors=errors,
+            errors="raise" if self.on_error == "stop" else "collect",
+            assume=self.assume,
         )
 
 

@@ -24,6 +24,7 @@ FP_XSTATE_MAGIC1: Final = 0x46505853
 """What Linux puts at byte 464 of the area in a signal frame (struct _fpx_sw_bytes)."""
 FP_XSTATE_MAGIC2: Final = 0x46505845
 """What stands behind that area, at its ``xstate_size``."""
+KVM_XSAVE_SIZE: Final = 4096
 FSAVE_SIZE: Final = 112
 """Bytes of the FSAVE image in front of the area of a 32-bit signal frame."""
 
@@ -88,3 +89,13 @@ def mxcsr_mask_of(view: memoryview) -> int:
     """MXCSR_MASK as a processor stored it in the area; 0 where no processor did."""
     (mask,) = _U32.unpack_from(view, MXCSR_OFFSET + 4)
     return mask if mask in MXCSR_MASKS else 0
+
+
+def of_kvm(view: memoryview) -> bool:
+    """Whether this is ``struct kvm_xsave``: 4096 bytes, and a header as KVM writes it.
+
+    The header is the standard format's, with zeros behind XSTATE_BV.
+    """
+    if len(view) != KVM_XSAVE_SIZE or view[HEADER_OFFSET + 7] & 0x80:
+        return False
+    return not any(view[HEADER_OFFSET + 8 : EXTENDED_OFFSET])

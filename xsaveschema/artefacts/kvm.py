@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from xsaveschema.artefacts import marks
 from xsaveschema.artefacts.layouts import Known, best, named
 from xsaveschema.artefacts.raw import require_look
 from xsaveschema.artefacts.reader import Found, InPlace, Options
@@ -18,6 +17,7 @@ from xsaveschema.artefacts.source import MAX_AREA
 from xsaveschema.catalog.identify import identify
 from xsaveschema.errors import TooShortError
 from xsaveschema.layout import standard
+from xsaveschema.traces import of_kvm
 
 _ROOM: Final = 64 << 10
 _LABEL: Final = "vCPU"
@@ -31,7 +31,7 @@ class KvmReader(InPlace):
 
     def recognises(self, data: memoryview) -> bool:
         """Whether it has 4096 bytes, and a header as KVM writes it: standard, the rest zero."""
-        return marks.kvm(data)
+        return of_kvm(data)
 
     def read(self, data: memoryview, options: Options) -> Iterator[Found]:
         """The area. TooShortError names what is in use and beyond the 4096 bytes."""

@@ -10,9 +10,8 @@ from collections.abc import Callable
 from struct import Struct
 from typing import Final
 
-from xsaveschema.header import MASKS
-from xsaveschema.model import EXTENDED_OFFSET, HEADER_OFFSET, XCR0_OFFSET
-from xsaveschema.traces import FP_XSTATE_MAGIC1, FSAVE_SIZE, WORDS
+from xsaveschema.model import XCR0_OFFSET
+from xsaveschema.traces import FP_XSTATE_MAGIC1, FSAVE_SIZE, WORDS, of_kvm
 
 ELF: Final = b"\x7fELF"
 XEN_XL: Final = b"Xen saved domain, xl format\n \0 \r"
@@ -24,7 +23,6 @@ XEN_HVM: Final = 0x5438_1286
 
 MAX_JSON: Final = 64 << 20
 """The longest state.json of cloud-hypervisor that is read, in bytes: it is parsed in memory."""
-KVM_XSAVE_SIZE: Final = 4096
 
 _U32: Final = Struct("<I")
 _PAIR: Final = Struct("<II")
@@ -113,14 +111,6 @@ def frame_start(data: memoryview) -> int | None:
     return None
 
 
-def kvm(data: memoryview) -> bool:
-    """Whether it has 4096 bytes, and a header as KVM writes it: standard, the rest zero."""
-    if len(data) != KVM_XSAVE_SIZE:
-        return False
-    xstate_bv, _ = MASKS.unpack_from(data, HEADER_OFFSET)
-    return not xstate_bv >> 63 and not any(data[HEADER_OFFSET + 8 : EXTENDED_OFFSET])
-
-
 Mark = Callable[[memoryview], bool]
 
 # By what is sure: magic numbers before structures, and what has no mark of its own at the end.
@@ -134,5 +124,5 @@ MARKED: Final[dict[str, Mark]] = {
     "frame": frame,
 }
 """The kinds that are told for sure, by the modules of their readers, in order of asking."""
-UNMARKED: Final[dict[str, Mark]] = {"kvm": kvm}
+UNMARKED: Final[dict[str, Mark]] = {"kvm": of_kvm}
 """Those that are asked behind the readers of other packages."""

@@ -28,7 +28,7 @@ from xsaveschema.batch.rows import (
     headers,
     run,
 )
-from xsaveschema.batch.traces import telling
+from xsaveschema.batch.traces import contradicted, telling
 from xsaveschema.convert import (
     Drop,
     Software,
@@ -93,6 +93,7 @@ def to_standard(
     threads: int = 1,
     software: Software = "keep",
     errors: str = "raise",
+    assume: bool = False,
 ) -> Batch:
     """Convert areas that ``model`` wrote to the standard format; see xsaveschema.to_standard.
 
@@ -101,7 +102,7 @@ def to_standard(
     ``threads`` splits the rows; numpy copies without holding the interpreter's lock.
     """
     job = _Job(*_standard_job(model, model, xcr0, software))
-    return _convert(areas, job, drop, out, threads, errors)
+    return _convert(areas, job, drop, out, threads, errors, assume)
 
 
 def to_compacted(
@@ -114,10 +115,11 @@ def to_compacted(
     threads: int = 1,
     software: Software = "keep",
     errors: str = "raise",
+    assume: bool = False,
 ) -> Batch:
     """Convert areas that ``model`` wrote to the compacted format; see xsaveschema.to_compacted."""
     job = _Job(*_compacted_job(model, model, xcomp_bv, software))
-    return _convert(areas, job, drop, out, threads, errors)
+    return _convert(areas, job, drop, out, threads, errors, assume)
 
 
 def relayout(
@@ -133,6 +135,7 @@ def relayout(
     threads: int = 1,
     software: Software = "keep",
     errors: str = "raise",
+    assume: bool = False,
 ) -> Batch:
     """Move areas from one model's layout to another's; ``format`` is the result's."""
     require_format(format, xcr0, xcomp_bv)
@@ -140,11 +143,17 @@ def relayout(
         job = _Job(*_standard_job(source, target, xcr0, software))
     else:
         job = _Job(*_compacted_job(source, target, xcomp_bv, software))
-    return _convert(areas, job, drop, out, threads, errors)
+    return _convert(areas, job, drop, out, threads, errors, assume)
 
 
 def _convert(
-    areas: Any, job: _Job, drop: Drop, out: Areas | None, threads: int, errors: str
+    areas: Any,
+    job: _Job,
+    drop: Drop,
+    out: Areas | None,
+    threads: int,
+    errors: str,
+    assume: bool,
 ) -> Batch:
     if errors not in ("raise", "collect"):
         raise XsaveError(f"errors={errors!r}: raise or collect")
@@ -166,7 +175,7 @@ def _convert(
     # All are judged before any is written; on one thread, as it is short and holds the lock.
     steps = []
     for at in range(0, len(array), size):
-        step = _judge(array[at : at + size], job, permitted, at)
+        step = _judge(array[at : at + size], job, permitted, at, assume)
         steps.append(step)
         result.errors |= step.bad
         for number, count in step.lost.items():
@@ -259,7 +268,7 @@ class _Step:
     bad: dict[int, XsaveError] = field(default_factory=dict)
 
 
-def _judge(array: Areas, job: _Job, permitted: frozenset[int], first: int) -> _Step:
+def _judge(array: Areas, job: _Job, permitted: frozenset[int], first: int, assume: bool) -> _Step:
     """Group some rows by their headers; find those that cannot be converted, and why."""
     xstate, xcomp = headers(array)
     mxcsr = run(array, *_MXCSR).copy().view("<u4")
@@ -269,9 +278,13 @@ def _judge(array: Areas, job: _Job, permitted: frozenset[int], first: int) -> _S
     step = _Step(first, xstate, odd)
     good = np.ones(len(array), bool)
     told = telling(array, job.source, xstate, xcomp)
+    if not assume:
+        for index, error in contradicted(array, job.source).items():
+            step.bad[first + index] = error
+            good[index] = False
     for xcomp_bv in distinct(xcomp):
         for kind in (_Kind(bool(each), xcomp_bv) for each in distinct(told)):
-            alike = (xcomp == xcomp_bv) & (told == kind.told)
+            alike = (xcomp == xcomp_bv) & (told == kind.told) & good
             _judge_kind(array, alike, job, kind, permitted, step, good)
             if (rows := good & alike).any():
                 step.groups += _groups(job, rows, xstate, kind)
@@ -402,14 +415,15 @@ def _correct(
     header = out[:, HEADER_OFFSET : HEADER_OFFSET + 8].view("<u8")[:, 0]
     np.copyto(header, kept, where=rows)
     # MXCSR has rules of its own.
-    without_sse = _initial(kept, _SSE, rows)
     if job.format == "compacted":
+        without_sse = _initial(kept, _SSE, rows)
         run(out, *_MXCSR)[odd] = run(array, *_MXCSR)[odd]
         run(out, *_MASK)[odd] = _mask_of(array, job)[odd]
         run(out, *_MXCSR_AND_MASK)[without_sse] = constant(bytes(8))
         return
     if group.xcomp_bv & COMPACTED:
-        run(out, *_MXCSR)[without_sse] = constant(_MXCSR_INITIAL)
+        # The source decides, whether the target has a place for SSE or not.
+        run(out, *_MXCSR)[_initial(xstate, _SSE, rows)] = constant(_MXCSR_INITIAL)
 
 
 def _mask_of(array: Areas, job: _Job) -> npt.NDArray[np.void]:

@@ -23,7 +23,6 @@ from xsaveschema.cli.options import (
 from xsaveschema.cli.output import print_json
 from xsaveschema.convert import relayout
 from xsaveschema.errors import Fault, IdentificationError, hex_mask
-from xsaveschema.model import CpuModel
 from xsaveschema.restore import Note, check, mend, misplaced, notes
 from xsaveschema.restore_rules import RULES, Target
 
@@ -127,7 +126,8 @@ def command(
         told = [each._asdict() for each in noted]
         print_json({"faults": facts, "notes": told, "missing": missing})
     else:
-        _show(name, model, target, faults, noted, bool(missing))
+        enabled = model.xcr0 if xcr0 is None else xcr0, model.xss if xss is None else xss
+        _show(name, enabled, target, faults, noted, bool(missing))
         if missing:
             click.echo(f"\nnot looked at: {', '.join(missing)}: live, not in this file")
     if fix is not None:
@@ -184,15 +184,16 @@ def _common_rules(data: bytes, match: Match, target: Target, options: dict[str, 
 
 def _show(
     name: str,
-    model: CpuModel,
+    masks: tuple[int, int],
     target: Target,
     faults: list[Fault],
     noted: list[Note],
     partial: bool,
 ) -> None:
-    enabled = f"XCR0 {hex_mask(model.xcr0)}"
+    xcr0, xss = masks
+    enabled = f"XCR0 {hex_mask(xcr0)}"
     if target == "xrstors":
-        enabled += f", IA32_XSS {hex_mask(model.xss)}"
+        enabled += f", IA32_XSS {hex_mask(xss)}"
     verdict = "refuses this area" if faults else "takes this area"
     if partial and not faults:
         verdict = "takes what is there of this area"
