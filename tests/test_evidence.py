@@ -430,3 +430,40 @@ def test_a_policy_for_software_bytes_that_does_not_exist() -> None:
             convert(bytes(told(0xE7, 2688)), ICE, software="Keep")  # type: ignore[arg-type]
     with pytest.raises(XsaveError, match="64 bits"):
         xs.to_compacted(bytes(told(0xE7, 2688)), ICE, xcomp_bv=1 << 64 | 7)
+
+
+def test_what_attackers_found(tmp_path: Path) -> None:
+    path, out = tmp_path / "area", tmp_path / "out"
+    # A bit of MXCSR that only AMD's CPUs have does not go to Intel's.
+    mm = bytearray(ZEN4)
+    struct.pack_into("<I", mm, 24, 0x21F80)
+    path.write_bytes(mm)
+    said = fails("convert", str(path), "--cpu", "ice-lake-server", "-o", str(out))
+    assert "MXCSR 0x21f80 has bits 0x20000" in said
+    # A mask that told nothing in a compacted area tells nothing in what is made of it.
+    packed = bytearray(xs.to_compacted(ZEN4, ZEN, xcomp_bv=7, drop=range(63)).data)
+    packed[464:472] = (0x2E7).to_bytes(8, "little")
+    made = xs.relayout(packed, source=ZEN, target=xs.load_model("zen2"), format="standard")
+    assert evidence.shown_in(memoryview(made.data), xs.load_model("zen2")) == Shown(0x207, 464)
+    # What check writes of a frame is an area of its own.
+    path.write_bytes(FRAME)
+    run("check", str(path), "--fix", str(out))
+    assert tell("decode", str(out))["areas"][0]["registers"]["k1"] == "0x8181a8cc369147eb"
+    # A frame's notes are told by check, too.
+    path.write_bytes(FRAME[:2432] + bytes(4))
+    assert "Linux would restore the legacy region alone" in run("check", str(path)).stderr
+    # What XSTATE_BV has beyond xfeatures is not loaded by sigreturn.
+    odd = bytearray(FRAME)
+    struct.pack_into("<Q", odd, 472, 7)
+    struct.pack_into("<I", odd, 480, 832)
+    struct.pack_into("<I", odd, 468, 836)
+    found = one(bytes(odd[:832]) + FRAME[2432:], "zen4", strict=False)
+    assert any("in XSTATE_BV, but not in xfeatures" in text for text in found.notes)
+    # Zeros are nobody's area.
+    for size in (576, 832, 2696):
+        path.write_bytes(bytes(size))
+        assert "nothing is in use" in fails("decode", str(path), "--model", "haswell")
+    # Rows of many areas that another CPU wrote are not read.
+    rows = np.frombuffer(ZEN4, np.uint8).reshape(1, -1)
+    with pytest.raises(batch.BatchError, match="model skylake-server did not write this"):
+        batch.decode(rows, xs.load_model("skylake-server"))

@@ -18,8 +18,13 @@ from types import MappingProxyType
 from typing import Final, Literal, NamedTuple, SupportsIndex
 
 from xsaveschema.area import XsaveArea
-from xsaveschema.errors import StateLossError, TooShortError, UnknownComponentError, XsaveError
-from xsaveschema.evidence import judge, shown_in
+from xsaveschema.errors import (
+    StateLossError,
+    TooShortError,
+    UnknownComponentError,
+    XsaveError,
+)
+from xsaveschema.evidence import describes, judge
 from xsaveschema.header import MASKS, Buffer, buffer_layout, bytes_of, view_of
 from xsaveschema.layout import Layout, Slot, check_mask, check_user_mask, compacted, standard
 from xsaveschema.model import (
@@ -301,7 +306,7 @@ def _told(view: memoryview, source: CpuModel, assume: bool) -> bool:
     """Whether a buffer tells its writer's mask; EvidenceError if ``source`` did not write it."""
     if not assume:
         judge(view, source)
-    return shown_in(view, source) is not None
+    return describes(view, source)
 
 
 def _bytes_of(area: XsaveArea) -> memoryview:
@@ -320,7 +325,7 @@ def _state_of(area: XsaveArea, data: memoryview, source: CpuModel) -> _State:
             f"the area is {area.model.name}'s, not {source.name}'s: relayout moves it there"
         )
     present = area.xstate_bv & ~sum(1 << number for number in area.missing_by_number)
-    return _state(data)[0], shown_in(data, source) is not None, present, area.xcomp_bv
+    return _state(data)[0], describes(data, source), present, area.xcomp_bv
 
 
 def _room(out: bytearray | memoryview, layout: Layout) -> memoryview:

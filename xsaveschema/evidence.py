@@ -43,6 +43,17 @@ def shown_in(view: memoryview, model: CpuModel, catalog: Catalog | None = None) 
     return found if not found.mask & ~known else None
 
 
+def describes(view: memoryview, model: CpuModel) -> bool:
+    """Whether bytes 464..511 would tell a reader something, in this area or in one made of it.
+
+    In a compacted area, and under an XSTATE_BV that they do not cover, they tell nothing yet.
+    """
+    found = shown(view, 0)
+    if found is None or found.size is not None or not found.mask & ~model.user_mask:
+        return found is not None
+    return not found.mask & ~(model.user_mask | _catalog(None).user_components)
+
+
 def contradictions(
     view: memoryview, model: CpuModel, catalog: Catalog | None = None, *, guest: bool = False
 ) -> tuple[str, ...]:
@@ -76,13 +87,15 @@ def judge(view: memoryview, model: CpuModel, catalog: Catalog | None = None) -> 
 def hints(view: memoryview, model: CpuModel, seen: Shown | None) -> tuple[str, ...]:
     """What speaks against a model without ruling it out."""
     found = []
-    if seen is not None and has_layout(model, seen.mask):
-        size = standard(model, seen.mask).size
+    compacts = MASKS.unpack_from(view, HEADER_OFFSET)[1] & COMPACTED
+    mask = model.xcr0 if seen is None else seen.mask
+    if not compacts and has_layout(model, mask):
+        size = standard(model, mask).size
         if size != len(view):
-            found.append(
-                f"the area has {len(view)} bytes; {model.name} takes {size} for the mask "
-                f"{hex_mask(seen.mask)} at byte {seen.at}"
-            )
+            what = f"XCR0 {hex_mask(mask)}"
+            if seen is not None:
+                what = f"the mask {hex_mask(mask)} at byte {seen.at}"
+            found.append(f"the area has {len(view)} bytes; {model.name} takes {size} for {what}")
     mask = mxcsr_mask_of(view)
     if mask and mask != model.mxcsr_mask:
         found.append(

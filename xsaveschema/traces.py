@@ -99,3 +99,14 @@ def of_kvm(view: memoryview) -> bool:
     if len(view) != KVM_XSAVE_SIZE or view[HEADER_OFFSET + 7] & 0x80:
         return False
     return not any(view[HEADER_OFFSET + 8 : EXTENDED_OFFSET])
+
+
+def without_frame(data: bytes) -> bytes:
+    """The area of a signal frame as an area of its own: a plain mask in place of the frame's words.
+
+    Without its second magic word, which stands behind it, a frame's area is none.
+    """
+    found = shown(memoryview(data), 0)
+    if found is None or found.size is None:
+        return data
+    return data[:XCR0_OFFSET] + found.mask.to_bytes(48, "little") + data[HEADER_OFFSET:]

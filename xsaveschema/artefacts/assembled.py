@@ -105,7 +105,7 @@ def assemble(
     chosen = options.model is None
     made = XsaveArea.partial(area, model, missing, assume=chosen or options.assume)
     made.assumed &= not chosen
-    return made, why
+    return made, f"{why}; assumed, against MXCSR_MASK" if made.assumed else why
 
 
 def meant_legacy(area: XsaveArea) -> bytes:

@@ -16,7 +16,8 @@ from xsaveschema.artefacts.layouts import of_area
 from xsaveschema.artefacts.reader import ArtefactError, Found, InPlace, Options
 from xsaveschema.artefacts.source import MAX_AREA
 from xsaveschema.errors import TooShortError
-from xsaveschema.model import EXTENDED_OFFSET, XCR0_OFFSET
+from xsaveschema.header import MASKS
+from xsaveschema.model import EXTENDED_OFFSET, HEADER_OFFSET, XCR0_OFFSET
 from xsaveschema.traces import FP_XSTATE_MAGIC2, FSAVE_SIZE, WORDS
 
 _U32: Final = Struct("<I")
@@ -44,7 +45,7 @@ class FrameReader(InPlace):
                 len(data),
             )
         at = start + XCR0_OFFSET
-        _, extended_size, _, xstate_size = WORDS.unpack_from(data, at)
+        _, extended_size, xfeatures, xstate_size = WORDS.unpack_from(data, at)
         end = start + xstate_size
         fault = _fault(data, at, extended_size, xstate_size, end)
         if fault is not None:
@@ -55,6 +56,11 @@ class FrameReader(InPlace):
         bits = 32 if start or extended_size == xstate_size + 4 + FSAVE_SIZE else 64
         view = data[start:end]
         known = of_area(view, options)
+        xstate_bv, _ = MASKS.unpack_from(view, HEADER_OFFSET)
+        if beyond := xstate_bv & ~xfeatures:
+            names = ", ".join(known.model.names_of(beyond))
+            unloaded = f"{names}: in XSTATE_BV, but not in xfeatures, which sigreturn loads alone"
+            known = known._replace(notes=(*known.notes, unloaded))
         if fault is not None:
             lost = f"{fault}; Linux would restore the legacy region alone"
             known = known._replace(notes=(*known.notes, lost))

@@ -18,7 +18,7 @@ from xsaveschema.evidence import contradictions, hints, seen_under, shown_in
 from xsaveschema.header import view_of
 from xsaveschema.layout import Layout, standard
 from xsaveschema.model import EXTENDED_OFFSET, CpuModel, under
-from xsaveschema.traces import mxcsr_mask_of
+from xsaveschema.traces import MXCSR_MASKS, mxcsr_mask_of
 
 Row = tuple[int, int, int]
 """A component's number, size and standard offset."""
@@ -68,7 +68,7 @@ def named(view: memoryview, model: CpuModel, options: Options, *, guest: bool = 
     source = f"model {model.name}"
     if shown is not None and seen is not model:
         source += f" limited to XCR0 {hex_mask(seen.xcr0)} at byte {shown.at}"
-    return Known(seen, source, hints(view, model, shown))
+    return Known(seen, source, () if guest else hints(view, model, shown))
 
 
 def assumed(model: CpuModel, against: Sequence[str], options: Options) -> Known:
@@ -127,7 +127,13 @@ def best(match: Match, view: memoryview, catalog: Catalog | None = None) -> Know
         if len({places(layout) for layout in match.layouts}) > 1:
             by += " and MXCSR_MASK"
     others = alike(layouts[0], catalog) if layouts else None
-    return Known(model, f"identified by {by}", (), others, "identified")
+    notes: tuple[str, ...] = ()
+    if by.endswith("MXCSR_MASK") and mask == min(MXCSR_MASKS):
+        notes = (
+            f"MXCSR_MASK {hex_mask(mask)} alone speaks for this layout; an emulated AMD CPU writes "
+            "it, too: then name the CPU",
+        )
+    return Known(model, f"identified by {by}", notes, others, "identified")
 
 
 def places(layout: Layout) -> tuple[Row, ...]:

@@ -50,7 +50,8 @@ class RawReader(InPlace):
 def look(data: memoryview) -> Iterator[Fault]:
     """What in a file's bytes no area has that a system or an instruction wrote whole.
 
-    Reserved header bytes that are not zero, and an MXCSR with bits that no CPU has. Nothing marks
+    Reserved header bytes that are not zero, an MXCSR with bits that no CPU has, and nothing at all
+    that anybody wrote. Nothing marks
     a bare area as one, so a file that looks otherwise is none, or a damaged one.
     """
     view = view_of(data)
@@ -59,6 +60,8 @@ def look(data: memoryview) -> Iterator[Fault]:
         if at := next((at for at in range(start, end) if view[at]), None):
             said = f"header byte {at - HEADER_OFFSET} is not 0 ({view[at]:#04x})"
             yield Fault(rule, at, said)
+    if not (xstate_bv or xcomp_bv or any(view[MXCSR_OFFSET : MXCSR_OFFSET + 8])):
+        yield Fault("blank", MXCSR_OFFSET, "nothing is in use, and MXCSR and MXCSR_MASK are 0")
     mxcsr = int.from_bytes(view[MXCSR_OFFSET : MXCSR_OFFSET + 4], "little")
     means = xstate_bv & SSE or not xcomp_bv & COMPACTED
     if means and mxcsr & ~max(MXCSR_MASKS):

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xsaveschema.batch.rows import Areas, BatchError, as_rows, distinct, headers, run
+from xsaveschema.batch.traces import contradicted
 from xsaveschema.errors import TooShortError, XsaveError
 from xsaveschema.header import buffer_layout
 from xsaveschema.layout import Layout, compacted
@@ -73,7 +74,12 @@ def view(areas: Any, layout: Layout) -> npt.NDArray[Any]:
 
 
 def decode(
-    areas: Any, model: CpuModel, registers: Iterable[str] | None = None, *, errors: str = "raise"
+    areas: Any,
+    model: CpuModel,
+    registers: Iterable[str] | None = None,
+    *,
+    errors: str = "raise",
+    assume: bool = False,
 ) -> Decoded:
     """XSTATE_BV, XCOMP_BV and whole registers as columns, whatever the format of each area.
 
@@ -84,8 +90,9 @@ def decode(
     A tile is its whole 1,024 bytes, whatever shape TILECFG gives it. Initial state, and state that
     has no place in an area, has its initial value: what a restore would load.
 
-    ``errors`` "raise" stops at an area whose header says nothing sure (BatchError); "collect" lists
-    it and leaves zeros for its registers. UnknownComponentError names a register that the model
+    ``errors`` "raise" stops at an area whose header says nothing sure, or that says that another
+    CPU wrote it (BatchError; ``assume`` insists on ``model``); "collect" lists it and leaves zeros
+    for its registers. UnknownComponentError names a register that the model
     lacks.
     """
     if errors not in ("raise", "collect"):
@@ -97,7 +104,8 @@ def decode(
     names = widest(user) if registers is None else tuple(registers)
     array = as_rows(areas)
     xstate_bv, xcomp_bv = headers(array)
-    groups, bad = _grouped(array, model, xstate_bv, xcomp_bv)
+    against = {} if assume else contradicted(array, model)
+    groups, bad = _grouped(array, model, xstate_bv, xcomp_bv, against)
     if bad and errors == "raise":
         index = min(bad)
         raise BatchError(index, bad[index]) from bad[index]
@@ -115,12 +123,15 @@ def _grouped(
     model: CpuModel,
     xstate_bv: npt.NDArray[np.uint64],
     xcomp_bv: npt.NDArray[np.uint64],
+    against: dict[int, XsaveError],
 ) -> tuple[list[_Group], dict[int, XsaveError]]:
-    """The rows of each layout, and those whose header says nothing sure."""
+    """The rows of each layout, and those that cannot be read: ``against``, or by their header."""
     found: dict[Layout, list[npt.NDArray[np.intp]]] = {}
-    bad: dict[int, XsaveError] = {}
+    bad = dict(against)
+    good = np.ones(len(array), bool)
+    good[[*against]] = False
     for mask in distinct(xcomp_bv):
-        alike = np.flatnonzero(xcomp_bv == mask)
+        alike = np.flatnonzero((xcomp_bv == mask) & good)
         for state in distinct(xstate_bv[alike]):
             rows = alike[xstate_bv[alike] == state]
             try:

@@ -277,11 +277,11 @@ def _judge(array: Areas, job: _Job, permitted: frozenset[int], first: int, assum
         odd &= (xstate & _SSE == 0) & (xcomp < BIT63) & (job.format == "compacted")
     step = _Step(first, xstate, odd)
     good = np.ones(len(array), bool)
-    told = telling(array, job.source, xstate, xcomp)
-    if not assume:
-        for index, error in contradicted(array, job.source).items():
-            step.bad[first + index] = error
-            good[index] = False
+    told = telling(array, job.source)
+    refused = {} if assume else contradicted(array, job.source)
+    for index, error in refused.items():
+        step.bad[first + index] = error
+        good[index] = False
     for xcomp_bv in distinct(xcomp):
         for kind in (_Kind(bool(each), xcomp_bv) for each in distinct(told)):
             alike = (xcomp == xcomp_bv) & (told == kind.told) & good

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from xsaveschema.batch.rows import BIT63, Areas, distinct, headers, run
 from xsaveschema.errors import EvidenceError, XsaveError
-from xsaveschema.evidence import contradictions, shown_in
+from xsaveschema.evidence import contradictions, describes
 from xsaveschema.model import HEADER_OFFSET, MXCSR_OFFSET, XCR0_OFFSET, CpuModel
 from xsaveschema.traces import FP_XSTATE_MAGIC1, MXCSR_MASKS
 
@@ -20,14 +20,15 @@ _LEGACY: Final = np.uint64(3)
 _LOW: Final = np.uint64(0xFFFF_FFFF)
 
 
-def telling(array: Areas, model: CpuModel, xstate: _Words, xcomp: _Words) -> _Flags:
-    """For each row whether :func:`xsaveschema.evidence.shown_in` finds something."""
+def telling(array: Areas, model: CpuModel) -> _Flags:
+    """For each row what :func:`xsaveschema.evidence.describes` says."""
     words = run(array, XCR0_OFFSET, XCR0_OFFSET + 8).copy().view("<u8")
-    told: _Flags = (words != 0) & (xcomp < BIT63)
+    told: _Flags = words != 0
     if not told.any():
         return told
-    for rows in _alike(array, words, xstate, told):
-        told[rows] = shown_in(array[rows[0]].data, model) is not None
+    # XSTATE_BV does not matter here.
+    for rows in _alike(array, words, np.zeros_like(words), told):
+        told[rows] = describes(array[rows[0]].data, model)
     return told
 
 

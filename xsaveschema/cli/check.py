@@ -18,6 +18,7 @@ from xsaveschema.cli.options import (
     json_option,
     mask_option,
     model_option,
+    note,
     schemas_option,
 )
 from xsaveschema.cli.output import print_json
@@ -25,6 +26,7 @@ from xsaveschema.convert import relayout
 from xsaveschema.errors import Fault, IdentificationError, hex_mask
 from xsaveschema.restore import Note, check, mend, misplaced, notes
 from xsaveschema.restore_rules import RULES, Target
+from xsaveschema.traces import without_frame
 
 _WHO: Final[dict[Target, str]] = {
     "xrstor": "XRSTOR",
@@ -100,10 +102,12 @@ def command(
         data = bare(source, writer) if writer.model is None else None
         missing: tuple[str, ...] = ()
         elsewhere: list[Fault] = []
+        said_of_file: tuple[str, ...] = ()
         if data is None or (cpu is not None and tells(data)):
             found = one(source, writer, label)
             model, name = found.area.model, called(found)
             data, missing = _judged(found.area, fix is not None)
+            said_of_file = found.notes
             if cpu is not None:
                 elsewhere = misplaced(found.area, cpu)
         elif cpu is None:
@@ -119,13 +123,16 @@ def command(
         noted = notes(data, model, target, **masks)
         left: list[Fault] = faults
         if fix is not None:
-            mended = mend(data, model, target, **options)
+            mended = mend(without_frame(data), model, target, **options)
             left = [*mended.left, *elsewhere]
     if as_json:
         facts = [_facts(fault) for fault in faults]
         told = [each._asdict() for each in noted]
+        told += [{"component": None, "offset": None, "message": text} for text in said_of_file]
         print_json({"faults": facts, "notes": told, "missing": missing})
     else:
+        for text in said_of_file:
+            note(text)
         enabled = model.xcr0 if xcr0 is None else xcr0, model.xss if xss is None else xss
         _show(name, enabled, target, faults, noted, bool(missing))
         if missing:

@@ -27,7 +27,7 @@ from xsaveschema.cli.options import (
 )
 from xsaveschema.convert import Conversion, relayout
 from xsaveschema.errors import IdentificationError, XsaveError, hex_mask
-from xsaveschema.layout import Layout
+from xsaveschema.layout import Layout, takes_xcr0
 from xsaveschema.model import COMPACTED, CpuModel, Format
 
 
@@ -105,7 +105,7 @@ def command(
         area = found.area
         format = format or area.format
         if as_qemu:
-            written = _as_qemu(area, cpu or area.model, format, mask)
+            written = _as_qemu(area, _silicon(area.model, catalog), cpu, format, mask)
             write_area(output, written)
             click.echo(f"{named(output)}: {len(written)} bytes, as QEMU writes them", err=True)
             return None
@@ -115,6 +115,7 @@ def command(
                 _require_agreement(area, catalog, format, mask)
         elif mask is None and format == "standard":
             mask = _enabled(area.model, cpu, options)
+        _require_mxcsr(area, cpu)
         result = relayout(
             area,
             target=cpu,
@@ -123,6 +124,9 @@ def command(
             xcomp_bv=mask if format == "compacted" else None,
             drop=permitted(drop),
         )
+        if area.assumed and any(result.data[28:32]):
+            # The user's word goes for the result, too: it is to be read as this CPU's.
+            result.data[28:32] = cpu.mxcsr_mask.to_bytes(4, "little")
     write_area(output, result.data)
     for text in (*found.notes, *_limits(found)):
         note(text)
@@ -154,15 +158,38 @@ def _require_offsets(found: Found, options: Options, cpu: CpuModel | None) -> No
         )
 
 
-def _as_qemu(area: XsaveArea, guest: CpuModel, format: Format, mask: int | None) -> bytes:
+def _require_mxcsr(area: XsaveArea, cpu: CpuModel) -> None:
+    """XsaveError where MXCSR has a bit of the CPU that wrote it which the other one refuses."""
+    if "mxcsr" not in area.registers:
+        return
+    mxcsr = area.registers["mxcsr"]
+    if alien := mxcsr & area.model.mxcsr_mask & ~cpu.mxcsr_mask:
+        raise XsaveError(
+            f"MXCSR {mxcsr:#x} has bits {alien:#x}, which {cpu.name} lacks: a restore there "
+            f"raises #GP; write another one first (patch mxcsr={mxcsr & ~alien:#x})"
+        )
+
+
+def _silicon(model: CpuModel, catalog: Catalog) -> CpuModel:
+    """A model as CPUID tells it, whatever mask an area was written under; that may be no XCR0."""
+    if takes_xcr0(model, model.xcr0) or model.name not in catalog:
+        return model
+    return catalog.model(model.name)
+
+
+def _as_qemu(
+    area: XsaveArea, host: CpuModel, cpu: CpuModel | None, format: Format, mask: int | None
+) -> bytes:
     """What QEMU's helper makes of the area; what is wrong with it goes to standard error.
 
-    The area's model is the host; a mask is the guest's XCR0 features.
+    ``host`` wrote the area, ``cpu`` is the guest, the same by default; a mask is the guest's XCR0
+    features.
     """
     from xsaveschema import qemu
 
     data = bytes(area)
-    host_leaf, guest_leaf = area.model.cpuid_leaf_0xd(), guest.cpuid_leaf_0xd()
+    guest = cpu or host
+    host_leaf, guest_leaf = host.cpuid_leaf_0xd(), guest.cpuid_leaf_0xd()
     features = (guest.xcr0 if mask is None else mask) & ~COMPACTED & guest.user_mask
     wrong = qemu.differences(
         data, to=format, guest_leaf=guest_leaf, host_leaf=host_leaf, guest_xcr0=features
@@ -175,7 +202,7 @@ def _as_qemu(area: XsaveArea, guest: CpuModel, format: Format, mask: int | None)
         if code:
             note(f"decompact_xsave_area returns {code}: what it had written by then is kept")
     else:
-        dest = bytearray(max(area.model.compacted_layout().size, len(data)))
+        dest = bytearray(max(host.compacted_layout().size, len(data)))
         size = qemu.compact_xsave_area(
             data, dest, host_leaf=host_leaf, guest_xcr0=features, xcr0=features
         )

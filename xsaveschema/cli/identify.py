@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -57,7 +58,7 @@ def command(
 def _area(ctx: click.Context, source: str, as_json: bool, schemas: tuple[str, ...]) -> int:
     catalog = catalog_of(ctx, schemas)
     with about(source):
-        options = options_of(catalog, None)
+        options = replace(options_of(catalog, None), look=False)
         data = bare(source, options)
         if data is None:
             found = one(source, options, None)
