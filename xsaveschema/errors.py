@@ -56,6 +56,18 @@ class _LookupError(XsaveError, KeyError):
     __str__ = Exception.__str__  # KeyError shows the repr of its text
 
 
+class WrongTypeError(XsaveError, TypeError):
+    """A value of a type that a function does not take; the message says what to pass."""
+
+
+def described(value: object) -> str:
+    """A value of the wrong type as a message shows it: its type, and it itself where short."""
+    kind = type(value).__name__
+    if value is None:
+        return "None"
+    return f"{kind} {value!r}" if isinstance(value, str | int | float) else f"a value of {kind}"
+
+
 class TooShortError(XsaveError):
     """A buffer ends before something that it must hold.
 

@@ -11,7 +11,15 @@ from functools import lru_cache
 from struct import Struct
 from typing import TYPE_CHECKING, Any, Final
 
-from xsaveschema.errors import Fault, HeaderError, TooShortError, XsaveError, hex_mask
+from xsaveschema.errors import (
+    Fault,
+    HeaderError,
+    TooShortError,
+    WrongTypeError,
+    XsaveError,
+    described,
+    hex_mask,
+)
 from xsaveschema.layout import Layout, compacted, fitted, overlap, standard
 from xsaveschema.model import COMPACTED, EXTENDED_OFFSET, HEADER_OFFSET, SSE, X87, CpuModel, bits_of
 
@@ -32,11 +40,10 @@ else:
 
 
 def view_of(data: Buffer, what: str = "the area") -> memoryview:
-    """The bytes of a buffer, not copied. TooShortError below 576 bytes, TypeError for no buffer."""
-    view = memoryview(data)
-    if type(data) in _PLAIN and len(view) >= EXTENDED_OFFSET:
-        return view
-    view = bytes_of(view, what)
+    """The bytes of a buffer, not copied. TooShortError below 576 bytes, else as buffer_of."""
+    if type(data) in _PLAIN and len(data) >= EXTENDED_OFFSET:
+        return memoryview(data)
+    view = buffer_of(data, what)
     if len(view) < EXTENDED_OFFSET:
         raise TooShortError(
             f"{what} has {len(view)} bytes; the legacy region and the XSAVE header alone "
@@ -45,6 +52,15 @@ def view_of(data: Buffer, what: str = "the area") -> memoryview:
             len(view),
         )
     return view
+
+
+def buffer_of(data: Buffer, what: str) -> memoryview:
+    """The bytes of a buffer of any length, not copied. WrongTypeError for no buffer, XsaveError."""
+    try:
+        return bytes_of(memoryview(data), what)
+    except TypeError:
+        said = f"bytes, or another buffer of them, not {described(data)}"
+        raise WrongTypeError(f"{what}: pass {said}") from None
 
 
 def bytes_of(view: memoryview, what: str) -> memoryview:

@@ -54,7 +54,7 @@ def about(source: str) -> Iterator[None]:
     try:
         yield
     except XsaveError as error:
-        error.add_note("standard input" if source == "-" else source)
+        error.add_note(named_input(source))
         raise
 
 
@@ -62,6 +62,11 @@ def refuse_terminal(output: str) -> None:
     """Wrong usage, where ``output`` means to write bytes to a terminal."""
     if output == "-" and standard_stream(sys.stdout, "standard output").isatty():
         raise click.UsageError("an area is binary: redirect standard output, or name a file")
+
+
+def named_input(source: str) -> str:
+    """What a message calls a FILE."""
+    return "standard input" if source == "-" else source
 
 
 def named(output: str) -> str:
