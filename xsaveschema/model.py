@@ -30,6 +30,13 @@ SOFTWARE_OFFSET: Final = 416
 XCR0_OFFSET: Final = 464
 MXCSR_OFFSET: Final = 24
 
+MAX_EXTENT: Final = 1 << 20
+"""Bytes; the most that a component's size, or its standard offset, is taken for.
+
+That is a hundred times TILEDATA: past it stands a typing error, damage or malice, in YAML as in a
+CPUID leaf.
+"""
+
 X87: Final = 1 << 0
 SSE: Final = 1 << 1
 COMPACTED: Final = 1 << 63

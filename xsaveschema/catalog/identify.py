@@ -9,7 +9,7 @@ from operator import or_
 from typing import Final, NamedTuple
 
 from xsaveschema.catalog.catalog import Catalog, default_catalog
-from xsaveschema.catalog.leaf import leaf_masks, model_from_leaf
+from xsaveschema.catalog.leaf import check_extents, check_leaf, leaf_masks, model_from_leaf
 from xsaveschema.errors import IdentificationError, MaskError, XsaveError, hex_mask
 from xsaveschema.header import MASKS, Buffer, buffer_layout, view_of
 from xsaveschema.layout import Layout, compacted, has_layout, standard, takes_xcr0
@@ -87,9 +87,11 @@ def identify(
     if data is not None:
         return _by_area(data, models)
     if leaf_0xd is not None:
+        check_leaf(leaf_0xd)
         match = _by_leaf(leaf_0xd, signature, vendor, models)
         if match.candidates:
             return match
+        check_extents(leaf_0xd)
         return replace(match, build=partial(_built, leaf_0xd, signature, vendor, catalog))
     assert layout is not None  # noqa: S101 - the last of the three
     return _by_layout(list(layout), models)
