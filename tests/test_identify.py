@@ -257,7 +257,7 @@ def test_the_bound_of_yaml_and_of_a_leaf_are_one() -> None:
 
 
 def test_a_vcpu_that_claims_gigabytes_is_refused() -> None:
-    rows = {n: (0xF0000000, 1024, 0, 0) for n in range(20, 60)}
+    rows = dict.fromkeys(range(20, 60), (4026531840, 1024, 0, 0))
     leaf = {0: (7, 832, 832, (1 << 28) - 1), 1: (0, 0, 0, 0), 2: (256, 576, 0, 0), **rows}
     table = w.cpuid(leaf, 0x306C3, "GenuineIntel")
     data = w.snapshot({"0": w.vcpu(bytes(4096), table)})

@@ -16,6 +16,16 @@ def hex_mask(mask: int) -> str:
     return f"{mask:#x}".upper().replace("X", "x")
 
 
+def plain(text: str) -> str:
+    """Text of unknown origin as one line without what a terminal would obey.
+
+    Control and bidirectional characters, line breaks and halves of surrogate pairs are escaped.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """One rule that an area breaks.

@@ -41,8 +41,8 @@ else:
 
 def view_of(data: Buffer, what: str = "the area") -> memoryview:
     """The bytes of a buffer, not copied. TooShortError below 576 bytes, else as buffer_of."""
-    if type(data) in _PLAIN and len(data) >= EXTENDED_OFFSET:
-        return memoryview(data)
+    if type(data) in _PLAIN and len(view := memoryview(data)) >= EXTENDED_OFFSET:
+        return view
     view = buffer_of(data, what)
     if len(view) < EXTENDED_OFFSET:
         raise TooShortError(

@@ -108,7 +108,9 @@ class FieldDoc(Struct, frozen=True, forbid_unknown_fields=True):
     stride: (
         Annotated[
             int,
-            Meta(ge=1, le=MAX_EXTENT, description="Bytes from one repeat to the next; else the size"),
+            Meta(
+                ge=1, le=MAX_EXTENT, description="Bytes from one repeat to the next; else the size"
+            ),
         ]
         | UnsetType
     ) = UNSET

@@ -47,8 +47,8 @@ def check_leaf(leaf: Mapping[int, Registers4]) -> None:
             and all(isinstance(each, int) and 0 <= each < 1 << 32 for each in registers)
         ):
             raise WrongTypeError(
-                f"leaf_0xd: pass four registers of 32 bits for each sub-leaf, not {registers!r:.60} "
-                f"for {number!r:.20}"
+                "leaf_0xd: pass four registers of 32 bits for each sub-leaf, not "
+                f"{registers!r:.60} for {number!r:.20}"
             )
 
 

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, Final
 
 import click
 
+from xsaveschema.cli.plain import plain
 from xsaveschema.errors import XsaveError
 
 MAX_AREA: Final = 16 << 20
@@ -66,12 +67,12 @@ def refuse_terminal(output: str) -> None:
 
 def named_input(source: str) -> str:
     """What a message calls a FILE."""
-    return "standard input" if source == "-" else source
+    return "standard input" if source == "-" else plain(source)
 
 
 def named(output: str) -> str:
     """What a message calls an output."""
-    return "standard output" if output == "-" else click.format_filename(output)
+    return "standard output" if output == "-" else plain(output)
 
 
 def write_area(output: str, data: bytes | bytearray | memoryview) -> None:

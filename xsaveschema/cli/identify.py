@@ -22,7 +22,8 @@ from xsaveschema.cli.areas import (
 from xsaveschema.cli.dumps import head_of, piped, read_dump
 from xsaveschema.cli.files import about, named_input
 from xsaveschema.cli.options import catalog_of, json_option, note, schemas_option
-from xsaveschema.cli.output import console, number, plain, print_json, table
+from xsaveschema.cli.output import console, echo, number, print_json, table
+from xsaveschema.cli.plain import plain
 from xsaveschema.errors import XsaveError, hex_mask
 
 if TYPE_CHECKING:
@@ -160,7 +161,7 @@ def _records(catalog: Catalog, records: Sequence[CpuidRecord], name: str, as_jso
     else:
         for index, (record, match) in enumerate(found):
             if index:
-                click.echo()
+                echo("")
             _show_record(catalog, record, match, name)
     if not all(match.candidates for _, match in found):
         raise XsaveError(f"{name}: no model of the catalogue has this layout")

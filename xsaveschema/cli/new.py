@@ -12,7 +12,7 @@ import click
 from xsaveschema.cli.dumps import file_name, read_dump
 from xsaveschema.cli.files import about, write_area
 from xsaveschema.cli.options import catalog_of, note, schemas_option
-from xsaveschema.cli.output import plain
+from xsaveschema.cli.plain import plain
 from xsaveschema.errors import XsaveError
 
 if TYPE_CHECKING:
