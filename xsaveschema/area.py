@@ -9,7 +9,6 @@ in its initial state, whatever bytes stand there (SDM 13.4.2; XSAVEC and XSAVES 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from functools import lru_cache
 from struct import Struct
 from types import MappingProxyType
 from typing import Any, Final
@@ -18,6 +17,7 @@ from xsaveschema.errors import EvidenceError, Fault, HeaderError, MissingStateEr
 from xsaveschema.evidence import contradictions
 from xsaveschema.fields import Fields
 from xsaveschema.header import MASKS, Buffer, buffer_layout, lenient_layout, view_of
+from xsaveschema.kept import kept
 from xsaveschema.layout import Layout, Slot, standard
 from xsaveschema.model import (
     COMPACTED,
@@ -413,7 +413,7 @@ class Raw(Mapping[str, bytes]):
 _Unpack = Callable[[memoryview], tuple[Any, ...]]
 
 
-@lru_cache(maxsize=4096)
+@kept(4096)
 def _value_plan(
     layout: Layout, live: int
 ) -> tuple[_Unpack, tuple[str, ...], dict[str, int | bytes] | None]:

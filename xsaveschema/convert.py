@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from operator import index, itemgetter
 from struct import Struct
 from types import MappingProxyType
@@ -220,13 +219,22 @@ _JobTuple = tuple[CpuModel, CpuModel, Format, int, Software]
 _State = tuple[int, bool | Literal[0], int, int]
 """MXCSR, whether bytes 464..511 tell the writer's mask, XSTATE_BV and XCOMP_BV."""
 
-_MOST_PLANS: Final = 8192
-_plans: Final[dict[tuple[tuple[object, ...], _State], _Plan]] = {}
+_MOST_PLANS: Final = 4096
+"""Plans that a model keeps, of conversions to it."""
+
+
+def _known_plan(job: _JobTuple, state: _State) -> _Plan | None:
+    """The plan for the areas of a job that share a state, where it was made already.
+
+    The target keeps it, whose layout it has; the key does not hold the source.
+    """
+    plan: _Plan | None = job[1].plans.get((job[0].token, job[2:], state))
+    return plan
 
 
 def _planned(job: _Job, state: _State) -> _Plan:
     """The plan for the areas of a job that share a state; kept."""
-    plan = _plans.get((job, state))
+    plan = _known_plan(job, state)
     if plan is None:
         mxcsr, told, xstate_bv, xcomp_bv = state
         mxcsr_live = (
@@ -235,10 +243,13 @@ def _planned(job: _Job, state: _State) -> _Plan:
             and not xcomp_bv & COMPACTED
             and job.format == "compacted"
         )
-        plan = _plan(job, xstate_bv, xcomp_bv, mxcsr_live, bool(told))
-        if len(_plans) >= _MOST_PLANS:
-            _plans.clear()
-        _plans[job, state] = plan
+        plans, key = job.target.plans, (job.source.token, job[2:])
+        # Few MXCSRs need a plan of their own.
+        shared = (*key, xstate_bv, xcomp_bv, mxcsr_live, bool(told))
+        plan = plans.get(shared) or _plan(job, xstate_bv, xcomp_bv, mxcsr_live, bool(told))
+        if len(plans) >= _MOST_PLANS:
+            plans.clear()
+        plans[*key, state] = plans[shared] = plan
     return plan
 
 
@@ -265,7 +276,7 @@ def _convert(
             state = mxcsr, shown_in(view_of(data), job[0]) is not None, xstate_bv, xcomp_bv
     else:
         state = _state_of(area, job[0])
-    plan = _plans.get((job, state)) or _planned(_Job(*job), state)
+    plan = job[1].plans.get((job[0].token, job[2:], state)) or _planned(_Job(*job), state)
     if length < plan.needed:
         buffer_layout(job[0], state[2], state[3], length)
     dropped: tuple[str, ...] = ()
@@ -418,7 +429,6 @@ class _Builder:
         return tuple(found)
 
 
-@lru_cache(maxsize=8192)
 def _plan(job: _Job, xstate_bv: int, xcomp_bv: int, mxcsr_live: bool, told: bool) -> _Plan:
     source, target, format, mask, software = job
     # Length is judged when the plan runs; masks are judged here, once.

@@ -7,7 +7,6 @@ there. What a restore makes of them is ``check``'s to say.
 
 from __future__ import annotations
 
-from functools import lru_cache
 from struct import Struct
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,6 +19,7 @@ from xsaveschema.errors import (
     described,
     hex_mask,
 )
+from xsaveschema.kept import kept
 from xsaveschema.layout import Layout, compacted, fitted, overlap, standard
 from xsaveschema.model import COMPACTED, EXTENDED_OFFSET, HEADER_OFFSET, SSE, X87, CpuModel, bits_of
 
@@ -77,7 +77,7 @@ def bytes_of(view: memoryview, what: str) -> memoryview:
         raise XsaveError(f"{what} is no buffer of bytes: {error}") from None
 
 
-@lru_cache(maxsize=1 << 14)
+@kept(1 << 14)
 def buffer_layout(model: CpuModel, xstate_bv: int, xcomp_bv: int, length: int) -> Layout:
     """The layout of a buffer of ``length`` bytes that a CPU of this model wrote.
 

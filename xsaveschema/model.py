@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from msgspec import Struct
 
 from xsaveschema.errors import MaskError, UnknownComponentError, XsaveError, hex_mask
+from xsaveschema.kept import Keeper, Kept, kept
 
 if TYPE_CHECKING:
     from construct import Construct
@@ -255,7 +256,7 @@ class Register(Struct, frozen=True):
 
 
 @dataclass(frozen=True, eq=False)
-class CpuModel:
+class CpuModel(Keeper):
     """A CPU model's silicon, and the masks of state components that are enabled.
 
     ``components`` has every state component of the silicon by name, in order of number; ``xcr0``
@@ -286,6 +287,16 @@ class CpuModel:
     def registers(self) -> Mapping[str, Register]:
         """Whole registers by name, as ``registers.yaml`` composes them; read when first used."""
         return self.load_registers()
+
+    @cached_property
+    def plans(self) -> Kept:
+        """Conversions to this model that were worked out; see convert.py."""
+        return Kept()
+
+    @cached_property
+    def token(self) -> object:
+        """Stands for the model in keys that must not keep it alive."""
+        return object()
 
     @cached_property
     def user_mask(self) -> int:
@@ -419,7 +430,7 @@ def _from_catalog(name: str, xcr0: int, xss: int, digest: str) -> CpuModel:
     return under(found, xcr0, xss)
 
 
-@lru_cache(maxsize=512)
+@kept(512)
 def under(model: CpuModel, xcr0: int, xss: int | None = None) -> CpuModel:
     """The model as areas show it that a system wrote under these masks, legal as an XCR0 or not.
 
@@ -437,7 +448,7 @@ def under(model: CpuModel, xcr0: int, xss: int | None = None) -> CpuModel:
     return replace(model, xcr0=xcr0, xss=xss)
 
 
-@lru_cache(maxsize=512)
+@kept(512)
 def _limited(model: CpuModel, xcr0: int, xss: int) -> CpuModel:
     from xsaveschema.layout import check_mask, check_xcr0
 

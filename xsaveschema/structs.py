@@ -12,7 +12,6 @@ silently. This is the only module that imports construct.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from functools import lru_cache
 from typing import Any, NoReturn
 
 from construct import (
@@ -35,6 +34,7 @@ from construct.core import stream_read, stream_seek, stream_tell
 
 from xsaveschema.errors import StructError, XsaveError
 from xsaveschema.header import buffer_layout
+from xsaveschema.kept import kept
 from xsaveschema.layout import Layout
 from xsaveschema.model import (
     EXTENDED_OFFSET,
@@ -177,7 +177,7 @@ class _Filled(Subconstruct):  # type: ignore[misc]  # construct has no types
         return self.subcon._build({**self.defaults, **(obj or {})}, stream, context, path)
 
 
-@lru_cache(maxsize=512)
+@kept(512)
 def _layout_struct(layout: Layout, trailing: bool) -> Construct:
     members = [
         "legacy" / Default(legacy_struct(layout.model), {}),

@@ -34,10 +34,10 @@ from xsaveschema.convert import (
     Software,
     _compacted_job,
     _Job,
+    _known_plan,
     _numbers,
     _Plan,
     _planned,
-    _plans,
     _standard_job,
     initial_runs,
     loss,
@@ -291,7 +291,7 @@ def _judge_kind(
         part = alike & (step.odd == forced)
         for xstate_bv in distinct(step.xstate[part]):
             state = (0 if forced else MXCSR_INITIAL, kind.told, xstate_bv, kind.xcomp_bv)
-            plan = _plans.get((job, state))
+            plan = _known_plan(job, state)
             if plan is None or plan.needed > array.shape[1] or plan.may_lose:
                 rows = np.flatnonzero(part & (step.xstate == xstate_bv))
                 _judge_state(array, rows, job, state, permitted, step, good)

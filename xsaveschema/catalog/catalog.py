@@ -22,6 +22,7 @@ from xsaveschema.catalog.files import (
 )
 from xsaveschema.catalog.library import Library
 from xsaveschema.errors import ModelNotFoundError, SchemaError
+from xsaveschema.kept import Keeper
 from xsaveschema.model import CpuModel, Field, Register
 
 __all__ = [
@@ -35,7 +36,7 @@ __all__ = [
 ]
 
 
-class Catalog:
+class Catalog(Keeper):
     """CPU models by name, from the shipped schema files and those below ``paths``.
 
     The files of ``paths`` (files or folders) and of ``XSAVESCHEMA_PATH`` are read and checked at
