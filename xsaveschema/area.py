@@ -13,7 +13,15 @@ from struct import Struct
 from types import MappingProxyType
 from typing import Any, Final
 
-from xsaveschema.errors import EvidenceError, Fault, HeaderError, MissingStateError, XsaveError
+from xsaveschema.errors import (
+    EvidenceError,
+    Fault,
+    HeaderError,
+    MissingStateError,
+    WrongTypeError,
+    XsaveError,
+    described,
+)
 from xsaveschema.evidence import contradictions
 from xsaveschema.fields import Fields
 from xsaveschema.header import MASKS, Buffer, buffer_layout, lenient_layout, view_of
@@ -28,6 +36,7 @@ from xsaveschema.model import (
     XCR0_OFFSET,
     CpuModel,
     Format,
+    require_model,
     under,
 )
 from xsaveschema.registers import Registers
@@ -100,10 +109,13 @@ class XsaveArea:
             from xsaveschema.catalog.identify import identify
 
             model = identify(view).model
-        elif word or mxcsr_mask & ~model.mxcsr_mask:
-            against = contradictions(view, model)
-            if against and not assume:
-                raise EvidenceError(model.name, against)
+        else:
+            if type(model) is not CpuModel:
+                require_model(model)
+            if word or mxcsr_mask & ~model.mxcsr_mask:
+                against = contradictions(view, model)
+                if against and not assume:
+                    raise EvidenceError(model.name, against)
         area = cls.__new__(cls)
         area._view = view
         area.assumed = bool(against)
@@ -136,7 +148,9 @@ class XsaveArea:
         bits. Errors are those of :meth:`parse`, and XsaveError for a missing component that
         ``data`` has in use or a place for.
         """
-        area = cls.parse(bytearray(data), model, assume=assume)
+        area = cls.parse(bytearray(view_of(data)), model, assume=assume)
+        if not isinstance(missing, Mapping):
+            raise WrongTypeError(f"missing: pass {{number: name}}, not {described(missing)}")
         area._missing = MappingProxyType(dict(sorted(missing.items())))
         bits = sum(1 << number for number in missing)
         if bits & (area.xstate_bv | area.xcomp_bv):
@@ -163,6 +177,7 @@ class XsaveArea:
         """
         from xsaveschema.convert import to_compacted, to_standard
 
+        require_model(model)
         blank = bytearray(HEADER_OFFSET + 64)
         blank[28:32] = model.mxcsr_mask.to_bytes(4, "little")
         blank[MXCSR_OFFSET : MXCSR_OFFSET + 4] = MXCSR_INITIAL.to_bytes(4, "little")

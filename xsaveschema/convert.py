@@ -10,17 +10,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from operator import index, itemgetter
 from struct import Struct
 from types import MappingProxyType
-from typing import Final, Literal, NamedTuple, SupportsIndex
+from typing import Final, Literal, NamedTuple, SupportsIndex, get_args
 
 from xsaveschema.area import XsaveArea
-from xsaveschema.errors import StateLossError, TooShortError, UnknownComponentError, XsaveError
+from xsaveschema.errors import (
+    StateLossError,
+    TooShortError,
+    UnknownComponentError,
+    XsaveError,
+    described,
+    items,
+)
 from xsaveschema.evidence import shown_in
-from xsaveschema.header import MASKS, Buffer, buffer_layout, bytes_of, view_of
-from xsaveschema.layout import Layout, Slot, check_user_mask, compacted, standard
+from xsaveschema.header import MASKS, Buffer, buffer_layout, buffer_of, view_of
+from xsaveschema.layout import Layout, Slot, check_mask, check_user_mask, compacted, standard
 from xsaveschema.model import (
     COMPACTED,
     EXTENDED_OFFSET,
@@ -35,6 +43,7 @@ from xsaveschema.model import (
     CpuModel,
     Format,
     bits_of,
+    require_model,
 )
 
 Drop = Iterable[str | int]
@@ -44,13 +53,12 @@ Software = Literal["keep", "zero"]
 A mask of the writer's system there, or the words of its signal frame, describe the layout: kept,
 they become the result's own mask in the standard format, and zeros in the compacted one.
 """
+_KEEP: Final = "keep"
 
 _state: Final = Struct(
     f"<{MXCSR_OFFSET}xI{XCR0_OFFSET - MXCSR_OFFSET - 4}xQ{HEADER_OFFSET - XCR0_OFFSET - 8}xQQ"
 ).unpack_from
 """What a plan depends on: MXCSR, where a system leaves its mask, XSTATE_BV and XCOMP_BV."""
-_PLACES: Final = COMPACTED - 1
-"""The bits of XCOMP_BV that give components a place."""
 _MXCSR_INITIAL: Final = MXCSR_INITIAL.to_bytes(4, "little")
 _MXCSR_END: Final = MXCSR_OFFSET + 4
 _LEGACY: Final = X87 | SSE
@@ -136,6 +144,7 @@ def relayout(
         if not isinstance(data, XsaveArea):
             raise XsaveError("relayout of a buffer needs source=, the model that wrote it")
         source = data.model
+    _require(source, target, software)
     if format is None:
         view = data.buffer if isinstance(data, XsaveArea) else view_of(data)
         xcomp = MASKS.unpack_from(view, HEADER_OFFSET)[1]
@@ -153,6 +162,8 @@ def relayout(
 def _standard_job(
     source: CpuModel, target: CpuModel, xcr0: int | None, software: Software
 ) -> _JobTuple:
+    if type(source) is not CpuModel or type(target) is not CpuModel or software is not _KEEP:
+        _require(source, target, software)
     if xcr0 is None:
         xcr0 = target.xcr0
     else:
@@ -163,13 +174,26 @@ def _standard_job(
 def _compacted_job(
     source: CpuModel, target: CpuModel, xcomp_bv: int | None, software: Software
 ) -> _JobTuple:
-    mask = target.xcr0 | target.xss if xcomp_bv is None else xcomp_bv & _PLACES
-    return source, target, "compacted", mask, software
+    if type(source) is not CpuModel or type(target) is not CpuModel or software is not _KEEP:
+        _require(source, target, software)
+    if xcomp_bv is None:
+        return source, target, "compacted", target.xcr0 | target.xss, software
+    check_mask(xcomp_bv, "XCOMP_BV")
+    return source, target, "compacted", xcomp_bv & ~COMPACTED, software
+
+
+def _require(source: object, target: object, software: object) -> None:
+    """Raise XsaveError for what is no model, and for what nobody can do with software's bytes."""
+    require_model(source, "model" if source is target else "source")
+    require_model(target, "target")
+    if not (isinstance(software, str) and software in get_args(Software)):
+        known = " or ".join(map(repr, get_args(Software)))
+        raise XsaveError(f"software: pass {known}, not {described(software)}")
 
 
 def require_format(format: str, xcr0: int | None, xcomp_bv: int | None) -> None:
     """XsaveError for what is no format, and for the mask of the other one."""
-    if format not in ("standard", "compacted"):
+    if not isinstance(format, str) or format not in ("standard", "compacted"):
         raise XsaveError(f"{format!r} is no format: standard or compacted")
     if format == "standard" and xcomp_bv is not None:
         raise XsaveError("the standard format takes xcr0=, not xcomp_bv=")
@@ -280,7 +304,8 @@ def _convert(
     if length < plan.needed:
         buffer_layout(job[0], state[2], state[3], length)
     dropped: tuple[str, ...] = ()
-    if drop or plan.may_lose or area is not None:
+    # An array of names has no truth value.
+    if type(drop) is not tuple or drop or plan.may_lose or area is not None:
         missing = _NOTHING if area is None else area.missing_by_number
         dropped = _losses(plan, view_of(data), job[0], job[1], drop, missing)
     if type(out) is not bytearray or len(out) != plan.size:
@@ -303,7 +328,7 @@ def _state_of(area: XsaveArea, source: CpuModel) -> _State:
 
 def _room(out: bytearray | memoryview, layout: Layout) -> memoryview:
     """The first ``layout.size`` bytes of the caller's buffer."""
-    to = bytes_of(memoryview(out), "out=")
+    to = buffer_of(out, "out=")
     if to.readonly:
         raise XsaveError("out= is read-only: give a bytearray or a writable memoryview")
     if len(to) != layout.size:
@@ -357,15 +382,15 @@ def loss(
 def _numbers(
     source: CpuModel, target: CpuModel, drop: Drop, missing: Mapping[int, str] = _NOTHING
 ) -> set[int]:
-    keys: Iterable[object] = drop
-    if not isinstance(drop, Iterable) or isinstance(drop, str | bytes):
-        keys = (drop,)
+    alone = isinstance(drop, str | bytes | int)
+    keys = [drop] if alone else items(drop, "drop: pass names or numbers of components")
     found = set()
     for key in keys:
         if not isinstance(key, str):
             number = -1
             if isinstance(key, SupportsIndex) and not isinstance(key, bool):
-                number = index(key)
+                with suppress(TypeError):  # an array in an array
+                    number = index(key)
             if not 0 <= number <= 62:
                 raise UnknownComponentError(f"drop: there is no component {key!r}", str(key))
             found.add(number)

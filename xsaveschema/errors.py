@@ -78,6 +78,14 @@ def described(value: object) -> str:
     return f"{kind} {value!r}" if isinstance(value, str | int | float) else f"a value of {kind}"
 
 
+def items(values: object, what: str) -> list[Any]:
+    """What an iterable gives; WrongTypeError, with ``what`` to pass, for anything else."""
+    try:
+        return list(values)  # type: ignore[call-overload,no-any-return]  # what it is here to judge
+    except (TypeError, NotImplementedError):  # numpy's arrays and memory views have shapes
+        raise WrongTypeError(f"{what}, not {described(values)}") from None
+
+
 class TooShortError(XsaveError):
     """A buffer ends before something that it must hold.
 

@@ -156,12 +156,12 @@ class Layout(Keeper):
         return tuple(found)
 
 
-def check_mask(mask: int, what: str) -> None:
-    """Raise MaskError unless this is an integer of 64 bits; ``what`` says of what."""
+def check_mask(mask: int, what: str, width: int = 64) -> None:
+    """Raise MaskError unless this is an integer of ``width`` bits; ``what`` says of what."""
     if not isinstance(mask, int):
         raise MaskError(f"{what}: a mask is an integer, not {mask!r}", 0)
-    if mask < 0 or mask >> 64:
-        raise MaskError(f"{what} {mask:#x}: a mask has 64 bits", mask)
+    if mask < 0 or mask >> width:
+        raise MaskError(f"{what} {mask:#x}: a mask has {width} bits", mask)
 
 
 def check_user_mask(model: CpuModel, mask: int) -> None:

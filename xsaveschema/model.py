@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from msgspec import Struct
 
-from xsaveschema.errors import MaskError, UnknownComponentError, XsaveError, hex_mask
+from xsaveschema.errors import (
+    MaskError,
+    UnknownComponentError,
+    WrongTypeError,
+    XsaveError,
+    described,
+    hex_mask,
+)
 from xsaveschema.kept import Keeper, Kept, kept
 
 if TYPE_CHECKING:
@@ -351,7 +358,12 @@ class CpuModel(Keeper):
         ``xcr0`` and ``xss`` are bit masks; None keeps the model's. Raises MaskError for an XCR0
         that the processor refuses (SDM 13.3), and for components that the silicon lacks.
         """
-        return _limited(self, self.xcr0 if xcr0 is None else xcr0, self.xss if xss is None else xss)
+        from xsaveschema.layout import check_mask
+
+        xcr0, xss = self.xcr0 if xcr0 is None else xcr0, self.xss if xss is None else xss
+        check_mask(xcr0, "XCR0")
+        check_mask(xss, "IA32_XSS")
+        return _limited(self, xcr0, xss)
 
     def standard_layout(self, xcr0: int | None = None) -> Layout:
         """The standard format's layout for any set of user components (default: the model's XCR0).
@@ -415,6 +427,14 @@ class CpuModel(Keeper):
         return f"<CpuModel {self.name}: XCR0 {hex_mask(self.xcr0)}, IA32_XSS {hex_mask(self.xss)}>"
 
 
+def require_model(model: object, what: str = "model") -> None:
+    """Raise WrongTypeError for what is no model; ``what`` is the argument's name."""
+    if not isinstance(model, CpuModel):
+        raise WrongTypeError(
+            f'{what}: pass a CpuModel, as load_model("zen4") gives one, not {described(model)}'
+        )
+
+
 def _from_catalog(name: str, xcr0: int, xss: int, digest: str) -> CpuModel:
     """The model that another process pickled; XsaveError where the catalogue here lacks it."""
     from xsaveschema.catalog import load_model
@@ -450,12 +470,11 @@ def under(model: CpuModel, xcr0: int, xss: int | None = None) -> CpuModel:
 
 @kept(512)
 def _limited(model: CpuModel, xcr0: int, xss: int) -> CpuModel:
-    from xsaveschema.layout import check_mask, check_xcr0
+    from xsaveschema.layout import check_xcr0
 
     if (xcr0, xss) == (model.xcr0, model.xss):
         return model
     check_xcr0(model, xcr0)
-    check_mask(xss, f"IA32_XSS on {model.name}")
     if alien := xss & ~model.supervisor_mask:
         raise MaskError(
             f"IA32_XSS {hex_mask(xss)}: {model.name} has no supervisor component "

@@ -32,7 +32,7 @@ from construct import (
 )
 from construct.core import stream_read, stream_seek, stream_tell
 
-from xsaveschema.errors import StructError, XsaveError
+from xsaveschema.errors import StructError, WrongTypeError, XsaveError, described
 from xsaveschema.header import buffer_layout
 from xsaveschema.kept import kept
 from xsaveschema.layout import Layout
@@ -61,6 +61,9 @@ def area_struct(
     """
     if layout is None:
         return _Translated(_Automatic(model, trailing))
+    if not isinstance(layout, Layout):
+        said = "as model.standard_layout() gives one"
+        raise WrongTypeError(f"layout: pass a Layout, {said}, not {described(layout)}")
     return _Translated(_layout_struct(layout, trailing))
 
 

@@ -43,7 +43,7 @@ from xsaveschema.convert import (
     loss,
     require_format,
 )
-from xsaveschema.errors import TooShortError, XsaveError
+from xsaveschema.errors import TooShortError, WrongTypeError, XsaveError, described
 from xsaveschema.header import buffer_layout
 from xsaveschema.layout import Layout
 from xsaveschema.model import (
@@ -148,6 +148,8 @@ def _convert(
 ) -> Batch:
     if errors not in ("raise", "collect"):
         raise XsaveError(f"errors={errors!r}: raise or collect")
+    if not isinstance(threads, int):
+        raise WrongTypeError(f"threads: pass a number, not {described(threads)}")
     permitted = frozenset(_numbers(job.source, job.target, drop))
     array = as_rows(areas)
     layout = _planned(job, (MXCSR_INITIAL, 0, 0, 0)).layout
@@ -204,6 +206,8 @@ if hasattr(os, "register_at_fork"):  # a child has none of its parent's threads
 
 
 def _room(out: Areas, array: Areas, layout: Layout) -> Areas:
+    if not isinstance(out, np.ndarray):
+        raise WrongTypeError(f"out=: pass an array of uint8, not {described(out)}")
     if out.dtype != np.uint8 or out.ndim != 2 or len(out) != len(array):
         raise XsaveError(
             f"out= must be uint8 of shape ({len(array)}, {layout.size}), not {out.dtype} of "
