@@ -232,6 +232,11 @@ def _summary(output: str, result: Conversion) -> None:
             f"XCOMP_BV has supervisor components ({names}), which XRSTORS alone takes; "
             f"--xcomp-bv {user} leaves them out"
         )
+    if layout.format == "compacted" and "xsavec" not in layout.model.instructions:
+        note(
+            f"{layout.model.name} has no compacted format, so its XRSTOR refuses this area; "
+            "hypervisors keep such areas for their guests"
+        )
     area = XsaveArea.parse(result.data, layout.model, assume=True)
     names = " ".join(area.model.names_of(area.xstate_bv)) or "nothing"
     dropped = f"; dropped: {' '.join(result.dropped)}" if result.dropped else ""
