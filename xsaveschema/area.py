@@ -9,15 +9,23 @@ in its initial state, whatever bytes stand there (SDM 13.4.2; XSAVEC and XSAVES 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from functools import lru_cache
 from struct import Struct
 from types import MappingProxyType
 from typing import Any, Final
 
-from xsaveschema.errors import EvidenceError, Fault, HeaderError, MissingStateError, XsaveError
+from xsaveschema.errors import (
+    EvidenceError,
+    Fault,
+    HeaderError,
+    MissingStateError,
+    WrongTypeError,
+    XsaveError,
+    described,
+)
 from xsaveschema.evidence import contradictions
 from xsaveschema.fields import Fields
 from xsaveschema.header import MASKS, Buffer, buffer_layout, lenient_layout, view_of
+from xsaveschema.kept import kept
 from xsaveschema.layout import Layout, Slot, standard
 from xsaveschema.model import (
     COMPACTED,
@@ -28,6 +36,7 @@ from xsaveschema.model import (
     XCR0_OFFSET,
     CpuModel,
     Format,
+    require_model,
     under,
 )
 from xsaveschema.registers import Registers
@@ -100,10 +109,13 @@ class XsaveArea:
             from xsaveschema.catalog.identify import identify
 
             model = identify(view).model
-        elif word or mxcsr_mask & ~model.mxcsr_mask:
-            against = contradictions(view, model)
-            if against and not assume:
-                raise EvidenceError(model.name, against)
+        else:
+            if type(model) is not CpuModel:
+                require_model(model)
+            if word or mxcsr_mask & ~model.mxcsr_mask:
+                against = contradictions(view, model)
+                if against and not assume:
+                    raise EvidenceError(model.name, against)
         area = cls.__new__(cls)
         area._view = view
         area.assumed = bool(against)
@@ -136,7 +148,9 @@ class XsaveArea:
         bits. Errors are those of :meth:`parse`, and XsaveError for a missing component that
         ``data`` has in use or a place for.
         """
-        area = cls.parse(bytearray(data), model, assume=assume)
+        area = cls.parse(bytearray(view_of(data)), model, assume=assume)
+        if not isinstance(missing, Mapping):
+            raise WrongTypeError(f"missing: pass {{number: name}}, not {described(missing)}")
         area._missing = MappingProxyType(dict(sorted(missing.items())))
         bits = sum(1 << number for number in missing)
         if bits & (area.xstate_bv | area.xcomp_bv):
@@ -163,6 +177,7 @@ class XsaveArea:
         """
         from xsaveschema.convert import to_compacted, to_standard
 
+        require_model(model)
         blank = bytearray(HEADER_OFFSET + 64)
         blank[28:32] = model.mxcsr_mask.to_bytes(4, "little")
         blank[MXCSR_OFFSET : MXCSR_OFFSET + 4] = MXCSR_INITIAL.to_bytes(4, "little")
@@ -431,7 +446,7 @@ class Raw(Mapping[str, bytes]):
 _Unpack = Callable[[memoryview], tuple[Any, ...]]
 
 
-@lru_cache(maxsize=4096)
+@kept(4096)
 def _value_plan(
     layout: Layout, live: int
 ) -> tuple[_Unpack, tuple[str, ...], dict[str, int | bytes] | None]:

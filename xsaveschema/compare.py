@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from xsaveschema.errors import hex_mask
 from xsaveschema.layout import Layout, compacted, standard
-from xsaveschema.model import FEATURES, CpuModel, StateComponent, bits_of
+from xsaveschema.model import FEATURES, CpuModel, StateComponent, bits_of, require_model
 
 State = Literal["same", "moved", "resized", "lost", "new"]
 
@@ -209,9 +209,11 @@ def compare(a: CpuModel, b: CpuModel) -> Comparison:
     """Compare two models: what a guest of ``a`` keeps on a host of ``b``, and where it sits.
 
     Only enabled components count (``xcr0 | xss``): a ``limited`` model is compared as limited, and
-    one that B's silicon has but not its masks is lost. Components are matched by number. Nothing
-    is raised: whatever differs is said.
+    one that B's silicon has but not its masks is lost. Components are matched by number. What
+    differs is said, never raised.
     """
+    require_model(a, "a")
+    require_model(b, "b")
     on_a, on_b = a.xcr0 | a.xss, b.xcr0 | b.xss
     rows = [
         _component(

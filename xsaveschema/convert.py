@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import lru_cache
 from operator import index, itemgetter
 from struct import Struct
 from types import MappingProxyType
-from typing import Final, Literal, NamedTuple, SupportsIndex
+from typing import Final, Literal, NamedTuple, SupportsIndex, get_args
 
 from xsaveschema.area import XsaveArea
 from xsaveschema.errors import (
@@ -23,9 +23,11 @@ from xsaveschema.errors import (
     TooShortError,
     UnknownComponentError,
     XsaveError,
+    described,
+    items,
 )
 from xsaveschema.evidence import describes, judge
-from xsaveschema.header import MASKS, Buffer, buffer_layout, bytes_of, view_of
+from xsaveschema.header import MASKS, Buffer, buffer_layout, buffer_of, view_of
 from xsaveschema.layout import Layout, Slot, check_mask, check_user_mask, compacted, standard
 from xsaveschema.model import (
     COMPACTED,
@@ -41,6 +43,7 @@ from xsaveschema.model import (
     CpuModel,
     Format,
     bits_of,
+    require_model,
 )
 
 Drop = Iterable[str | int]
@@ -50,13 +53,12 @@ Software = Literal["keep", "zero"]
 A mask of the writer's system there, or the words of its signal frame, describe the layout: kept,
 they become the result's own mask in the standard format, and zeros in the compacted one.
 """
+_KEEP: Final = "keep"
 
 _state: Final = Struct(
     f"<{MXCSR_OFFSET}xII{XCR0_OFFSET - MXCSR_OFFSET - 8}xQ{HEADER_OFFSET - XCR0_OFFSET - 8}xQQ"
 ).unpack_from
 """MXCSR, MXCSR_MASK, where a system leaves its mask, XSTATE_BV and XCOMP_BV."""
-_PLACES: Final = COMPACTED - 1
-"""The bits of XCOMP_BV that give components a place."""
 _MXCSR_INITIAL: Final = MXCSR_INITIAL.to_bytes(4, "little")
 _MXCSR_END: Final = MXCSR_OFFSET + 4
 _LEGACY: Final = X87 | SSE
@@ -146,6 +148,7 @@ def relayout(
         if not isinstance(data, XsaveArea):
             raise XsaveError("relayout of a buffer needs source=, the model that wrote it")
         source = data.model
+    _require(source, target, software)
     if format is None:
         view = data.buffer if isinstance(data, XsaveArea) else view_of(data)
         xcomp = MASKS.unpack_from(view, HEADER_OFFSET)[1]
@@ -163,35 +166,38 @@ def relayout(
 def _standard_job(
     source: CpuModel, target: CpuModel, xcr0: int | None, software: Software
 ) -> _JobTuple:
+    if type(source) is not CpuModel or type(target) is not CpuModel or software is not _KEEP:
+        _require(source, target, software)
     if xcr0 is None:
         xcr0 = target.xcr0
     else:
         check_user_mask(target, xcr0)
-    require_software(software)
     return source, target, "standard", xcr0, software
 
 
 def _compacted_job(
     source: CpuModel, target: CpuModel, xcomp_bv: int | None, software: Software
 ) -> _JobTuple:
+    if type(source) is not CpuModel or type(target) is not CpuModel or software is not _KEEP:
+        _require(source, target, software)
     if xcomp_bv is None:
-        mask = target.xcr0 | target.xss
-    else:
-        check_mask(xcomp_bv, "XCOMP_BV")
-        mask = xcomp_bv & _PLACES
-    require_software(software)
-    return source, target, "compacted", mask, software
+        return source, target, "compacted", target.xcr0 | target.xss, software
+    check_mask(xcomp_bv, "XCOMP_BV")
+    return source, target, "compacted", xcomp_bv & ~COMPACTED, software
 
 
-def require_software(software: str) -> None:
-    """XsaveError for what is no policy of bytes 416..511."""
-    if software not in ("keep", "zero"):
-        raise XsaveError(f"software={software!r}: keep or zero")
+def _require(source: object, target: object, software: object) -> None:
+    """Raise XsaveError for what is no model, and for what nobody can do with software's bytes."""
+    require_model(source, "model" if source is target else "source")
+    require_model(target, "target")
+    if not (isinstance(software, str) and software in get_args(Software)):
+        known = " or ".join(map(repr, get_args(Software)))
+        raise XsaveError(f"software: pass {known}, not {described(software)}")
 
 
 def require_format(format: str, xcr0: int | None, xcomp_bv: int | None) -> None:
     """XsaveError for what is no format, and for the mask of the other one."""
-    if format not in ("standard", "compacted"):
+    if not isinstance(format, str) or format not in ("standard", "compacted"):
         raise XsaveError(f"{format!r} is no format: standard or compacted")
     if format == "standard" and xcomp_bv is not None:
         raise XsaveError("the standard format takes xcr0=, not xcomp_bv=")
@@ -241,13 +247,22 @@ _JobTuple = tuple[CpuModel, CpuModel, Format, int, Software]
 _State = tuple[int, bool | Literal[0], int, int]
 """MXCSR, whether bytes 464..511 tell the writer's mask, XSTATE_BV and XCOMP_BV."""
 
-_MOST_PLANS: Final = 8192
-_plans: Final[dict[tuple[tuple[object, ...], _State], _Plan]] = {}
+_MOST_PLANS: Final = 4096
+"""Plans that a model keeps, of conversions to it."""
+
+
+def _known_plan(job: _JobTuple, state: _State) -> _Plan | None:
+    """The plan for the areas of a job that share a state, where it was made already.
+
+    The target keeps it, whose layout it has; the key does not hold the source.
+    """
+    plan: _Plan | None = job[1].plans.get((job[0].token, job[2:], state))
+    return plan
 
 
 def _planned(job: _Job, state: _State) -> _Plan:
     """The plan for the areas of a job that share a state; kept."""
-    plan = _plans.get((job, state))
+    plan = _known_plan(job, state)
     if plan is None:
         mxcsr, told, xstate_bv, xcomp_bv = state
         mxcsr_live = (
@@ -256,10 +271,13 @@ def _planned(job: _Job, state: _State) -> _Plan:
             and not xcomp_bv & COMPACTED
             and job.format == "compacted"
         )
-        plan = _plan(job, xstate_bv, xcomp_bv, mxcsr_live, bool(told))
-        if len(_plans) >= _MOST_PLANS:
-            _plans.clear()
-        _plans[job, state] = plan
+        plans, key = job.target.plans, (job.source.token, job[2:])
+        # Few MXCSRs need a plan of their own.
+        shared = (*key, xstate_bv, xcomp_bv, mxcsr_live, bool(told))
+        plan = plans.get(shared) or _plan(job, xstate_bv, xcomp_bv, mxcsr_live, bool(told))
+        if len(plans) >= _MOST_PLANS:
+            plans.clear()
+        plans[*key, state] = plans[shared] = plan
     return plan
 
 
@@ -288,11 +306,12 @@ def _convert(
         state: _State = mxcsr, told, xstate_bv, xcomp_bv
     else:
         state = _state_of(area, view_of(data), job[0])
-    plan = _plans.get((job, state)) or _planned(_Job(*job), state)
+    plan = job[1].plans.get((job[0].token, job[2:], state)) or _planned(_Job(*job), state)
     if length < plan.needed:
         buffer_layout(job[0], state[2], state[3], length)
     dropped: tuple[str, ...] = ()
-    if drop or plan.may_lose or area is not None:
+    # An array of names has no truth value.
+    if type(drop) is not tuple or drop or plan.may_lose or area is not None:
         missing = _NOTHING if area is None else area.missing_by_number
         dropped = _losses(plan, view_of(data), job[0], job[1], drop, missing)
     if type(out) is not bytearray or len(out) != plan.size:
@@ -330,7 +349,7 @@ def _state_of(area: XsaveArea, data: memoryview, source: CpuModel) -> _State:
 
 def _room(out: bytearray | memoryview, layout: Layout) -> memoryview:
     """The first ``layout.size`` bytes of the caller's buffer."""
-    to = bytes_of(memoryview(out), "out=")
+    to = buffer_of(out, "out=")
     if to.readonly:
         raise XsaveError("out= is read-only: give a bytearray or a writable memoryview")
     if len(to) != layout.size:
@@ -384,15 +403,15 @@ def loss(
 def _numbers(
     source: CpuModel, target: CpuModel, drop: Drop, missing: Mapping[int, str] = _NOTHING
 ) -> set[int]:
-    keys: Iterable[object] = drop
-    if not isinstance(drop, Iterable) or isinstance(drop, str | bytes):
-        keys = (drop,)
+    alone = isinstance(drop, str | bytes | int)
+    keys = [drop] if alone else items(drop, "drop: pass names or numbers of components")
     found = set()
     for key in keys:
         if not isinstance(key, str):
             number = -1
             if isinstance(key, SupportsIndex) and not isinstance(key, bool):
-                number = index(key)
+                with suppress(TypeError):  # an array in an array
+                    number = index(key)
             if not 0 <= number <= 62:
                 raise UnknownComponentError(f"drop: there is no component {key!r}", str(key))
             found.add(number)
@@ -456,7 +475,6 @@ class _Builder:
         return tuple(found)
 
 
-@lru_cache(maxsize=8192)
 def _plan(job: _Job, xstate_bv: int, xcomp_bv: int, mxcsr_live: bool, told: bool) -> _Plan:
     source, target, format, mask, software = job
     # Length is judged when the plan runs; masks are judged here, once.

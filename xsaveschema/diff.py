@@ -14,7 +14,7 @@ from itertools import groupby, zip_longest
 from typing import Final, Literal, NamedTuple
 
 from xsaveschema.area import XsaveArea
-from xsaveschema.errors import UnknownComponentError
+from xsaveschema.errors import UnknownComponentError, WrongTypeError, described, items
 from xsaveschema.header import Buffer
 from xsaveschema.loaded import as_loaded, stored
 from xsaveschema.model import (
@@ -218,13 +218,17 @@ def _parsed(
     model_b: CpuModel | None,
 ) -> tuple[XsaveArea, XsaveArea]:
     first = a if isinstance(a, XsaveArea) else XsaveArea.parse(a, model_a)
-    second = b if isinstance(b, XsaveArea) else XsaveArea.parse(b, model_b or first.model)
-    return first, second
+    if isinstance(b, XsaveArea):
+        return first, b
+    return first, XsaveArea.parse(b, first.model if model_b is None else model_b)
 
 
 def _ignored(ignore: Iterable[str], *areas: XsaveArea) -> tuple[str, ...]:
     """The names to ignore; UnknownComponentError for one that could never match."""
-    names = (ignore,) if isinstance(ignore, str) else tuple(ignore)
+    said = "ignore: pass names of components or fields"
+    names = [ignore] if isinstance(ignore, str) else items(ignore, said)
+    if wrong := [name for name in names if not isinstance(name, str)]:
+        raise WrongTypeError(f"{said}, not {described(wrong[0])}")
     models = [area.model for area in areas]
     for name in names:
         head = re.split(r"[.\[]", name, maxsplit=1)[0]
@@ -238,7 +242,7 @@ def _ignored(ignore: Iterable[str], *areas: XsaveArea) -> tuple[str, ...]:
             if components:
                 there = ", ".join(dict.fromkeys(_INDEX.sub("", path) for path in sorted(paths)))
             raise UnknownComponentError(f"ignore: there is no {name!r}; {there}", name)
-    return names
+    return tuple(names)
 
 
 def _matches(path: str, names: tuple[str, ...]) -> bool:

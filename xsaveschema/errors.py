@@ -16,6 +16,16 @@ def hex_mask(mask: int) -> str:
     return f"{mask:#x}".upper().replace("X", "x")
 
 
+def plain(text: str) -> str:
+    """Text of unknown origin as one line without what a terminal would obey.
+
+    Control and bidirectional characters, line breaks and halves of surrogate pairs are escaped.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """One rule that an area breaks.
@@ -54,6 +64,26 @@ class _LookupError(XsaveError, KeyError):
     """A name that leads nowhere, also as mappings have it: ``get`` and ``in`` work."""
 
     __str__ = Exception.__str__  # KeyError shows the repr of its text
+
+
+class WrongTypeError(XsaveError, TypeError):
+    """A value of a type that a function does not take; the message says what to pass."""
+
+
+def described(value: object) -> str:
+    """A value of the wrong type as a message shows it: its type, and it itself where short."""
+    kind = type(value).__name__
+    if value is None:
+        return "None"
+    return f"{kind} {value!r}" if isinstance(value, str | int | float) else f"a value of {kind}"
+
+
+def items(values: object, what: str) -> list[Any]:
+    """What an iterable gives; WrongTypeError, with ``what`` to pass, for anything else."""
+    try:
+        return list(values)  # type: ignore[call-overload,no-any-return]  # what it is here to judge
+    except (TypeError, NotImplementedError):  # numpy's arrays and memory views have shapes
+        raise WrongTypeError(f"{what}, not {described(values)}") from None
 
 
 class TooShortError(XsaveError):

@@ -7,11 +7,19 @@ there. What a restore makes of them is ``check``'s to say.
 
 from __future__ import annotations
 
-from functools import lru_cache
 from struct import Struct
 from typing import TYPE_CHECKING, Any, Final
 
-from xsaveschema.errors import Fault, HeaderError, TooShortError, XsaveError, hex_mask
+from xsaveschema.errors import (
+    Fault,
+    HeaderError,
+    TooShortError,
+    WrongTypeError,
+    XsaveError,
+    described,
+    hex_mask,
+)
+from xsaveschema.kept import kept
 from xsaveschema.layout import Layout, compacted, fitted, overlap, standard
 from xsaveschema.model import COMPACTED, EXTENDED_OFFSET, HEADER_OFFSET, SSE, X87, CpuModel, bits_of
 
@@ -32,11 +40,10 @@ else:
 
 
 def view_of(data: Buffer, what: str = "the area") -> memoryview:
-    """The bytes of a buffer, not copied. TooShortError below 576 bytes, TypeError for no buffer."""
-    view = memoryview(data)
-    if type(data) in _PLAIN and len(view) >= EXTENDED_OFFSET:
+    """The bytes of a buffer, not copied. TooShortError below 576 bytes, else as buffer_of."""
+    if type(data) in _PLAIN and len(view := memoryview(data)) >= EXTENDED_OFFSET:
         return view
-    view = bytes_of(view, what)
+    view = buffer_of(data, what)
     if len(view) < EXTENDED_OFFSET:
         raise TooShortError(
             f"{what} has {len(view)} bytes; the legacy region and the XSAVE header alone "
@@ -45,6 +52,15 @@ def view_of(data: Buffer, what: str = "the area") -> memoryview:
             len(view),
         )
     return view
+
+
+def buffer_of(data: Buffer, what: str) -> memoryview:
+    """The bytes of a buffer of any length, not copied. WrongTypeError for no buffer, XsaveError."""
+    try:
+        return bytes_of(memoryview(data), what)
+    except TypeError:
+        said = f"bytes, or another buffer of them, not {described(data)}"
+        raise WrongTypeError(f"{what}: pass {said}") from None
 
 
 def bytes_of(view: memoryview, what: str) -> memoryview:
@@ -61,7 +77,7 @@ def bytes_of(view: memoryview, what: str) -> memoryview:
         raise XsaveError(f"{what} is no buffer of bytes: {error}") from None
 
 
-@lru_cache(maxsize=1 << 14)
+@kept(1 << 14)
 def buffer_layout(model: CpuModel, xstate_bv: int, xcomp_bv: int, length: int) -> Layout:
     """The layout of a buffer of ``length`` bytes that a CPU of this model wrote.
 

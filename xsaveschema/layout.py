@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from xsaveschema.errors import MaskError, NoPlaceError, hex_mask
+from xsaveschema.kept import Keeper, kept
 from xsaveschema.model import (
     COMPACTED,
     EXTENDED_OFFSET,
@@ -81,7 +82,7 @@ class Slot:
         return ((self.offset, self.end),)
 
 
-class Layout:
+class Layout(Keeper):
     """The slots of an area, in memory order.
 
     ``format`` is "standard" or "compacted", ``mask`` the state components that have a place (bit
@@ -89,7 +90,7 @@ class Layout:
     by component name or number.
     """
 
-    __slots__ = ("__dict__", "_by_key", "format", "mask", "model", "size", "slots")
+    __slots__ = ("_by_key", "format", "mask", "model", "size", "slots")
 
     def __init__(self, model: CpuModel, format: Format, mask: int, slots: Iterable[Slot]):
         self.model = model
@@ -155,12 +156,12 @@ class Layout:
         return tuple(found)
 
 
-def check_mask(mask: int, what: str) -> None:
-    """Raise MaskError unless this is an integer of 64 bits; ``what`` says of what."""
+def check_mask(mask: int, what: str, width: int = 64) -> None:
+    """Raise MaskError unless this is an integer of ``width`` bits; ``what`` says of what."""
     if not isinstance(mask, int):
         raise MaskError(f"{what}: a mask is an integer, not {mask!r}", 0)
-    if mask < 0 or mask >> 64:
-        raise MaskError(f"{what} {mask:#x}: a mask has 64 bits", mask)
+    if mask < 0 or mask >> width:
+        raise MaskError(f"{what} {mask:#x}: a mask has {width} bits", mask)
 
 
 def check_user_mask(model: CpuModel, mask: int) -> None:
@@ -218,7 +219,7 @@ def overlap(slots: Iterable[Slot]) -> str | None:
     return None
 
 
-@lru_cache(maxsize=4096)
+@kept(4096)
 def standard(model: CpuModel, mask: int) -> Layout:
     """The standard-format layout of any set of user components, legal as an XCR0 or not."""
     components = _components(model, mask, "XCR0")
@@ -231,7 +232,7 @@ def standard(model: CpuModel, mask: int) -> Layout:
     return Layout(model, "standard", mask, [Slot(c, c.offset or 0) for c in components])
 
 
-@lru_cache(maxsize=4096)
+@kept(4096)
 def compacted(model: CpuModel, mask: int) -> Layout:
     """The compacted-format layout of any set of components (XCOMP_BV without bit 63)."""
     slots = []
@@ -247,7 +248,7 @@ def compacted(model: CpuModel, mask: int) -> Layout:
     return Layout(model, "compacted", mask, slots)
 
 
-@lru_cache(maxsize=4096)
+@kept(4096)
 def fitted(layout: Layout, length: int) -> Layout:
     """The part of a standard layout that a buffer of ``length`` bytes has room for."""
     slots = [slot for slot in layout.slots if slot.end <= length]

@@ -9,12 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from msgspec import Struct
 
-from xsaveschema.errors import MaskError, UnknownComponentError, XsaveError, hex_mask
+from xsaveschema.errors import (
+    MaskError,
+    UnknownComponentError,
+    WrongTypeError,
+    XsaveError,
+    described,
+    hex_mask,
+)
+from xsaveschema.kept import Keeper, Kept, kept
 
 if TYPE_CHECKING:
     from construct import Construct
@@ -29,6 +37,13 @@ EXTENDED_OFFSET: Final = 576
 SOFTWARE_OFFSET: Final = 416
 XCR0_OFFSET: Final = 464
 MXCSR_OFFSET: Final = 24
+
+MAX_EXTENT: Final = 1 << 20
+"""Bytes; the most that a component's size, or its standard offset, is taken for.
+
+That is a hundred times TILEDATA: past it stands a typing error, damage or malice, in YAML as in a
+CPUID leaf.
+"""
 
 X87: Final = 1 << 0
 SSE: Final = 1 << 1
@@ -248,7 +263,7 @@ class Register(Struct, frozen=True):
 
 
 @dataclass(frozen=True, eq=False)
-class CpuModel:
+class CpuModel(Keeper):
     """A CPU model's silicon, and the masks of state components that are enabled.
 
     ``components`` has every state component of the silicon by name, in order of number; ``xcr0``
@@ -279,6 +294,16 @@ class CpuModel:
     def registers(self) -> Mapping[str, Register]:
         """Whole registers by name, as ``registers.yaml`` composes them; read when first used."""
         return self.load_registers()
+
+    @cached_property
+    def plans(self) -> Kept:
+        """Conversions to this model that were worked out; see convert.py."""
+        return Kept()
+
+    @cached_property
+    def token(self) -> object:
+        """Stands for the model in keys that must not keep it alive."""
+        return object()
 
     @cached_property
     def user_mask(self) -> int:
@@ -333,7 +358,12 @@ class CpuModel:
         ``xcr0`` and ``xss`` are bit masks; None keeps the model's. Raises MaskError for an XCR0
         that the processor refuses (SDM 13.3), and for components that the silicon lacks.
         """
-        return _limited(self, self.xcr0 if xcr0 is None else xcr0, self.xss if xss is None else xss)
+        from xsaveschema.layout import check_mask
+
+        xcr0, xss = self.xcr0 if xcr0 is None else xcr0, self.xss if xss is None else xss
+        check_mask(xcr0, "XCR0")
+        check_mask(xss, "IA32_XSS")
+        return _limited(self, xcr0, xss)
 
     def standard_layout(self, xcr0: int | None = None) -> Layout:
         """The standard format's layout for any set of user components (default: the model's XCR0).
@@ -397,6 +427,14 @@ class CpuModel:
         return f"<CpuModel {self.name}: XCR0 {hex_mask(self.xcr0)}, IA32_XSS {hex_mask(self.xss)}>"
 
 
+def require_model(model: object, what: str = "model") -> None:
+    """Raise WrongTypeError for what is no model; ``what`` is the argument's name."""
+    if not isinstance(model, CpuModel):
+        raise WrongTypeError(
+            f'{what}: pass a CpuModel, as load_model("zen4") gives one, not {described(model)}'
+        )
+
+
 def _from_catalog(name: str, xcr0: int, xss: int, digest: str) -> CpuModel:
     """The model that another process pickled; XsaveError where the catalogue here lacks it."""
     from xsaveschema.catalog import load_model
@@ -412,7 +450,7 @@ def _from_catalog(name: str, xcr0: int, xss: int, digest: str) -> CpuModel:
     return under(found, xcr0, xss)
 
 
-@lru_cache(maxsize=512)
+@kept(512)
 def under(model: CpuModel, xcr0: int, xss: int | None = None) -> CpuModel:
     """The model as areas show it that a system wrote under these masks, legal as an XCR0 or not.
 
@@ -430,14 +468,13 @@ def under(model: CpuModel, xcr0: int, xss: int | None = None) -> CpuModel:
     return replace(model, xcr0=xcr0, xss=xss)
 
 
-@lru_cache(maxsize=512)
+@kept(512)
 def _limited(model: CpuModel, xcr0: int, xss: int) -> CpuModel:
-    from xsaveschema.layout import check_mask, check_xcr0
+    from xsaveschema.layout import check_xcr0
 
     if (xcr0, xss) == (model.xcr0, model.xss):
         return model
     check_xcr0(model, xcr0)
-    check_mask(xss, f"IA32_XSS on {model.name}")
     if alien := xss & ~model.supervisor_mask:
         raise MaskError(
             f"IA32_XSS {hex_mask(xss)}: {model.name} has no supervisor component "

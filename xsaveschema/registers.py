@@ -7,7 +7,6 @@ and reads and writes follow the places.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
-from functools import lru_cache
 from operator import itemgetter
 from struct import Struct
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -19,6 +18,7 @@ from xsaveschema.errors import (
     hex_mask,
 )
 from xsaveschema.fields import encode
+from xsaveschema.kept import kept
 from xsaveschema.layout import Layout, Slot
 from xsaveschema.loaded import loaded
 from xsaveschema.model import SSE, CpuModel, Piece, Register, locate
@@ -236,7 +236,7 @@ class _Whole(NamedTuple):
     others: tuple[str, ...]
 
 
-@lru_cache(maxsize=4096)
+@kept(4096)
 def _whole(layout: Layout, live: int) -> _Whole:
     template: dict[str, Any] = {}
     parts: dict[str, list[tuple[int, int] | bytes]] = {}
@@ -314,7 +314,7 @@ def unknown(model: CpuModel, name: str) -> UnknownComponentError:
     )
 
 
-@lru_cache(maxsize=512)
+@kept(512)
 def widest(layout: Layout) -> tuple[str, ...]:
     """The registers that no wider one shows: not XMM3 where there is YMM3, nor MM3 with ST(i)."""
     plans = layout.register_plans

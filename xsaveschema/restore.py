@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple, get_args
 
 from xsaveschema.area import XsaveArea
 from xsaveschema.convert import to_compacted
-from xsaveschema.errors import Fault, MaskError, XsaveError, hex_mask
+from xsaveschema.errors import Fault, MaskError, WrongTypeError, XsaveError, described, hex_mask
 from xsaveschema.header import MASKS, XCOMP_BV_OFFSET, XSTATE_BV_OFFSET, Buffer, view_of
 from xsaveschema.layout import Layout, check_mask, check_user_mask, compacted, standard
 from xsaveschema.loaded import as_restored
@@ -27,6 +27,7 @@ from xsaveschema.model import (
     X87,
     CpuModel,
     bits_of,
+    require_model,
 )
 from xsaveschema.restore_rules import RULES as RULES
 from xsaveschema.restore_rules import Target as Target
@@ -89,6 +90,8 @@ def check(
     component of the model which extended feature disable does not know.
     """
     case = _case(data, model, target, xcr0, xss, rfbm, mxcsr_mask, xfd)
+    if address is not None and not (isinstance(address, int) and 0 <= address < 1 << 64):
+        raise WrongTypeError(f"address: pass an integer of 64 bits, not {described(address)}")
     if target in ("ptrace", "kvm"):
         return list(_linux(case))
     faults = list(_instruction(case, address))
@@ -254,9 +257,16 @@ def _case(
     mxcsr_mask: int | None,
     xfd: int,
 ) -> _Case:
-    if target not in get_args(Target):
+    if not isinstance(target, str) or target not in get_args(Target):
         raise XsaveError(f"{target!r} is no target: {', '.join(get_args(Target))}")
     view = view_of(data)
+    require_model(model)
+    check_mask(xfd, "IA32_XFD")
+    for what, mask in {"XCR0": xcr0, "IA32_XSS": xss, "RFBM": rfbm}.items():
+        if mask is not None:
+            check_mask(mask, what)
+    if mxcsr_mask is not None:
+        check_mask(mxcsr_mask, "MXCSR_MASK", 32)
     xstate_bv, xcomp_bv = MASKS.unpack_from(view, HEADER_OFFSET)
     if xcr0 is not None:
         check_user_mask(model, xcr0)

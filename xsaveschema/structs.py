@@ -12,7 +12,6 @@ silently. This is the only module that imports construct.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from functools import lru_cache
 from typing import Any, NoReturn
 
 from construct import (
@@ -33,8 +32,9 @@ from construct import (
 )
 from construct.core import stream_read, stream_seek, stream_tell
 
-from xsaveschema.errors import StructError, XsaveError
+from xsaveschema.errors import StructError, WrongTypeError, XsaveError, described
 from xsaveschema.header import buffer_layout
+from xsaveschema.kept import kept
 from xsaveschema.layout import Layout
 from xsaveschema.model import (
     EXTENDED_OFFSET,
@@ -61,6 +61,9 @@ def area_struct(
     """
     if layout is None:
         return _Translated(_Automatic(model, trailing))
+    if not isinstance(layout, Layout):
+        said = "as model.standard_layout() gives one"
+        raise WrongTypeError(f"layout: pass a Layout, {said}, not {described(layout)}")
     return _Translated(_layout_struct(layout, trailing))
 
 
@@ -177,7 +180,7 @@ class _Filled(Subconstruct):  # type: ignore[misc]  # construct has no types
         return self.subcon._build({**self.defaults, **(obj or {})}, stream, context, path)
 
 
-@lru_cache(maxsize=512)
+@kept(512)
 def _layout_struct(layout: Layout, trailing: bool) -> Construct:
     members = [
         "legacy" / Default(legacy_struct(layout.model), {}),

@@ -109,6 +109,20 @@ class TestConvert:
         run(*args, "-o", str(out))
         assert out.read_bytes() == xs.to_standard(data, xs.load_model("tiger-lake")).data
 
+    @pytest.mark.parametrize(("cpu", "said"), [("haswell", True), ("zen4", False)])
+    def test_a_cpu_without_the_compacted_format_is_told(
+        self, cpu: str, said: bool, tmp_path: Path
+    ) -> None:
+        """What check refuses for that CPU, hypervisors may want all the same."""
+        area, out = tmp_path / "area", str(tmp_path / "out")
+        model = xs.load_model(cpu)
+        area.write_bytes(bytes(xs.XsaveArea.new(model)))
+        for format, mask in (("standard", "--xcr0"), ("compacted", "--xcomp-bv")):
+            result = run("convert", str(area), "--model", cpu, mask, hex(model.xcr0), "-o", out)
+            noted = f"note: {cpu} has no compacted format" in result.stderr
+            refused = run("check", out, "--model", cpu, code=0 if not noted else 1).stdout
+            assert noted == (said and format == "compacted") == ("no-xsavec" in refused)
+
     def test_loss(self, area: Path, tmp_path: Path) -> None:
         out = tmp_path / "out.bin"
         args = ["convert", str(area), "--model", "zen4", "--format", "standard", "--xcr0", "7"]

@@ -21,6 +21,7 @@ from xsaveschema.artefacts.reader import ArtefactError, Found, Options, Reader, 
 from xsaveschema.artefacts.registry import PID, readers, recognise
 from xsaveschema.artefacts.source import MAX_AREA, Source
 from xsaveschema.catalog import Catalog
+from xsaveschema.header import buffer_of
 from xsaveschema.model import CpuModel
 
 if TYPE_CHECKING:
@@ -95,8 +96,6 @@ def read_bytes(
     assume: bool = False,
 ) -> Iterator[Found]:
     """As :func:`open`, for an artefact that is in memory already."""
-    view = memoryview(data)
-    if view.format != "B" or view.ndim != 1:
-        view = view.cast("B")
+    view = buffer_of(data, "the artefact")
     reader = recognise(view, assume)
     return iter(reader.read(view, Options(model, strict, catalog, assume)))

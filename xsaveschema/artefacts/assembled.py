@@ -10,7 +10,6 @@ it has no place.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
 from struct import Struct
 from typing import Final
 
@@ -18,6 +17,7 @@ from xsaveschema.area import XsaveArea
 from xsaveschema.artefacts.reader import ArtefactError, Options
 from xsaveschema.catalog import Catalog, default_catalog
 from xsaveschema.header import MASKS
+from xsaveschema.kept import kept
 from xsaveschema.layout import compacted, standard, takes_xcr0
 from xsaveschema.model import (
     EXTENDED_OFFSET,
@@ -161,7 +161,7 @@ def _model(
             + (f"it has no {said}" if lacks else f"components {said}")
         )
     for mask in (held, needed, held & ~gone, needed & ~gone):
-        if (model := _smallest(mask, mxcsr_mask, catalog)) is not None:
+        if (model := _smallest(catalog, mask, mxcsr_mask)) is not None:
             return model, f"no offsets in the file: those of {model.name}, the smallest that fits"
     said = ", ".join(_named(live & ~gone, catalog).values())
     raise ArtefactError(f"no model of the catalogue has all that is in use: {said}")
@@ -177,8 +177,8 @@ def _holding(model: CpuModel, mask: int) -> CpuModel | None:
     return model.limited(xss=supervisor) if not user & ~model.xcr0 else None
 
 
-@lru_cache(maxsize=64)
-def _smallest(mask: int, mxcsr_mask: int, catalog: Catalog) -> CpuModel | None:
+@kept(64)
+def _smallest(catalog: Catalog, mask: int, mxcsr_mask: int) -> CpuModel | None:
     fits = [found for model in catalog.models() if (found := _holding(model, mask)) is not None]
 
     def rank(model: CpuModel) -> tuple[bool, int, int, bool, str]:

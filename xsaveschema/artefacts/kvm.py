@@ -8,6 +8,7 @@ as long as their layout: the raw reader takes those.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Final
 
 from xsaveschema.artefacts.layouts import Known, best, named
@@ -61,7 +62,9 @@ def layout_of(data: memoryview, options: Options) -> Known:
         return named(data, options.model, options, guest=True)
     # As long as any layout: a host's mask may have TILEDATA, which the guest's area has not.
     padded = memoryview(bytes(data[:MAX_AREA]).ljust(_ROOM, b"\0"))
-    return best(identify(padded, catalog=options.catalog), padded, options.catalog)
+    match = identify(padded, catalog=options.catalog)
+    said = f"{len(data)} bytes{match.shown.removeprefix(f'{_ROOM} bytes')}"
+    return best(replace(match, shown=said), padded, options.catalog)
 
 
 READER: Final = KvmReader()

@@ -13,7 +13,6 @@ chunk's mask; x87 and SSE state are always in the CONTEXT, so both are taken to 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
 from struct import Struct
 from typing import Final, NamedTuple
 
@@ -26,6 +25,7 @@ from xsaveschema.catalog import Catalog, default_catalog
 from xsaveschema.catalog.identify import identify
 from xsaveschema.catalog.leaf import model_from_leaf
 from xsaveschema.header import MASKS
+from xsaveschema.kept import kept
 from xsaveschema.model import (
     COMPACTED,
     EXTENDED_OFFSET,
@@ -280,7 +280,7 @@ def _found(
     view = memoryview(image)
     if rows:
         catalog = options.catalog or default_catalog()
-        model, source = _described(tuple(rows), mxcsr_mask_of(view), catalog)
+        model, source = _described(catalog, tuple(rows), mxcsr_mask_of(view))
         known = told(Known(model, source), options, view, "the dump's MISC_INFO_5")
     else:
         known = of_area(view, options)
@@ -332,8 +332,8 @@ def _rows(data: memoryview, streams: dict[int, tuple[int, int]]) -> list[Row]:
     return found
 
 
-@lru_cache(maxsize=16)
-def _described(rows: tuple[Row, ...], mxcsr_mask: int, catalog: Catalog) -> tuple[CpuModel, str]:
+@kept(16)
+def _described(catalog: Catalog, rows: tuple[Row, ...], mxcsr_mask: int) -> tuple[CpuModel, str]:
     """The model with this table of components, or one made from it.
 
     A component without an offset is a supervisor component: CET_U, which Windows shows to users.

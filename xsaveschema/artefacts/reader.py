@@ -9,7 +9,7 @@ from typing import Final, Literal, Protocol, runtime_checkable
 from xsaveschema.area import XsaveArea
 from xsaveschema.catalog import Catalog
 from xsaveschema.errors import XsaveError
-from xsaveschema.model import CpuModel
+from xsaveschema.model import CpuModel, require_model
 
 WHOLE: Final = "area"
 """The label of an area that is the whole file: messages name the file alone."""
@@ -62,6 +62,10 @@ class Options:
     catalog: Catalog | None = None
     assume: bool = False
     look: bool = True
+
+    def __post_init__(self) -> None:
+        if self.model is not None:
+            require_model(self.model)
 
 
 class Reader(Protocol):

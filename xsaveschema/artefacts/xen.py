@@ -13,7 +13,6 @@ producer**: the tests' files are built from those structures.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import lru_cache
 from struct import Struct
 from typing import Final
 
@@ -25,6 +24,7 @@ from xsaveschema.catalog.identify import alike
 from xsaveschema.cpuid.record import signature_parts
 from xsaveschema.errors import IdentificationError, hex_mask
 from xsaveschema.evidence import contradictions, lacks
+from xsaveschema.kept import kept
 from xsaveschema.layout import has_layout, standard
 from xsaveschema.model import EXTENDED_OFFSET, CpuModel, under
 
@@ -172,7 +172,7 @@ def _found(
     view = data[at:end]
     catalog = options.catalog or default_catalog()
     if options.model is None:
-        known = _known(accumulated, len(view), signature, catalog)
+        known = _known(catalog, accumulated, len(view), signature)
     else:
         known = _named(view, options.model, accumulated, options)
     masks_said = f"XCR0 {hex_mask(xcr0)}, ever enabled {hex_mask(accumulated)}"
@@ -197,8 +197,8 @@ def _named(view: memoryview, model: CpuModel, accumulated: int, options: Options
     return Known(under(model, accumulated), source)
 
 
-@lru_cache(maxsize=64)
-def _known(xcr0: int, size: int, signature: int | None, catalog: Catalog) -> Known:
+@kept(64)
+def _known(catalog: Catalog, xcr0: int, size: int, signature: int | None) -> Known:
     """The model whose standard format for this XCR0 has this size; best one of this signature."""
     fits = [
         under(model, xcr0)

@@ -34,16 +34,16 @@ from xsaveschema.convert import (
     Software,
     _compacted_job,
     _Job,
+    _known_plan,
     _numbers,
     _Plan,
     _planned,
-    _plans,
     _standard_job,
     initial_runs,
     loss,
     require_format,
 )
-from xsaveschema.errors import TooShortError, XsaveError
+from xsaveschema.errors import TooShortError, WrongTypeError, XsaveError, described
 from xsaveschema.header import buffer_layout
 from xsaveschema.layout import Layout
 from xsaveschema.model import (
@@ -157,6 +157,8 @@ def _convert(
 ) -> Batch:
     if errors not in ("raise", "collect"):
         raise XsaveError(f"errors={errors!r}: raise or collect")
+    if not isinstance(threads, int):
+        raise WrongTypeError(f"threads: pass a number, not {described(threads)}")
     permitted = frozenset(_numbers(job.source, job.target, drop))
     array = as_rows(areas)
     layout = _planned(job, (MXCSR_INITIAL, 0, 0, 0)).layout
@@ -213,6 +215,8 @@ if hasattr(os, "register_at_fork"):  # a child has none of its parent's threads
 
 
 def _room(out: Areas, array: Areas, layout: Layout) -> Areas:
+    if not isinstance(out, np.ndarray):
+        raise WrongTypeError(f"out=: pass an array of uint8, not {described(out)}")
     if out.dtype != np.uint8 or out.ndim != 2 or len(out) != len(array):
         raise XsaveError(
             f"out= must be uint8 of shape ({len(array)}, {layout.size}), not {out.dtype} of "
@@ -304,7 +308,7 @@ def _judge_kind(
         part = alike & (step.odd == forced)
         for xstate_bv in distinct(step.xstate[part]):
             state = (0 if forced else MXCSR_INITIAL, kind.told, xstate_bv, kind.xcomp_bv)
-            plan = _plans.get((job, state))
+            plan = _known_plan(job, state)
             if plan is None or plan.needed > array.shape[1] or plan.may_lose:
                 rows = np.flatnonzero(part & (step.xstate == xstate_bv))
                 _judge_state(array, rows, job, state, permitted, step, good)

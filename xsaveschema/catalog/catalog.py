@@ -21,7 +21,8 @@ from xsaveschema.catalog.files import (
     user_files,
 )
 from xsaveschema.catalog.library import Library
-from xsaveschema.errors import ModelNotFoundError, SchemaError
+from xsaveschema.errors import ModelNotFoundError, SchemaError, WrongTypeError, described, items
+from xsaveschema.kept import Keeper
 from xsaveschema.model import CpuModel, Field, Register
 
 __all__ = [
@@ -35,7 +36,7 @@ __all__ = [
 ]
 
 
-class Catalog:
+class Catalog(Keeper):
     """CPU models by name, from the shipped schema files and those below ``paths``.
 
     The files of ``paths`` (files or folders) and of ``XSAVESCHEMA_PATH`` are read and checked at
@@ -53,9 +54,12 @@ class Catalog:
     ):
         if isinstance(paths, str | os.PathLike):
             paths = [paths]
+        given = items(paths, "pass paths of schema files")
+        if wrong := [path for path in given if not isinstance(path, str | os.PathLike)]:
+            raise WrongTypeError(f"pass paths of schema files, not {described(wrong[0])}")
         library = self._library = Library()
         library.add_shipped(models=shipped)
-        for files in [*user_files(), *(schema_files(Path(path)) for path in paths)]:
+        for files in [*user_files(), *(schema_files(Path(path)) for path in given)]:
             library.add(files)
         self._all: list[CpuModel] | None = None
         faults = [*library.faults(library.given), *library.signature_faults(library.given)]
@@ -81,6 +85,8 @@ class Catalog:
 
         ModelNotFoundError suggests near names; SchemaError has faults.
         """
+        if not isinstance(name, str):
+            raise WrongTypeError(f'pass a model\'s name, "zen4" or "host", not {described(name)}')
         if name == "host" and name not in self:
             from xsaveschema.catalog.leaf import host_model
 
@@ -89,7 +95,7 @@ class Catalog:
         if path is None:
             from difflib import get_close_matches
 
-            meant = str(name).lower().replace("_", "-").replace(" ", "-")
+            meant = name.lower().replace("_", "-").replace(" ", "-")
             raise ModelNotFoundError(name, get_close_matches(meant, self._library.models, n=3))
         made = self._library.resolved(path)
         if made.model is None:

@@ -10,7 +10,6 @@ from msgspec import Struct, field
 
 from xsaveschema.errors import SchemaFault
 
-_CONTROL: Final = "[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]"
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_?-]{1,64}\Z")
 _LINE_SHOWN: Final = 160
 
@@ -82,9 +81,8 @@ class Document(Struct):
     def at(self, mark: Mark, rule: str, path: str, message: str, hint: str = "") -> SchemaFault:
         """A fault at a mark. A line too long to show is cut, or left out where the mark is cut."""
         text = self.lines[mark.line - 1].rstrip() if 0 < mark.line <= len(self.lines) else ""
-        text = re.sub(
-            _CONTROL, "?", text.replace("\t", " ")
-        )  # one column a character, for the caret
+        # One column a character, for the caret.
+        text = "".join(c if c.isprintable() else "?" for c in text.replace("\t", " "))
         if len(text) > _LINE_SHOWN:
             text = text[:_LINE_SHOWN] + "…" if mark.column <= _LINE_SHOWN else ""
         width = min(mark.width, max(1, len(text) - mark.column + 1))
@@ -131,10 +129,3 @@ def quoted(value: object) -> str:
     """A value as Python writes it, cut to a length that a message bears."""
     text = repr(value)
     return text if len(text) <= 60 else text[:56] + "…" + text[0]
-
-
-def printable(text: str) -> str:
-    """Text without characters that a terminal or an encoder takes amiss, as in file names."""
-    if text.isprintable():  # the pattern is compiled for a text that needs it
-        return text
-    return re.sub(_CONTROL, lambda match: match[0].encode("unicode_escape").decode(), text)

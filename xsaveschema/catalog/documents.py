@@ -15,6 +15,8 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from xsaveschema.model import MAX_EXTENT
+
 FieldType = Literal["u8", "u16", "u32", "u64", "u80", "u128", "u256", "u512", "bytes"]
 Instruction = Literal["xsaveopt", "xsavec", "xgetbv1", "xsaves", "xfd"]
 
@@ -49,9 +51,8 @@ ModelName = Annotated[
 Number = Annotated[
     int, Meta(ge=0, le=62, description="The component's number: its bit in XCR0 or IA32_XSS")
 ]
-# A component of 1 MiB would be a hundred times TILEDATA: past it stands a typing error.
-Size = Annotated[int, Meta(ge=1, le=1 << 20, description="Size in bytes")]
-Offset = Annotated[int, Meta(ge=0, le=1 << 20)]
+Size = Annotated[int, Meta(ge=1, le=MAX_EXTENT, description="Size in bytes")]
+Offset = Annotated[int, Meta(ge=0, le=MAX_EXTENT)]
 Bit = Annotated[int, Meta(ge=0, le=511, description="A bit number")]
 Bits = Annotated[
     str,
@@ -85,7 +86,7 @@ class FieldDoc(Struct, frozen=True, forbid_unknown_fields=True):
     name: FieldName
     type: FieldType | UnsetType = UNSET
     size: (
-        Annotated[int, Meta(ge=1, le=1 << 20, description="Bytes of a field of type bytes")]
+        Annotated[int, Meta(ge=1, le=MAX_EXTENT, description="Bytes of a field of type bytes")]
         | UnsetType
     ) = UNSET
     at: (
@@ -93,7 +94,7 @@ class FieldDoc(Struct, frozen=True, forbid_unknown_fields=True):
             int,
             Meta(
                 ge=0,
-                le=1 << 20,
+                le=MAX_EXTENT,
                 description="Offset in bytes from the component's start (x87 and sse: from the "
                 "area's); left out, the field follows the one before it",
             ),
@@ -107,7 +108,9 @@ class FieldDoc(Struct, frozen=True, forbid_unknown_fields=True):
     stride: (
         Annotated[
             int,
-            Meta(ge=1, le=1 << 20, description="Bytes from one repeat to the next; else the size"),
+            Meta(
+                ge=1, le=MAX_EXTENT, description="Bytes from one repeat to the next; else the size"
+            ),
         ]
         | UnsetType
     ) = UNSET
@@ -169,7 +172,7 @@ class EntryDoc(Struct, frozen=True, forbid_unknown_fields=True):
     offset: (
         Annotated[
             int,
-            Meta(ge=0, le=1 << 20, description="Offset in bytes in the standard format (EBX)"),
+            Meta(ge=0, le=MAX_EXTENT, description="Offset in bytes in the standard format (EBX)"),
         ]
         | UnsetType
     ) = UNSET
@@ -205,14 +208,14 @@ class SizesDoc(Struct, frozen=True, forbid_unknown_fields=True):
     """Self-check against CPUID, for the default masks."""
 
     standard: Annotated[
-        int, Meta(ge=1, le=1 << 20, description="Leaf 0xD, sub-leaf 0, ECX: the standard format")
+        int, Meta(ge=1, le=MAX_EXTENT, description="Leaf 0xD, sub-leaf 0, ECX: the standard format")
     ]
     compacted: (
         Annotated[
             int,
             Meta(
                 ge=1,
-                le=1 << 20,
+                le=MAX_EXTENT,
                 description="Leaf 0xD, sub-leaf 1, EBX with every default component enabled "
                 "(XCR0 | IA32_XSS); left out where the CPU has no XSAVEC",
             ),

@@ -20,7 +20,7 @@ from xsaveschema.catalog.catalog import Catalog, default_catalog
 from xsaveschema.catalog.files import shipped_directory
 from xsaveschema.catalog.kin import differences, owner_of, same_layout
 from xsaveschema.catalog.leaf import model_from_leaf
-from xsaveschema.errors import SchemaError, XsaveError, hex_mask
+from xsaveschema.errors import SchemaError, XsaveError, hex_mask, plain
 from xsaveschema.layout import compacted, standard
 from xsaveschema.model import FEATURES, CpuModel, Signature, StateComponent
 
@@ -199,7 +199,7 @@ def _hex(value: int) -> str:
 
 def _text(text: str) -> str:
     """Text as YAML: plain where that cannot be misread."""
-    text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    text = plain(text)
     if _PLAIN.fullmatch(text) and text.lower() not in _TRAPS:
         return text
     return json.dumps(text, ensure_ascii=False)

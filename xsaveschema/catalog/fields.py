@@ -9,7 +9,7 @@ from msgspec import UNSET
 
 from xsaveschema.catalog.document import Document, Place
 from xsaveschema.catalog.documents import ComponentDoc, FieldDoc
-from xsaveschema.model import EXTENDED_OFFSET, LEGACY_SIZE, BitRange, Field
+from xsaveschema.model import EXTENDED_OFFSET, LEGACY_SIZE, MAX_EXTENT, BitRange, Field
 
 SIZES: Final = {
     "u8": 1,
@@ -22,8 +22,6 @@ SIZES: Final = {
     "u512": 64,
 }
 """Bytes of each number type."""
-MAX_END: Final = 1 << 20
-"""Bytes; where the fields of a component must end."""
 MAX_ELEMENTS: Final = 1 << 14
 """Field elements of a component, repeats counted: TILEDATA has 8, LBR 101."""
 
@@ -37,8 +35,8 @@ def build_fields(document: Document, doc: ComponentDoc) -> tuple[Field, ...]:
         message = f"has {_elements(fields)} elements; {MAX_ELEMENTS} is the most"
         document.fault("field-place", ("fields",), message, "give raw memory the type bytes")
     for index, field in enumerate(fields):
-        if field.end > MAX_END:
-            message = f"{_range(field)} ends beyond {MAX_END:#x}"
+        if field.end > MAX_EXTENT:
+            message = f"{_range(field)} ends beyond {MAX_EXTENT:#x}"
             document.fault("field-place", ("fields", index), message)
         elif doc.number < 2 and field.end > LEGACY_SIZE:
             message = f"{_range(field)} lies outside the legacy region, [0..{LEGACY_SIZE:#x})"

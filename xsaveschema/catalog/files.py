@@ -7,8 +7,7 @@ import re
 from pathlib import Path
 from typing import Final
 
-from xsaveschema.catalog.document import printable
-from xsaveschema.errors import XsaveError
+from xsaveschema.errors import XsaveError, plain
 
 PATH_VARIABLE: Final = "XSAVESCHEMA_PATH"
 MAX_FILES: Final = 10_000
@@ -33,12 +32,12 @@ def schema_files(path: Path) -> list[Path]:
     """
     if not path.is_dir():
         if not os.path.lexists(path):
-            shown = printable(str(path))
+            shown = plain(str(path))
             raise XsaveError(f"{shown}: there is no such file or folder of schema files")
         return [path]
 
     def refused(error: OSError) -> None:
-        shown = printable(str(error.filename))
+        shown = plain(str(error.filename))
         raise XsaveError(f"{shown}: cannot be listed: {error.strerror}") from error
 
     found: list[Path] = []

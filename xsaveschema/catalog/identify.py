@@ -9,8 +9,16 @@ from operator import or_
 from typing import Final, NamedTuple
 
 from xsaveschema.catalog.catalog import Catalog, default_catalog
-from xsaveschema.catalog.leaf import leaf_masks, model_from_leaf
-from xsaveschema.errors import IdentificationError, MaskError, XsaveError, hex_mask
+from xsaveschema.catalog.leaf import check_extents, check_leaf, leaf_masks, model_from_leaf
+from xsaveschema.errors import (
+    IdentificationError,
+    MaskError,
+    WrongTypeError,
+    XsaveError,
+    described,
+    hex_mask,
+    items,
+)
 from xsaveschema.header import MASKS, Buffer, buffer_layout, view_of
 from xsaveschema.layout import Layout, compacted, has_layout, standard, takes_xcr0
 from xsaveschema.model import COMPACTED, HEADER_OFFSET, CpuModel, bits_of, under
@@ -83,16 +91,24 @@ def identify(
     given = [source for source in (data, leaf_0xd, layout) if source is not None]
     if len(given) != 1:
         raise XsaveError("identify takes one of data, leaf_0xd= and layout=")
+    if catalog is not None and not isinstance(catalog, Catalog):
+        raise WrongTypeError(f"catalog: pass a Catalog, not {described(catalog)}")
+    if signature is not None and not (isinstance(signature, int) and 0 <= signature < 1 << 32):
+        raise WrongTypeError(f"signature: pass CPUID leaf 1 EAX, not {described(signature)}")
+    if vendor is not None and not isinstance(vendor, str):
+        raise WrongTypeError(f"vendor: pass the text of CPUID leaf 0, not {described(vendor)}")
     models = (catalog or default_catalog()).models()
     if data is not None:
         return _by_area(data, models)
     if leaf_0xd is not None:
+        check_leaf(leaf_0xd)
         match = _by_leaf(leaf_0xd, signature, vendor, models)
         if match.candidates:
             return match
+        check_extents(leaf_0xd)
         return replace(match, build=partial(_built, leaf_0xd, signature, vendor, catalog))
     assert layout is not None  # noqa: S101 - the last of the three
-    return _by_layout(list(layout), models)
+    return _by_layout(_rows(layout), models)
 
 
 _COMPACT: Final = {"xsavec", "xsaves"}
@@ -274,6 +290,20 @@ def _row(model: CpuModel, number: int) -> tuple[int, int, int] | None:
         return None
     flags = component.supervisor | component.align64 << 1 | component.xfd << 2
     return component.size, component.offset or 0, flags
+
+
+def _rows(layout: Iterable[object]) -> list[tuple[int, int, int]]:
+    """The rows of a table; WrongTypeError unless each has three integers."""
+    said = "layout: pass (component, size, offset) of each component"
+    rows = items(layout, said)
+    for row in rows:
+        if not (
+            isinstance(row, tuple | list)
+            and len(row) == 3
+            and all(isinstance(each, int) for each in row)
+        ):
+            raise WrongTypeError(f"{said}, not {row!r:.60}")
+    return [(number, size, offset) for number, size, offset in rows]
 
 
 def _by_layout(rows: list[tuple[int, int, int]], models: list[CpuModel]) -> Match:

@@ -17,7 +17,7 @@ from typing import Any
 from msgspec import UNSET, Struct, field
 
 from xsaveschema.catalog.conform import kind_of, typed
-from xsaveschema.catalog.document import Document, printable, quoted
+from xsaveschema.catalog.document import Document, quoted
 from xsaveschema.catalog.documents import ComponentDoc, ModelDoc, RegistersDoc
 from xsaveschema.catalog.fields import build_fields
 from xsaveschema.catalog.files import COMPONENT_FILE, shipped_directory
@@ -25,7 +25,7 @@ from xsaveschema.catalog.models import LEGACY, Resolved, resolve
 from xsaveschema.catalog.signatures import SignatureIndex, describe
 from xsaveschema.catalog.source import read
 from xsaveschema.catalog.wholes import build_registers, check_registers, register_names
-from xsaveschema.errors import SchemaError, SchemaFault, XsaveError
+from xsaveschema.errors import SchemaError, SchemaFault, XsaveError, plain
 from xsaveschema.model import Field, Register
 
 
@@ -170,7 +170,7 @@ class Library:
 
     def _override(self, name: str, old: Path | None, document: Document) -> None:
         if old is not None:
-            which = "the shipped one" if self.shipped(old) else printable(str(old))
+            which = "the shipped one" if self.shipped(old) else plain(str(old))
             self.overrides += (f"{name}: {document.file} replaces {which}",)
 
     # Documents, read and typed once.

@@ -6,10 +6,9 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from xsaveschema.catalog.document import printable
 from xsaveschema.catalog.files import schema_files, shipped_directory, user_files
 from xsaveschema.catalog.library import Library
-from xsaveschema.errors import SchemaFault
+from xsaveschema.errors import SchemaFault, plain
 
 
 def lint(paths: Iterable[str | os.PathLike[str]] = ()) -> list[SchemaFault]:
@@ -30,7 +29,7 @@ def lint(paths: Iterable[str | os.PathLike[str]] = ()) -> list[SchemaFault]:
         files = schema_files(path)
         if not files:
             message = "has no schema files (*.yaml)"
-            found.append(SchemaFault(printable(str(path)), 0, 0, "file", "", message))
+            found.append(SchemaFault(plain(str(path)), 0, 0, "file", "", message))
         for file in files:
             targets.setdefault(os.path.realpath(file), file)
     indexed = {file: library.shipped(file) for file in targets.values()}

@@ -8,14 +8,17 @@ Those, duplicate keys, anchors, aliases and tags are faults, never coerced.
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
 import yaml
 
-from xsaveschema.catalog.document import Document, Mark, Place, Span, dotted, mark_of, printable
+from xsaveschema.catalog.document import Document, Mark, Place, Span, dotted, mark_of
+from xsaveschema.errors import plain
 
 MAX_SIZE: Final = 256 * 1024
 """Bytes; a schema file of a real CPU has two to five thousand."""
@@ -26,6 +29,8 @@ MAX_VALUES: Final = 5_000
 
 _TOO_DEEP: Final = f"is nested more than {MAX_DEPTH} levels deep"
 
+# Nor is a file that has become a FIFO since waited for.
+_FLAGS: Final = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _BREAKS: Final = ("\r\n", "\r", "\x85", "\u2028", "\u2029")
 _UNPRINTABLE: Final = (
@@ -49,10 +54,15 @@ _SYNTAX_HINTS: Final = (
 
 def read(path: Path, shown: str | None = None) -> Document:
     """Read a schema file. Its faults are in the result's ``faults``; data may be partial."""
-    shown = printable(shown or str(path))
+    shown = plain(shown or str(path))
     try:
-        with path.open("rb") as stream:
-            raw = stream.read(MAX_SIZE + 1)
+        # Looked at first: to open a FIFO is to wait for whoever writes to it.
+        if not stat.S_ISREG(path.stat().st_mode):
+            document = Document(shown)
+            document.fault("file", (), "cannot be read: is no regular file")
+            return document
+        with os.fdopen(os.open(path, _FLAGS), "rb") as stream:
+            raw = stream.read(MAX_SIZE + 1) or b""
     except OSError as error:
         document = Document(shown)
         document.fault("file", (), f"cannot be read: {error.strerror or error}")
@@ -75,7 +85,7 @@ def parse(raw: bytes, file: str) -> Document:
         _syntax(document, error)
     # The scanner in Python lets these through for "\UFFFFFFFF" and the like.
     except (yaml.YAMLError, ValueError, OverflowError) as error:
-        document.fault("yaml", (), printable(str(error)))
+        document.fault("yaml", (), plain(str(error)))
     finally:
         loader.dispose()
     return document
@@ -135,7 +145,7 @@ def _syntax(document: Document, error: yaml.MarkedYAMLError) -> None:
     context = error.context_mark
     if error.problem and error.context and context and context.line + 1 < mark.line:
         problem += f", {error.context} from line {context.line + 1}"
-    document.faults.append(document.at(mark, "yaml", "", printable(problem), hint))
+    document.faults.append(document.at(mark, "yaml", "", plain(problem), hint))
 
 
 class _StopReading(Exception):  # noqa: N818 - no error: the fault is recorded
@@ -329,7 +339,7 @@ def _cut(text: str) -> str:
 
 
 def _tag(tag: str) -> str:
-    return "!!" + tag.removeprefix(_TAG) if tag.startswith(_TAG) else printable(_cut(tag))
+    return "!!" + tag.removeprefix(_TAG) if tag.startswith(_TAG) else plain(_cut(tag))
 
 
 def _scalar_hint(kind: str, text: str) -> str:

@@ -6,6 +6,8 @@ import gc
 import os
 import sys
 
+_WIDEST = 10_000  # a line is padded to that
+
 
 def main() -> None:
     """Run the command line and exit."""
@@ -29,8 +31,8 @@ def terminal_width() -> int:
     """The columns of the terminal; COLUMNS, or 80, where there is none."""
     # As shutil.get_terminal_size has it; shutil imports every compression that Python knows.
     columns = os.environ.get("COLUMNS", "")
-    if columns.isdecimal() and int(columns):
-        return int(columns)
+    if columns.isdecimal() and (width := int(columns[:9])):
+        return min(width, _WIDEST)
     try:
         found = os.get_terminal_size(sys.__stdout__.fileno()).columns if sys.__stdout__ else 0
     except (OSError, ValueError):  # a pipe, or closed

@@ -14,6 +14,7 @@ from xsaveschema.cli.options import (
     note,
     schemas_option,
 )
+from xsaveschema.cli.output import echo
 
 
 @click.command("add-layout")
@@ -42,4 +43,4 @@ def command(
         done = add_layout(source, output, model, in_place=in_place, catalog=catalog, assume=assume)
     for text in done.notes:
         note(text)
-    click.echo(f"{done.path}: {done.what} added ({done.layout_source})", err=True)
+    echo(f"{done.path}: {done.what} added ({done.layout_source})", err=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
@@ -47,9 +47,14 @@ def find(source: str, options: Options) -> Iterator[Found]:
 
 def one(source: str, options: Options, label: str | None) -> Found:
     """The one area of FILE that a command works on; XsaveError lists them where there are more."""
+    return chosen(find(source, options), label)
+
+
+def chosen(areas: Iterable[Found], label: str | None) -> Found:
+    """The one of these areas that a command works on; XsaveError lists them where it is open."""
     found: list[Found] = []
     seen: list[str] = []
-    for each in find(source, options):
+    for each in areas:
         seen.append(each.label)
         if label in (None, each.label):
             found.append(each)
@@ -78,11 +83,15 @@ def bare(source: str, options: Options) -> bytes | None:
             view = memoryview(read_area(source))
         else:
             view = stack.enter_context(Source(source)).data
-        if recognise(view, options.assume).name != "raw" or len(view) > MAX_AREA:
-            return None
-        if not source.startswith(SAMPLE):
-            require_look(view, options)
-        return bytes(view)
+        return bare_bytes(view, replace(options, look=not source.startswith(SAMPLE)))
+
+
+def bare_bytes(view: memoryview, options: Options) -> bytes | None:
+    """As :func:`bare`, for what is in memory."""
+    if recognise(view, options.assume).name != "raw" or len(view) > MAX_AREA:
+        return None
+    require_look(view, options)
+    return bytes(view)
 
 
 def tells(data: bytes) -> bool:

@@ -21,7 +21,7 @@ from xsaveschema.cli.options import (
     note,
     schemas_option,
 )
-from xsaveschema.cli.output import print_json
+from xsaveschema.cli.output import echo, print_json
 from xsaveschema.convert import relayout
 from xsaveschema.errors import Fault, IdentificationError, hex_mask
 from xsaveschema.restore import Note, check, mend, misplaced, notes
@@ -136,13 +136,13 @@ def command(
         enabled = model.xcr0 if xcr0 is None else xcr0, model.xss if xss is None else xss
         _show(name, enabled, target, faults, noted, bool(missing))
         if missing:
-            click.echo(f"\nnot looked at: {', '.join(missing)}: live, not in this file")
+            echo(f"\nnot looked at: {', '.join(missing)}: live, not in this file")
     if fix is not None:
         write_area(fix, mended.data)
         said = f"{len(faults) - len(left)} of {len(faults)} fault{'s' * (len(faults) != 1)} mended"
         for fault in left:
             said += f"\n  left: {fault}"
-        click.echo(f"{named(fix)}: {said}", err=True)
+        echo(f"{named(fix)}: {said}", err=True)
     return 1 if left else 0
 
 
@@ -206,12 +206,12 @@ def _show(
         verdict = "takes what is there of this area"
     if faults and all(fault.rule == "other-layout" for fault in faults):
         verdict = "takes this area, and loads other bytes than were saved"
-    click.echo(f"{_WHO[target]} on {name} ({enabled}) {verdict}")
+    echo(f"{_WHO[target]} on {name} ({enabled}) {verdict}")
     for fault in faults:
         rule = RULES[fault.rule]
-        click.echo(f"\nbyte {fault.offset}: {fault.message}")
-        click.echo(f"  rule    {fault.rule}: {rule.says}")
-        click.echo(f"  source  {fault.source}")
-        click.echo(f"  remedy  {fault.remedy}")
+        echo(f"\nbyte {fault.offset}: {fault.message}")
+        echo(f"  rule    {fault.rule}: {rule.says}")
+        echo(f"  source  {fault.source}")
+        echo(f"  remedy  {fault.remedy}")
     for each in noted:
-        click.echo(f"\nnote: {each}")
+        echo(f"\nnote: {each}")

@@ -10,7 +10,7 @@ from xsaveschema.cli.options import (
     mask_option,
     schemas_option,
 )
-from xsaveschema.cli.output import print_json
+from xsaveschema.cli.output import echo, print_json
 from xsaveschema.compare import compare
 
 
@@ -44,5 +44,5 @@ def command(
     if as_json:
         print_json(found.to_dict())
     else:
-        click.echo(str(found))
+        echo(str(found))
     return 0 if found.restorable else 1

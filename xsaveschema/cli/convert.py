@@ -25,6 +25,7 @@ from xsaveschema.cli.options import (
     output_option,
     schemas_option,
 )
+from xsaveschema.cli.output import echo
 from xsaveschema.convert import Conversion, relayout
 from xsaveschema.errors import IdentificationError, XsaveError, hex_mask
 from xsaveschema.layout import Layout, takes_xcr0
@@ -107,7 +108,7 @@ def command(
         if as_qemu:
             written = _as_qemu(area, _silicon(area.model, catalog), cpu, format, mask)
             write_area(output, written)
-            click.echo(f"{named(output)}: {len(written)} bytes, as QEMU writes them", err=True)
+            echo(f"{named(output)}: {len(written)} bytes, as QEMU writes them", err=True)
             return None
         if cpu is None or cpu.name == area.model.name:
             cpu = area.model
@@ -258,10 +259,15 @@ def _summary(output: str, result: Conversion) -> None:
             f"XCOMP_BV has supervisor components ({names}), which XRSTORS alone takes; "
             f"--xcomp-bv {user} leaves them out"
         )
+    if layout.format == "compacted" and "xsavec" not in layout.model.instructions:
+        note(
+            f"{layout.model.name} has no compacted format, so its XRSTOR refuses this area; "
+            "hypervisors keep such areas for their guests"
+        )
     area = XsaveArea.parse(result.data, layout.model, assume=True)
     names = " ".join(area.model.names_of(area.xstate_bv)) or "nothing"
     dropped = f"; dropped: {' '.join(result.dropped)}" if result.dropped else ""
-    click.echo(
+    echo(
         f"{named(output)}: "
         f"{area.model.name}, {area.format} format, {len(area)} bytes, "
         f"XSTATE_BV {hex_mask(area.xstate_bv)} ({names}){dropped}",

@@ -20,7 +20,7 @@ from xsaveschema.cli.options import (
     note,
     schemas_option,
 )
-from xsaveschema.cli.output import number, print_json
+from xsaveschema.cli.output import echo, number, print_json
 from xsaveschema.errors import UnknownComponentError
 from xsaveschema.loaded import as_restored
 from xsaveschema.model import HEADER_OFFSET, HEADER_SIZE, CpuModel
@@ -68,7 +68,7 @@ def command(
     The text shows the registers of components in use, the widest name of each; --json has all.
     """
     if source == SAMPLE:
-        click.echo(sample_list())
+        echo(sample_list())
         return
     catalog = catalog_of(ctx, schemas)
     with about(source):

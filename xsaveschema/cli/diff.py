@@ -18,7 +18,7 @@ from xsaveschema.cli.options import (
     model_option,
     schemas_option,
 )
-from xsaveschema.cli.output import number, print_json
+from xsaveschema.cli.output import echo, number, print_json
 from xsaveschema.diff import ByteDelta, Delta, byte_differences, diff
 
 
@@ -78,14 +78,14 @@ def command(
             print_json({"bytes": [_run(run) for run in runs]})
         else:
             for run in runs:
-                click.echo(str(run))
+                echo(str(run))
         return 1 if runs else 0
     deltas = diff(a, b, ignore=listed(ignore), everything=everything)
     if as_json:
         print_json({"deltas": [_delta(delta) for delta in deltas]})
     else:
         for delta in deltas:
-            click.echo(str(delta))
+            echo(str(delta))
     return 1 if deltas else 0
 
 

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, Final
 
 import click
 
+from xsaveschema.cli.plain import plain
 from xsaveschema.errors import XsaveError
 
 MAX_AREA: Final = 16 << 20
@@ -54,7 +55,7 @@ def about(source: str) -> Iterator[None]:
     try:
         yield
     except XsaveError as error:
-        error.add_note("standard input" if source == "-" else source)
+        error.add_note(named_input(source))
         raise
 
 
@@ -64,9 +65,14 @@ def refuse_terminal(output: str) -> None:
         raise click.UsageError("an area is binary: redirect standard output, or name a file")
 
 
+def named_input(source: str) -> str:
+    """What a message calls a FILE."""
+    return "standard input" if source == "-" else plain(source)
+
+
 def named(output: str) -> str:
     """What a message calls an output."""
-    return "standard output" if output == "-" else click.format_filename(output)
+    return "standard output" if output == "-" else plain(output)
 
 
 def write_area(output: str, data: bytes | bytearray | memoryview) -> None:

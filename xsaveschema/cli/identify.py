@@ -8,12 +8,23 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from xsaveschema.artefacts import read_bytes
 from xsaveschema.catalog import Catalog
 from xsaveschema.catalog.identify import Match, identify
-from xsaveschema.cli.areas import bare, one, options_of, places, slot_facts
-from xsaveschema.cli.files import about
+from xsaveschema.cli.areas import (
+    bare,
+    bare_bytes,
+    chosen,
+    find,
+    options_of,
+    places,
+    slot_facts,
+)
+from xsaveschema.cli.dumps import head_of, piped, read_dump
+from xsaveschema.cli.files import about, named_input
 from xsaveschema.cli.options import catalog_of, json_option, note, schemas_option
-from xsaveschema.cli.output import console, number, plain, print_json, table
+from xsaveschema.cli.output import console, echo, number, print_json, table
+from xsaveschema.cli.plain import plain
 from xsaveschema.errors import XsaveError, hex_mask
 
 if TYPE_CHECKING:
@@ -39,29 +50,40 @@ def command(
 ) -> int:
     """Tell which CPU models fit an area, a CPUID dump or this machine.
 
-    The best comes first. FILE holds an area: a path, - for standard input, pid:N or sample:NAME.
-    Exits with 1 where no model of the catalogue fits.
+    The best comes first. FILE holds an area or a CPUID dump: a path, - for standard input, pid:N
+    or sample:NAME. Exits with 1 where no model of the catalogue fits.
     """
     if (source is not None) + (dump is not None) + host != 1:
         raise click.UsageError("give one of FILE, --cpuid DUMP and --host")
+    catalog = catalog_of(ctx, schemas)
     if source is not None:
-        return _area(ctx, source, as_json, schemas)
+        return _file(catalog, source, as_json)
     from xsaveschema import cpuid
 
     if dump is not None:
-        records, name = list(cpuid.read(dump)), dump
-    else:
-        records, name = [cpuid.host()], "this machine"
-    return _records(catalog_of(ctx, schemas), records, name, as_json)
+        return _records(catalog, read_dump(dump), named_input(dump), as_json)
+    return _records(catalog, [cpuid.host()], "this machine", as_json)
 
 
-def _area(ctx: click.Context, source: str, as_json: bool, schemas: tuple[str, ...]) -> int:
-    catalog = catalog_of(ctx, schemas)
+def _file(catalog: Catalog, source: str, as_json: bool) -> int:
+    """An area or a dump: the content says which. What comes by a pipe is read once."""
+    from xsaveschema import cpuid
+
+    data = piped(source)
+    if cpuid.is_dump(head_of(source) if data is None else data):
+        name = named_input(source)
+        records = cpuid.read(source) if data is None else cpuid.read_bytes(data, name)
+        return _records(catalog, list(records), name, as_json)
+    return _area(catalog, source, data, as_json)
+
+
+def _area(catalog: Catalog, source: str, held: bytes | None, as_json: bool) -> int:
     with about(source):
         options = replace(options_of(catalog, None), look=False)
-        data = bare(source, options)
+        data = bare(source, options) if held is None else bare_bytes(memoryview(held), options)
         if data is None:
-            found = one(source, options, None)
+            areas = find(source, options) if held is None else read_bytes(held, catalog=catalog)
+            found = chosen(areas, None)
             if found.origin == "assembled":
                 raise XsaveError("holds registers and no offsets: that tells of no CPU model")
             data = bytes(found.area)
@@ -140,7 +162,7 @@ def _records(catalog: Catalog, records: Sequence[CpuidRecord], name: str, as_jso
     else:
         for index, (record, match) in enumerate(found):
             if index:
-                click.echo()
+                echo("")
             _show_record(catalog, record, match, name)
     if not all(match.candidates for _, match in found):
         raise XsaveError(f"{name}: no model of the catalogue has this layout")

@@ -12,6 +12,7 @@ from xsaveschema.cli.options import (
     schemas_option,
 )
 from xsaveschema.cli.output import console, number, print_json, table
+from xsaveschema.cli.plain import plain
 from xsaveschema.errors import MaskError, hex_mask
 from xsaveschema.layout import Layout
 from xsaveschema.model import CpuModel
@@ -86,7 +87,7 @@ def _show(model: CpuModel, layout: Layout) -> None:
     mask = f"XCR0 {hex_mask(layout.mask)}"
     if layout.format == "compacted":
         mask = f"XCOMP_BV {hex_mask(layout.xcomp_bv)}"
-    out.print(f"{model.name}  {model.title}", style="bold")
+    out.print(f"{model.name}  {plain(model.title)}", style="bold")
     out.print(f"{layout.format} format, {layout.size} bytes, {mask}\n")
     rows = table(
         out,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from xsaveschema.cli.options import json_option
-from xsaveschema.cli.output import print_json
+from xsaveschema.cli.output import echo, print_json
 
 if TYPE_CHECKING:
     from xsaveschema.errors import SchemaFault
@@ -30,9 +30,9 @@ def command(paths: tuple[str, ...], as_json: bool) -> int:
         print_json({"faults": [_facts(fault) for fault in faults]})
     else:
         for fault in faults:
-            click.echo(str(fault))
+            echo(str(fault))
         files = len({fault.file for fault in faults})
-        click.echo(_count(len(faults), "fault") + (f" in {_count(files, 'file')}" if files else ""))
+        echo(_count(len(faults), "fault") + (f" in {_count(files, 'file')}" if files else ""))
     return 1 if faults else 0
 
 

@@ -26,6 +26,7 @@ from xsaveschema.cli.files import (
     standard_stream,
 )
 from xsaveschema.cli.options import Many, note
+from xsaveschema.cli.output import echo
 from xsaveschema.errors import TooShortError, XsaveError
 from xsaveschema.evidence import seen_under, shown_in
 from xsaveschema.header import MASKS
@@ -262,7 +263,7 @@ class _Tally:
         if self.dropped:
             lost = ", ".join(f"{name} ({count:,} areas)" for name, count in self.dropped.items())
             parts.append(f"dropped: {lost}")
-        click.echo(f"{named(output)}: {'; '.join(parts)}", err=True)
+        echo(f"{named(output)}: {'; '.join(parts)}", err=True)
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
@@ -10,9 +9,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from xsaveschema.cli.dumps import file_name, read_dump
 from xsaveschema.cli.files import about, write_area
 from xsaveschema.cli.options import catalog_of, note, schemas_option
-from xsaveschema.cli.output import plain
+from xsaveschema.cli.plain import plain
 from xsaveschema.errors import XsaveError
 
 if TYPE_CHECKING:
@@ -145,9 +145,8 @@ def _seen(dump: str | None, host: bool, core: str | None) -> tuple[CpuidRecord, 
             raise click.UsageError("--core is for the dump of a hybrid CPU")
         said = ["host", "CPUID leaf 0xD", date.today().isoformat(), brand]
         return record, ", ".join(part for part in said if part), brand
-    records = list(cpuid.read(dump))
-    record = _chosen(records, core, dump)
-    name = Path(os.path.realpath(dump)).name
+    record = _chosen(read_dump(dump), core, dump)
+    name = file_name(dump)
     return record, ", ".join([name, record.label] if core else [name]), ""
 
 

@@ -11,6 +11,7 @@ import click
 
 from xsaveschema.catalog import Catalog, default_catalog
 from xsaveschema.cli.files import MAX_AREA
+from xsaveschema.cli.output import note as note
 from xsaveschema.model import EXTENDED_OFFSET
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -137,8 +138,3 @@ def catalog_of(ctx: click.Context, schemas: Iterable[str]) -> Catalog:
 def listed(values: Iterable[str]) -> list[str]:
     """The names in values of an option that may be repeated and takes commas."""
     return [name for value in values for part in value.split(",") if (name := part.strip())]
-
-
-def note(text: str) -> None:
-    """Say on standard error what the user should know; nothing is wrong."""
-    click.echo(f"xsaveschema: note: {text}", err=True)

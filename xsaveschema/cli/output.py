@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
+from xsaveschema.cli import terminal_width
+from xsaveschema.cli.plain import plain, plain_lines
 from xsaveschema.errors import hex_mask
 
 if TYPE_CHECKING:
@@ -21,21 +23,29 @@ def print_json(value: Any) -> None:
     """Write a value as JSON, indented. msgspec is loaded already where there is a model."""
     try:
         text = msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
+        safe = all(map(str.isprintable, text.split("\n")))
     except UnicodeEncodeError:  # a file's name that is no text
+        safe = False
+    if not safe:  # a terminal would obey what JSON need not escape
         import json
 
         text = json.dumps(value, indent=2)
     click.echo(text)
 
 
+def echo(text: str, *, err: bool = False) -> None:
+    """Write lines as they are, but for what a terminal would obey; see :func:`plain`."""
+    click.echo(plain_lines(text), err=err)
+
+
+def note(text: str) -> None:
+    """Say on standard error what the user should know; nothing is wrong."""
+    click.echo(f"xsaveschema: note: {plain(text)}", err=True)
+
+
 def number(value: int | bytes) -> str:
     """A mask, a register or a field as ``--json`` tells it: ``0x2e7``, raw bytes as they stand."""
     return hex(value) if isinstance(value, int) else value.hex()
-
-
-def plain(text: str) -> str:
-    """Text of unknown origin without what a terminal would obey, or no encoding can say."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def mask_text(mask: int, names: list[str]) -> str:
@@ -49,6 +59,7 @@ Line = list[tuple[str, str]]
 
 def print_lines(lines: Iterable[Line]) -> None:
     """Write lines as they are, unwrapped; rich is imported where they are to have colours."""
+    lines = [[(plain(text), style) for text, style in line] for line in lines]
     stdout = sys.stdout
     if not (stdout and stdout.isatty()) and not os.environ.get("FORCE_COLOR"):
         click.echo("\n".join("".join(text for text, _ in line) for line in lines))
@@ -61,18 +72,21 @@ def print_lines(lines: Iterable[Line]) -> None:
 
 def console() -> Console:
     """Standard output for rich: no colour and 80 columns where it is no terminal."""
-    from rich.console import Console
+    from xsaveschema.cli.plain_rich import PlainConsole
 
-    return Console(highlight=False, markup=False, emoji=False, soft_wrap=False)
+    return PlainConsole(
+        highlight=False, markup=False, emoji=False, soft_wrap=False, width=terminal_width()
+    )
 
 
 def table(out: Console, *columns: tuple[str, str]) -> Table:
     """An empty table of columns (heading, justify), a rule below the headings."""
     from rich import box
-    from rich.table import Table
+
+    from xsaveschema.cli.plain_rich import PlainTable
 
     ruled = box.Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
-    made = Table(
+    made = PlainTable(
         box=ruled if out.options.ascii_only else box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
         pad_edge=False,

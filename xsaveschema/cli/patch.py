@@ -17,6 +17,7 @@ from xsaveschema.cli.options import (
     note,
     schemas_option,
 )
+from xsaveschema.cli.output import echo
 
 
 @click.command("patch")
@@ -62,7 +63,7 @@ def command(
         )
     for text in done.notes:
         note(text)
-    click.echo(f"{done.path}: {done.what} patched ({done.layout_source})", err=True)
+    echo(f"{done.path}: {done.what} patched ({done.layout_source})", err=True)
 
 
 def _setting(text: str) -> tuple[str, int | bytes]:

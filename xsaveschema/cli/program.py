@@ -129,14 +129,17 @@ class Program(click.Group):
 
 
 def _said(error: OSError) -> str:
+    from xsaveschema.cli.plain import plain
+
     why = error.strerror or str(error)
-    return why if error.filename is None else f"{os.fsdecode(error.filename)}: {why}"
+    return why if error.filename is None else f"{plain(os.fsdecode(error.filename))}: {why}"
 
 
 def _complain(text: str) -> None:
-    shown = "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+    from xsaveschema.cli.plain import plain_lines
+
     with suppress(OSError):
-        click.echo(f"xsaveschema: error: {shown}", err=True)
+        click.echo(plain_lines(f"xsaveschema: error: {text}"), err=True)
 
 
 def _abandon_output() -> None:

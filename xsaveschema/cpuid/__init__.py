@@ -22,6 +22,7 @@ from xsaveschema.cpuid.errors import CpuidDumpError
 from xsaveschema.cpuid.formats.cpuid_r import format_cpuid_r
 from xsaveschema.cpuid.host import host, host_from_device, xgetbv
 from xsaveschema.cpuid.record import CpuidRecord, Registers, signature_parts
+from xsaveschema.errors import WrongTypeError, described
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,6 +34,7 @@ __all__ = [
     "format_cpuid_r",
     "host",
     "host_from_device",
+    "is_dump",
     "read",
     "read_bytes",
     "signature_parts",
@@ -43,9 +45,10 @@ __all__ = [
 def read(path: str | os.PathLike[str]) -> Iterator[CpuidRecord]:
     """Read a dump: a file of any known format, or the directory of ``hwloc-gather-cpuid``.
 
-    The format is recognised by the content. Yields one record for each kind of core: one, or two
-    and more for a hybrid CPU. The whole dump is read before the first record is given. Raises
-    CpuidDumpError, with file and line, for a dump that cannot be read or believed.
+    A pipe is read where it is open already: ``/dev/fd/63``, as shells call ``<(...)``. The format
+    is recognised by the content. Yields one record for each kind of core: one, or two and more for
+    a hybrid CPU. The whole dump is read before the first record is given. Raises CpuidDumpError,
+    with file and line, for a dump that cannot be read or believed.
     """
     from xsaveschema.cpuid import files
 
@@ -54,14 +57,30 @@ def read(path: str | os.PathLike[str]) -> Iterator[CpuidRecord]:
         from xsaveschema.cpuid.formats import hwloc
 
         return iter(list(hwloc.read_directory(name)))
-    return read_bytes(files.read_regular(name), name)
+    return read_bytes(files.read_file(name), name)
 
 
-def read_bytes(data: bytes, name: str) -> Iterator[CpuidRecord]:
+def read_bytes(data: bytes | bytearray | memoryview, name: str) -> Iterator[CpuidRecord]:
     """Read a dump that is in memory already; ``name`` is for messages and for ``source``."""
     from xsaveschema.cpuid import files
     from xsaveschema.cpuid.formats import recognise
 
-    files.require_size(data, name)
-    text = files.decode(data, name)
+    try:
+        view = memoryview(data)
+    except TypeError:
+        raise WrongTypeError(f"pass the dump's bytes, not {described(data)}") from None
+    files.require_size(view.nbytes, name)
+    text = files.decode(view.tobytes(), name)
     return iter(list(recognise(text, name).read(text, name)))
+
+
+def is_dump(head: bytes) -> bool:
+    """Whether what begins with these bytes is a CPUID dump of a known format."""
+    from xsaveschema.cpuid import files
+    from xsaveschema.cpuid.formats import HEAD, known
+
+    try:
+        text = files.decode(head[:HEAD], "")
+    except CpuidDumpError:  # half a character of UTF-16 at the end
+        return False
+    return any(each.recognises(text) for each in known())

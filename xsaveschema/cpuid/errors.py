@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from xsaveschema.errors import XsaveError
+from xsaveschema.errors import XsaveError, plain
 
 
 class CpuidDumpError(XsaveError):
@@ -13,7 +13,8 @@ class CpuidDumpError(XsaveError):
     """
 
     def __init__(self, message: str, source: str = "", line: int | None = None):
-        place = f"{source}:{line}" if line is not None else source
+        shown = plain(source)
+        place = f"{shown}:{line}" if line is not None else shown
         super().__init__(f"{place}: {message}" if place else message)
         self.message = message
         self.source = source

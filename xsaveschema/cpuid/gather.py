@@ -1,8 +1,8 @@
 """From the table rows that every format boils down to, to records.
 
 A format's reader yields one :class:`Processor` for each logical CPU of the dump. What makes a dump
-believable is the same for all formats, and stands here: no row twice, no leaf beyond the highest
-one, no sub-leaf number that the masks contradict.
+believable is the same for all formats, and stands here: no row twice with different values, no leaf
+beyond the highest one, no sub-leaf number that the masks contradict.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 XSAVE_LEAF: Final = 0xD
 CORE_TYPE_LEAF: Final = 0x1A
-_WANTED: Final = frozenset({0, 1, XSAVE_LEAF, CORE_TYPE_LEAF})
+WANTED: Final = frozenset({0, 1, XSAVE_LEAF, CORE_TYPE_LEAF})
+"""The leaves whose rows are kept."""
 _CORE_TYPES: Final = {0x20: "Intel Atom", 0x40: "Intel Core"}  # SDM vol. 2, CPUID leaf 0x1A EAX
 _HYPERVISOR: Final = 1 << 31  # leaf 1 ECX
 _MAX_SUB_LEAF: Final = 63  # a state component is a bit of a 64-bit mask
@@ -64,7 +65,7 @@ class Processor:
     def add(self, leaf: int, sub_leaf: int | None, registers: Registers, line: int | None) -> None:
         """Take one row of the dump, in the dump's order."""
         self.empty = False
-        if leaf in _WANTED:
+        if leaf in WANTED:
             if len(self.rows) == _MAX_ROWS:
                 raise self.fault(f"more than {_MAX_ROWS} rows for one CPU", line)
             self.rows.append(Row(leaf, sub_leaf, registers, line))
@@ -155,9 +156,9 @@ def _leaf_0xd(
     for number, row in zip(numbers, rows, strict=True):
         if number > _MAX_SUB_LEAF:
             raise processor.fault(f"leaf 0xD has no sub-leaf {number:#x}", row.line)
-        if number in given:
+        if number in given and given[number].registers != row.registers:
             raise _twice(processor, f"leaf 0xD sub-leaf {number}", given[number], row)
-        given[number] = row
+        given.setdefault(number, row)
     if 0 not in given:
         raise processor.fault("leaf 0xD has no sub-leaf 0, hence no XCR0 mask", rows[0].line)
     return {number: row.registers for number, row in sorted(given.items())}, notes

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
     from xsaveschema.cpuid.record import CpuidRecord
 
-_HEAD: Final = 1 << 16
+HEAD: Final = 1 << 16
+"""By so many characters a format is recognised."""
 
 
 class Format(Protocol):
@@ -51,7 +52,7 @@ def known() -> tuple[Format, ...]:
 
 def recognise(text: str, source: str) -> Format:
     """Find the one format of a text; CpuidDumpError where none or more than one fits."""
-    found = [each for each in known() if each.recognises(text[:_HEAD])]
+    found = [each for each in known() if each.recognises(text[:HEAD])]
     if not found:
         names = ", ".join(each.NAME for each in known())
         raise CpuidDumpError(f"not a CPUID dump of a known format ({names})", source)

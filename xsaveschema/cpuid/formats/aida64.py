@@ -10,7 +10,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from xsaveschema.cpuid import lines
-from xsaveschema.cpuid.gather import records
+from xsaveschema.cpuid.gather import WANTED, records
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,15 +19,18 @@ if TYPE_CHECKING:
 
 NAME: Final = "AIDA64"
 
-# Behind the registers and the sub-leaf only remarks may follow, never a second sub-leaf.
+# Behind the registers and the sub-leaf only remarks may follow, never a second sub-leaf: but for
+# leaves that nobody asks for here, where AIDA64 itself prints one (leaf 0x1E of Sapphire Rapids).
+# Blanks are taken possessively: megabytes of them would be tried at every length.
 _ROW = re.compile(
-    r"\s*CPUID (?P<leaf>[0-9a-f]{8}):?\s+(?P<eax>[0-9a-f]{8})-(?P<ebx>[0-9a-f]{8})"
+    rf"\s*+CPUID (?P<leaf>(?>(?P<wanted>{'|'.join(f'{leaf:08x}' for leaf in sorted(WANTED))})"
+    r"|[0-9a-f]{8})):?\s++(?P<eax>[0-9a-f]{8})-(?P<ebx>[0-9a-f]{8})"
     r"-(?P<ecx>[0-9a-f]{8})-(?P<edx>[0-9a-f]{8})"
-    r"(?: \[SL (?P<sub>[0-9a-f]{2,8})\])?(?:\s(?!.*\[SL).*)?",
+    r"(?: \[SL (?P<sub>[0-9a-f]{2,8})\])?(?:\s(?(wanted)(?!.*\[SL)).*)?",
     re.IGNORECASE,
 )
 _RESEMBLES = re.compile(
-    r"\s*CPUID\s+(?:[0-9a-f]{8}\b|.{0,99}[0-9a-f]{8}-[0-9a-f]{8})", re.IGNORECASE
+    r"\s*+CPUID\s++(?:[0-9a-f]{8}\b|.{0,99}[0-9a-f]{8}-[0-9a-f]{8})", re.IGNORECASE
 )
 _START = re.compile(r"(?:-+\[.*Logical CPU |CPUID Registers \(CPU |CPU)#(?P<cpu>[0-9]{1,9})\b")
 

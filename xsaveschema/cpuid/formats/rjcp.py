@@ -1,4 +1,7 @@
-"""The XML of RJCP.DLL.CpuId: ``<register eax="0000000D" ecx="…">EAX,EBX,ECX,EDX</register>``."""
+"""The XML of RJCP.DLL.CpuId: ``<register eax="0000000D" ecx="…">EAX,EBX,ECX,EDX</register>``.
+
+What its authors made of old AIDA64 texts, which number no sub-leaf, says ecx="00000000" throughout.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from xsaveschema.cpuid import xml
 from xsaveschema.cpuid.errors import CpuidDumpError
-from xsaveschema.cpuid.gather import Processor, records
+from xsaveschema.cpuid.gather import XSAVE_LEAF, Processor, records
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,7 +44,17 @@ def _processors(text: str, source: str) -> Iterator[Processor]:
         for element in cpu.children:
             if element.tag == "register":
                 _add(processor, element)
+        _forget_zeros(processor)
         yield processor
+
+
+def _forget_zeros(processor: Processor) -> None:
+    """Where every row of leaf 0xD says sub-leaf 0, none says which it is."""
+    given = [row.sub_leaf for row in processor.rows if row.leaf == XSAVE_LEAF]
+    if len(given) > 1 and not any(given):
+        processor.rows = [
+            row._replace(sub_leaf=None) if row.leaf == XSAVE_LEAF else row for row in processor.rows
+        ]
 
 
 def _add(processor: Processor, element: xml.Element) -> None:

@@ -1,0 +1,165 @@
+"""What a terminal would obey, what would block, and a COLUMNS that no terminal has."""
+
+from __future__ import annotations
+
+import ast
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from command import fails, run
+
+import xsaveschema.cli
+from xsaveschema import samples
+from xsaveschema.cli.output import print_lines
+from xsaveschema.cli.plain import plain, plain_lines
+
+COMMANDS = Path(xsaveschema.cli.__file__).parent
+AREA = samples.read("zen4-kernel-core")
+EVIL = "a\u202eb\u2066c\x9b31m\x07\u200fd"
+"""Bidirectional overrides and isolates, an escape sequence's C1 form, a bell."""
+
+
+def model(folder: Path, title: str) -> str:
+    """A folder with a model file of this title, whose text YAML takes."""
+    (folder / "evil.yaml").write_text(
+        f'model: evil\ntitle: "{title}"\nvendor: GenuineIntel\nextends: haswell\n'
+        "confirmed: false\nsource: none\n",
+        encoding="utf-8",
+    )
+    return str(folder)
+
+
+def shown(*args: str, data: bytes | None = None, **env: str) -> str:
+    """All that a command prints, where nothing but line breaks may be a control character."""
+    from click.testing import CliRunner
+
+    from xsaveschema.cli.program import program
+
+    text = CliRunner().invoke(program, args, input=data, env=env).output
+    assert [c for c in text if not c.isprintable() and c != "\n"] == []
+    return text
+
+
+@pytest.mark.parametrize("colour", ["", "1"])
+@pytest.mark.parametrize(
+    "args",
+    [
+        pytest.param(["models"], id="models"),
+        pytest.param(["models", "--json"], id="models-json"),
+        pytest.param(["layout", "evil"], id="layout"),
+    ],
+)
+def test_titles_of_models(
+    args: Sequence[str], colour: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = model(tmp_path, "a\u202eb\u2066c\u200fd\\nmore")
+    monkeypatch.setenv("FORCE_COLOR", colour)
+    monkeypatch.setenv("COLUMNS", "250")
+    result = run("--schemas", folder, *args).stdout.replace("\x1b", "")
+    assert [c for c in result if not c.isprintable() and c != "\n"] == []
+    assert "\\u202e" in result
+    assert "\\nmore" in result, "a title has one line"
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        pytest.param(["decode", "{}"], id="no such file"),
+        pytest.param(["check", "{file}"], id="check"),
+        pytest.param(["identify", "{file}"], id="identify"),
+        pytest.param(["identify", "{file}", "--json"], id="identify-json"),
+        pytest.param(["identify", "--cpuid", "{file}"], id="no dump"),
+        pytest.param(["identify", "--cpuid", "{dump}"], id="dump"),
+        pytest.param(["identify", "--cpuid", "{dump}", "--json"], id="dump-json"),
+        pytest.param(["decode", "{file}"], id="decode"),
+        pytest.param(["decode", "{file}", "--json"], id="decode-json"),
+        pytest.param(["decode", "{file}", "--area", "{}"], id="area"),
+        pytest.param(["decode", "{file}", "--registers", "{}"], id="register"),
+        pytest.param(["convert", "{file}", "-o", "{file}-out"], id="convert"),
+        pytest.param(["convert", "{file}", "-o", "/no/folder/{}"], id="out"),
+        pytest.param(["layout", "{}"], id="model"),
+        pytest.param(["lint", "{file}"], id="lint"),
+        pytest.param(["--schemas", "{}", "models"], id="schemas"),
+        pytest.param(["new", "{}", "--host"], id="new"),
+        pytest.param(["new", "mine", "--cpuid", "{dump}", "--core", "{}"], id="core"),
+        pytest.param(["{}"], id="command"),
+        pytest.param(["models", "--{}"], id="option"),
+        pytest.param(["decode", "sample:{}"], id="sample"),
+        pytest.param(["decode", "{file}", "--drop", "{}"], id="wrong option"),
+    ],
+)
+def test_names_that_a_terminal_would_obey(args: Sequence[str], tmp_path: Path) -> None:
+    file, dump = tmp_path / f"{EVIL}\n.bin", tmp_path / f"{EVIL}\n.txt"
+    file.write_bytes(AREA)
+    dump.write_bytes((Path(__file__).parents[1] / "data/cpuid/aida64.txt").read_bytes())
+    text = shown(*(arg.format(EVIL, file=file, dump=dump) for arg in args))
+    assert text
+    for line in text.splitlines():
+        assert not line.startswith((".bin", ".txt")), "a name has one line"
+
+
+def test_faults_in_yaml_show_the_line_without_what_it_hides(tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text(f"model: [\u202e{EVIL[0]}\u2066]\n", encoding="utf-8")
+    assert "model" in shown("lint", str(tmp_path))
+    assert "model" in shown("--schemas", str(tmp_path), "models")
+
+
+def test_plain() -> None:
+    assert plain("zen4 ä 漢") == "zen4 ä 漢"
+    assert plain("a\n\u202e\x1b\ud800") == "a\\n\\u202e\\x1b\\ud800"
+    assert plain_lines("a\n\u2066b") == "a\n\\u2066b"
+
+
+def test_lines_in_parts_are_plain_too(capsys: pytest.CaptureFixture[str]) -> None:
+    print_lines([[("a\u202e", "bold"), ("\nb", "")], [("c", "")]])
+    assert capsys.readouterr().out == "a\\u202e\\nb\nc\n"
+
+
+def test_commands_print_by_the_functions_that_look_at_the_text() -> None:
+    """click.echo, print and rich's own console are for the modules that these live in."""
+    for path in sorted(COMMANDS.glob("*.py")):
+        if path.stem in {"output", "program", "plain_rich"}:
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.Call):
+                continue
+            said = ast.unparse(node)
+            static = said in {
+                "click.echo(gdb_script(), nl=False)",
+                "Progress(*columns, console=Console(stderr=True))",
+                "Console(stderr=True)",
+            }
+            called = ast.unparse(node.func)
+            assert static or called not in {"click.echo", "print", "Console", "Table"}, (
+                f"{path.name}:{node.lineno}"
+            )
+
+
+@pytest.mark.parametrize("given", ["path", "folder"])
+def test_a_fifo_among_the_schema_files_is_refused_by_name(given: str, tmp_path: Path) -> None:
+    fifo = tmp_path / "x.yaml"
+    os.mkfifo(fifo)
+    path = str(fifo if given == "path" else tmp_path)
+    said = f"{fifo}: cannot be read: is no regular file"
+    assert said in fails("--schemas", path, "models")
+    assert said in run("lint", path, code=1).stdout
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XSAVESCHEMA_PATH", path)
+        assert said in fails("models")
+
+
+def test_a_device_among_the_schema_files_is_refused_by_name() -> None:
+    assert "/dev/null: cannot be read: is no regular file" in fails(
+        "--schemas", os.devnull, "models"
+    )
+
+
+@pytest.mark.parametrize("columns", ["0", "-5", "9" * 5000, "x", "", "²", "٣", "1", "1000000000"])
+@pytest.mark.parametrize(
+    "args", [["layout", "zen4"], ["models"], ["decode", "sample:zen4-kernel-core"], ["--help"]]
+)
+def test_columns_that_no_terminal_has(columns: str, args: list[str]) -> None:
+    assert run(*args, COLUMNS=columns).stdout
+    assert max(map(len, run(*args, COLUMNS="0").stdout.splitlines())) <= 120 or args == ["models"]
