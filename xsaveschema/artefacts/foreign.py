@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+from xsaveschema.artefacts.data import Data
+
 
 class Foreign(NamedTuple):
     """A kind of file: the bytes at ``offset`` that mark it, its name, and what to do instead."""
@@ -71,7 +73,7 @@ that would have to hold these very bytes.
 """
 
 
-def foreign(data: memoryview) -> Foreign | None:
+def foreign(data: Data) -> Foreign | None:
     """The kind of file that this is, if it is known to hold no area."""
     for kind in FOREIGN:
         if data[kind.offset : kind.offset + len(kind.magic)] == kind.magic:
