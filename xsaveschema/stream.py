@@ -331,6 +331,10 @@ class _Journal:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the journal; what has been made safe stands in it."""
         if self._file is not None:
             self._file.close()
 
@@ -364,11 +368,14 @@ class _Journal:
 
     def start(self) -> None:
         """Go on behind what is done, whatever stands there."""
-        if self._file is None:
-            self._file = open_own(self.path, 0o600)
         head = f"{self._digest}\n".encode()
+        if self._file is None or not self._lines:
+            self.close()  # a run that has ended since may have removed it
+            self.path.unlink(missing_ok=True)
+            self._file = open_own(self.path, 0o600)
+            self._end = len(head)
         write_all(self._file.fileno(), head, 0)
-        self._file.truncate(self._end if self._lines else len(head))
+        self._file.truncate(self._end)
 
     def add(self, piece: Piece, size: int, file: BinaryIO) -> None:
         """Take note of a piece of ``size`` bytes that has been written to ``file``."""

@@ -14,6 +14,8 @@ from typing import Any, Final, NamedTuple
 
 from xsaveschema.artefacts import marks
 from xsaveschema.artefacts.data import MAX_AT_ONCE, ArtefactError, Data, Window
+from xsaveschema.artefacts.registry import recognise
+from xsaveschema.artefacts.source import MAX_AREA
 
 Chunks = Iterator[bytes]
 
@@ -27,8 +29,6 @@ _RATIO: Final = 256
 """Packed data may grow to ``_FREE`` bytes, and by this ratio beyond."""
 _XZ_MEMORY: Final = 256 << 20  # xz -9 takes 65 MiB
 _WAY_OUT: Final = ": write what it holds to a file, and name that"
-
-
 _TOO_MUCH: Final = f"has more than the {MAX_AT_ONCE >> 20} MiB that are kept{_WAY_OUT}"
 
 
@@ -117,20 +117,20 @@ class _Stream:
     def __init__(self, chunks: Chunks):
         self.at = 0
         self._chunks = chunks
-        self._rest = b""
+        self._rest = memoryview(b"")
 
     def peek(self, size: int) -> bytes:
         """The next bytes, which stay; fewer at the end."""
         while len(self._rest) < size and (chunk := next(self._chunks, b"")):
-            self._rest += chunk
-        return self._rest[:size]
+            self._rest = memoryview(bytes(self._rest) + chunk)
+        return bytes(self._rest[:size])
 
-    def take(self, size: int) -> bytes:
+    def take(self, size: int) -> bytearray:
         """The next bytes; fewer at the end."""
         found = bytearray()
         for chunk in self._until(size):
             found += chunk
-        return bytes(found)
+        return found
 
     def skip(self, size: int) -> None:
         """Pass over the next bytes."""
@@ -138,9 +138,9 @@ class _Stream:
             if self.at > _FURTHEST:
                 raise StreamError(f"has no more notes in its first {_FURTHEST >> 30} GiB{_WAY_OUT}")
 
-    def _until(self, size: int) -> Chunks:
+    def _until(self, size: int) -> Iterator[memoryview]:
         while size:
-            chunk = self._rest or next(self._chunks, b"")
+            chunk = self._rest or memoryview(next(self._chunks, b""))
             if not chunk:
                 return
             part, self._rest = chunk[:size], chunk[size:]
@@ -159,6 +159,7 @@ def _unpacked(kind: Kind, stream: _Stream) -> Chunks:
             f"pip install 'xsaveschema[containers]', or decompress it first ({kind.name} -dc)"
         ) from None
     made, decoder = 0, None
+    piece: bytes | bytearray
     while piece := stream.take(kind.step):
         while piece:
             if decoder is None:
@@ -185,9 +186,11 @@ def _kept(stream: _Stream) -> Data:
     """What readers need of a stream."""
     if marks.elf(memoryview(stream.peek(_HEAD))):
         return _core(stream)
-    found = stream.take(MAX_AT_ONCE + 1)
+    found = stream.take(MAX_AREA + 1)
     if not found:
         raise ArtefactError("is empty")
+    if len(found) > MAX_AREA and recognise(memoryview(bytes(found))).name != "raw":
+        found += stream.take(MAX_AT_ONCE + 1 - len(found))
     if len(found) > MAX_AT_ONCE:
         raise StreamError(_TOO_MUCH)
     return memoryview(found)
@@ -219,7 +222,7 @@ class _Pieces:
     def __init__(self, stream: _Stream):
         self._stream = stream
         self._starts = [0]
-        self._parts = [stream.take(_HEAD)]
+        self._parts = [bytes(stream.take(_HEAD))]
         self._room = MAX_AT_ONCE - _HEAD
 
     def keep(self, start: int, stop: int) -> None:
@@ -234,7 +237,7 @@ class _Pieces:
             raise StreamError(_TOO_MUCH)
         if more > 0:
             self._room -= more
-            self._parts[-1] += stream.take(more)
+            self._parts[-1] += bytes(stream.take(more))
 
     def fetch(self, start: int, size: int) -> memoryview:
         """These bytes, which come or have been kept; ArtefactError for others."""

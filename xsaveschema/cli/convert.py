@@ -106,7 +106,7 @@ def command(
         format = format or area.format
         if as_qemu:
             written = _as_qemu(area, cpu or area.model, format, mask)
-            write_area(output, written)
+            write_area(output, written, source)
             click.echo(f"{named(output)}: {len(written)} bytes, as QEMU writes them", err=True)
             return None
         if cpu is None or cpu.name == area.model.name:
@@ -123,7 +123,7 @@ def command(
             xcomp_bv=mask if format == "compacted" else None,
             drop=permitted(drop),
         )
-    write_area(output, result.data)
+    write_area(output, result.data, source)
     for text in (*found.notes, *_limits(found)):
         note(text)
     _summary(output, result)

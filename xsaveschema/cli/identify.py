@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from xsaveschema.artefacts.reader import Found
 from xsaveschema.catalog import Catalog
 from xsaveschema.catalog.identify import Match, identify
-from xsaveschema.cli.areas import bare, one, options_of, places, slot_facts
+from xsaveschema.cli.areas import bare_or_one, options_of, places, slot_facts
 from xsaveschema.cli.files import about
 from xsaveschema.cli.options import catalog_of, json_option, note, schemas_option
 from xsaveschema.cli.output import console, number, plain, print_json, table
@@ -58,12 +59,10 @@ def _area(ctx: click.Context, source: str, as_json: bool, schemas: tuple[str, ..
     catalog = catalog_of(ctx, schemas)
     with about(source):
         options = options_of(catalog, None)
-        data = bare(source, options)
-        if data is None:
-            found = one(source, options, None)
-            if found.origin == "assembled":
-                raise XsaveError("holds registers and no offsets: that tells of no CPU model")
-            data = bytes(found.area)
+        found = bare_or_one(source, options, None)
+        if isinstance(found, Found) and found.origin == "assembled":
+            raise XsaveError("holds registers and no offsets: that tells of no CPU model")
+        data = bytes(found.area) if isinstance(found, Found) else found
         match = identify(data, catalog=catalog)
         if as_json:
             print_json({"candidates": _candidates(match), "components": _agreed(match)})

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
 
-from xsaveschema.errors import hex_mask
+from xsaveschema.errors import XsaveError, hex_mask
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,14 +19,37 @@ if TYPE_CHECKING:
 
 
 def print_json(value: Any) -> None:
-    """Write a value as JSON, indented. msgspec is loaded already where there is a model."""
+    """Write a value as JSON, indented."""
+    click.echo(_json_text(value))
+
+
+def _json_text(value: Any) -> str:
+    """Indented JSON. msgspec is loaded already where there is a model."""
     try:
-        text = msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
+        return msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
     except UnicodeEncodeError:  # a file's name that is no text
         import json
 
-        text = json.dumps(value, indent=2)
-    click.echo(text)
+        return json.dumps(value, indent=2)
+
+
+def print_json_items(facts: dict[str, Any], name: str, items: Iterable[Any]) -> None:
+    """Write ``facts`` and, as their last member, the list ``name``, each item when it comes.
+
+    Nothing is written before the first one has come. An XsaveError behind that leaves JSON: the
+    items until then, and ``error``, the error's text.
+    """
+    coming = iter(items)
+    first = [item for item, _ in zip(coming, range(1), strict=False)]
+    head = _json_text(facts | {name: []}).removesuffix("]\n}")
+    try:
+        for count, item in enumerate(chain(first, coming)):
+            text = _json_text(item).replace("\n", "\n    ")
+            click.echo(f"{',' if count else head}\n    {text}", nl=False)
+    except XsaveError as error:
+        click.echo(f"\n  ],\n  {_json_text({'error': str(error)})[4:]}")
+        raise
+    click.echo("\n  ]\n}" if first else f"{head}]\n}}")
 
 
 def number(value: int | bytes) -> str:
