@@ -16,6 +16,8 @@ from typing import Final
 
 from xsaveschema.errors import XsaveError
 
+UNFINISHED: Final = ".xsaveschema-*.new"
+"""The names of files that nobody has finished: what a process that was killed leaves."""
 NEW_FILE: Final = 0o666
 """The permissions of a file that is made from nothing secret: the umask decides."""
 
@@ -64,7 +66,7 @@ def replacing(output: str | os.PathLike[str], like: int = NEW_FILE) -> Iterator[
     """
     try:
         target = Path(os.path.realpath(output))
-        new = target.with_name(f".xsaveschema-{os.urandom(8).hex()}.new")
+        new = target.with_name(UNFINISHED.replace("*", os.urandom(8).hex()))
         replaced = target.exists()
     except ValueError as error:  # a NUL in the name
         raise XsaveError(f"{os.fspath(output)!r}: {error}") from None

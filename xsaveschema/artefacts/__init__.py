@@ -15,9 +15,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from importlib import import_module
-from typing import IO, TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from xsaveschema.artefacts.containers import streamed, unpacked
+from xsaveschema.artefacts.containers import Readable, streamed, unpacked
 from xsaveschema.artefacts.data import Data
 from xsaveschema.artefacts.reader import ArtefactError, Found, Options, Reader, Writer
 from xsaveschema.artefacts.registry import PID, readers, recognise
@@ -91,7 +91,7 @@ def _read(source: Source, data: Data, reader: Reader, options: Options) -> Itera
 
 
 def open_stream(
-    stream: IO[bytes],
+    stream: Readable,
     model: CpuModel | None = None,
     strict: bool = True,
     catalog: Catalog | None = None,

@@ -10,7 +10,7 @@ import struct
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from importlib import import_module
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 from xsaveschema.artefacts import marks
 from xsaveschema.artefacts.data import MAX_AT_ONCE, ArtefactError, Data, Window
@@ -19,12 +19,19 @@ from xsaveschema.artefacts.source import MAX_AREA
 
 Chunks = Iterator[bytes]
 
+
+class Readable(Protocol):
+    """A binary file, of which ``read(size)`` gives ``size`` bytes at most, and none at the end."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
 _CHUNK: Final = 64 << 10
 _HEAD: Final = 128
 """The ELF header and the first program header."""
 _FURTHEST: Final = 64 << 30
 """Bytes that are passed over at most, on the way to the last note."""
-_FREE: Final = 1 << 30
+_FREE: Final = 2 << 30
 _RATIO: Final = 256
 """Packed data may grow to ``_FREE`` bytes, and by this ratio beyond."""
 _XZ_MEMORY: Final = 256 << 20  # xz -9 takes 65 MiB

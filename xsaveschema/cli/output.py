@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable
-from itertools import chain
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -40,7 +40,7 @@ def print_json_items(facts: dict[str, Any], name: str, items: Iterable[Any]) -> 
     items until then, and ``error``, the error's text.
     """
     coming = iter(items)
-    first = [item for item, _ in zip(coming, range(1), strict=False)]
+    first = [*islice(coming, 1)]
     head = _json_text(facts | {name: []}).removesuffix("]\n}")
     try:
         for count, item in enumerate(chain(first, coming)):
