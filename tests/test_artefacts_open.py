@@ -56,7 +56,7 @@ def test_every_reader_is_whole() -> None:
 
 def test_an_area_may_be_edited_and_outlives_its_file(tmp_path: Path) -> None:
     path = tmp_path / "core"
-    path.write_bytes(MADE_UP["elf-core"] + bytes(2 << 20))  # mapped, not read
+    path.write_bytes(MADE_UP["elf-core"] + bytes(17 << 20))  # not in memory
     found = list(artefacts.open(path))
     path.write_bytes(b"")
     for each in found:
@@ -153,7 +153,7 @@ def test_no_permission(tmp_path: Path) -> None:
 
 def test_descriptors_are_closed(tmp_path: Path) -> None:
     path = tmp_path / "core"
-    path.write_bytes(MADE_UP["elf-core"] + bytes(2 << 20))
+    path.write_bytes(MADE_UP["elf-core"] + bytes(17 << 20))
     before = len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(20):
         next(artefacts.open(path))  # not read to its end

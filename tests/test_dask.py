@@ -162,7 +162,7 @@ def test_parts_run_without_any_engine(dataset: Path, tmp_path: Path) -> None:
     assert parquet.pending(wanted) == wanted[-1:]
     with pytest.raises(XsaveError, match=r"1 parts are not done, the first is .*part-000029"):
         parquet.finish(wanted)
-    (target / ".part-000029.parquet.dead").write_bytes(b"half")
+    (target / ".xsaveschema-dead.new").write_bytes(b"half")
     parquet.run(convert, wanted[-1])
     assert parquet.finish(wanted) == ROWS
     assert found(target) == expected(dataset)

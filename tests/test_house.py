@@ -19,6 +19,7 @@ ENGINE |= {"evidence", "loaded", "restore_rules"}
 # A module's layer: it may import its own layer and those below.
 LAYERS: list[set[str]] = [
     {"errors", "kept"},
+    {"io"},
     {"model"},
     {"layout"},
     {"traces"},

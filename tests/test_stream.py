@@ -386,6 +386,75 @@ def test_a_file_keeps_its_permissions_and_a_link_its_file(files: tuple[Path, Pat
     assert output.read_bytes() == expected(GOOD)
 
 
+@pytest.mark.parametrize("name", ["out.part", "out.part.journal"])
+@pytest.mark.parametrize("kind", ["link", "hard link", "fifo", "other's"])
+def test_what_somebody_else_prepared_is_no_result(
+    name: str, kind: str, files: tuple[Path, Path]
+) -> None:
+    """A file and a journal that say all is done already, by a run that stopped."""
+    source, output = files
+    source.write_bytes(b"".join(MIXED))
+    with source.open("rb") as file:
+        run = stream.convert_file(task("skip"), file, output)
+        next(run)
+        run.close()
+    prepared, other = output.with_name(name), output.with_name("other")
+    if kind == "link":
+        prepared.rename(other)
+        prepared.symlink_to(other)
+    elif kind == "hard link":
+        other.hardlink_to(prepared)
+    elif kind == "fifo":
+        prepared.unlink()
+        os.mkfifo(prepared)
+    else:
+        try:
+            os.chown(prepared, 1234, -1)
+        except PermissionError:
+            pytest.skip("only root gives files away")
+    before = other.read_bytes() if other.exists() else b""
+    with pytest.raises(XsaveError, match="is no file of this user's alone, and is not gone on"):
+        convert(task("skip"), source, output)
+    assert not output.exists()
+    assert (other.read_bytes() if other.exists() else b"") == before
+
+
+@pytest.mark.parametrize(
+    ("given", "replaced", "part", "want"),
+    [(0o600, None, 0o600, 0o600), (0o440, None, 0o640, 0o440), (0o644, 0o600, 0o600, 0o600)],
+)
+def test_permissions(
+    given: int, replaced: int | None, part: int, want: int, files: tuple[Path, Path]
+) -> None:
+    """Of what is not done yet, and of the result."""
+    source, output = files
+    if replaced is not None:
+        output.write_bytes(b"before")
+        output.chmod(replaced)
+    source.chmod(given)
+    before = os.umask(0o022)
+    try:
+        with source.open("rb") as file:
+            for _ in stream.convert_file(task(), file, output):
+                unfinished = output.with_name("out.part").stat().st_mode & 0o777
+                assert unfinished & ~0o600 == part & ~0o600
+                assert output.with_name("out.part.journal").stat().st_mode & 0o777 == 0o600
+    finally:
+        os.umask(before)
+    assert output.stat().st_mode & 0o777 == want
+
+
+def test_a_file_that_is_cut_off_while_it_is_converted(files: tuple[Path, Path]) -> None:
+    source, output = files
+    with source.open("rb") as file:
+        run = stream.convert_file(task(), file, output)
+        next(run)
+        os.truncate(source, 14 * STRIDE)
+        with pytest.raises(XsaveError, match="the input changed while it was read"):
+            list(run)
+    assert not output.exists()
+
+
 def test_a_stride_that_holds_no_area() -> None:
     with pytest.raises(XsaveError, match="stride of 575 bytes"):
         task(stride=575)

@@ -15,7 +15,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
-from uuid import uuid4
 
 try:
     import pyarrow as pa
@@ -26,6 +25,7 @@ except ModuleNotFoundError as error:
     ) from error
 
 from xsaveschema.errors import XsaveError
+from xsaveschema.io import UNFINISHED, replacing
 
 _SOURCE: Final = "_source.json"
 """In the target: which files it is made of. Readers of datasets pass over the name."""
@@ -117,15 +117,8 @@ def run(function: Callable[[pa.Table], pa.Table], part: Part) -> Part:
             f"{part.source}, row group {part.row_group}: the function made {table.num_rows} rows "
             f"of {part.rows}; a row stays a row"
         )
-    target = Path(part.target)
-    new = target.with_name(f".{target.name}.{uuid4().hex}")
-    try:
+    with replacing(part.target) as new:
         pq.write_table(table, new)
-        with new.open("rb") as file:
-            os.fsync(file.fileno())
-        new.replace(target)
-    finally:
-        new.unlink(missing_ok=True)
     return part
 
 
@@ -139,7 +132,7 @@ def finish(wanted: Iterable[Part]) -> int:
     if missing := pending(wanted):
         raise XsaveError(f"{len(missing)} parts are not done, the first is {missing[0].target}")
     for folder in {Path(part.target).parent for part in wanted}:
-        for left in folder.glob(".part-*.parquet.*"):
+        for left in folder.glob(UNFINISHED):
             left.unlink(missing_ok=True)
         others = {str(path) for path in folder.glob("*.parquet")} - {part.target for part in wanted}
         if others:

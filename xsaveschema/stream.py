@@ -13,19 +13,21 @@ import errno
 import hashlib
 import json
 import os
-import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
+from io import FileIO
+from itertools import islice
 from pathlib import Path
 from select import select
-from typing import Any, BinaryIO, Final, Literal
+from typing import Any, BinaryIO, Final, Literal, cast
 
 import numpy as np
 
 from xsaveschema import batch
 from xsaveschema.errors import TooShortError, XsaveError
+from xsaveschema.io import NEW_FILE, open_own, permissions, replacing, settle, write_all
 from xsaveschema.layout import Layout
 from xsaveschema.model import EXTENDED_OFFSET, CpuModel, Format
 
@@ -123,20 +125,16 @@ def convert_stream(
     sink.flush()
 
 
-def convert_new(task: Task, source: BinaryIO, output: Path, head: bytes = b"") -> Iterator[Piece]:
+def convert_new(
+    task: Task, source: BinaryIO, output: Path, head: bytes = b"", like: int = NEW_FILE
+) -> Iterator[Piece]:
     """As :func:`convert_stream`, into a file that appears, whole, when the last piece was taken.
 
-    For a source that cannot be gone on with, as a pipe.
+    For a source that cannot be gone on with, as a pipe. A new file has the permissions ``like``, as
+    far as the umask lets it.
     """
-    output = Path(os.path.realpath(output))
-    new = output.with_name(f".{output.name}.{os.urandom(8).hex()}.new")
-    try:
-        with new.open("xb", buffering=0) as file:
-            yield from convert_stream(task, source, file, head)
-            os.fsync(file.fileno())
-        _take_place(new, output)
-    finally:
-        new.unlink(missing_ok=True)
+    with replacing(output, like) as file:
+        yield from convert_stream(task, source, cast("BinaryIO", file), head)
 
 
 def convert_file(task: Task, source: BinaryIO, output: Path) -> Iterator[Piece]:
@@ -146,7 +144,8 @@ def convert_file(task: Task, source: BinaryIO, output: Path) -> Iterator[Piece]:
     the last piece has been taken; until then what is done stands in ``OUT.part``. An area that
     stops the work (batch.BatchError) leaves it there: the same call goes on from that area. Raises
     TooShortError for a file that ends within an area, before anything is written, and XsaveError
-    where ``OUT.part`` is not this task's, or the input changes while it is read.
+    where ``OUT.part`` is not this task's, or not this user's alone, or the input changes while it
+    is read. A new file is open to nobody that the input is not open to.
     """
     status = os.fstat(source.fileno())
     whole, rest = divmod(status.st_size, task.stride)
@@ -154,8 +153,9 @@ def convert_file(task: Task, source: BinaryIO, output: Path) -> Iterator[Piece]:
         raise _cut_off(task, whole, rest)
     output = Path(os.path.realpath(output))  # a link stays, what it leads to is replaced
     part = part_of(output)
-    journal = _Journal(journal_of(output), task, source)
-    with _opened(part) as file:
+    like = permissions(source.fileno())
+    mode = 0o600 if output.exists() else like | 0o600
+    with _Journal(journal_of(output), task, source) as journal, _opened(part, mode) as file:
         written = file.seek(0, os.SEEK_END)
         if not journal.scan(written // task.width) and written:
             raise XsaveError(
@@ -183,7 +183,8 @@ def convert_file(task: Task, source: BinaryIO, output: Path) -> Iterator[Piece]:
                 f"the input changed while it was read: {part} may be of both; remove it and "
                 f"{journal.path.name} to begin anew"
             )
-        _take_place(part, output)
+        settle(file.fileno(), output, like)
+        part.replace(output)
         journal.path.unlink()
 
 
@@ -195,12 +196,6 @@ def part_of(output: Path) -> Path:
 def journal_of(output: Path) -> Path:
     """What says how much of :func:`part_of` is done."""
     return output.with_name(output.name + ".part.journal")
-
-
-def _take_place(new: Path, output: Path) -> None:
-    with suppress(FileNotFoundError):
-        new.chmod(stat.S_IMODE(output.stat().st_mode))
-    new.replace(output)
 
 
 def _pieces(
@@ -287,10 +282,9 @@ def _identity(status: os.stat_result) -> list[int]:
 
 
 @contextmanager
-def _opened(part: Path) -> Iterator[BinaryIO]:
+def _opened(part: Path, mode: int) -> Iterator[BinaryIO]:
     """The unfinished file, for this process alone."""
-    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
-    with os.fdopen(os.open(part, flags, 0o666), "r+b", buffering=0) as file:
+    with open_own(part, mode) as file:
         with suppress(ImportError):  # no locks there
             import fcntl
 
@@ -298,7 +292,7 @@ def _opened(part: Path) -> Iterator[BinaryIO]:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise XsaveError(f"{part}: another process is writing it") from None
-        yield file
+        yield cast("BinaryIO", file)
 
 
 class _Journal:
@@ -314,44 +308,59 @@ class _Journal:
         self._end = 0
         self._waiting: list[Piece] = []
         self._unsafe = 0
+        self._file: FileIO | None = None
+        with suppress(FileNotFoundError):
+            self._file = open_own(path)
+
+    def __enter__(self) -> _Journal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the journal; what has been made safe stands in it."""
+        if self._file is not None:
+            self._file.close()
 
     def scan(self, written: int) -> bool:
         """See what earlier runs of this task did, of ``written`` areas; False for no such runs."""
-        try:
-            journal = self.path.open("rb")
-        except FileNotFoundError:
+        lines = self._read()
+        head = next(lines, b"")
+        if head.rstrip().decode("ascii", "replace") not in self._digests:
             return False
-        with journal:
-            if journal.readline().rstrip().decode("ascii", "replace") not in self._digests:
-                return False
-            self._end = journal.tell()
-            for line in journal:
-                piece = _piece(line)
-                if piece is None or piece.first != self.done or self.done + piece.count > written:
-                    break
-                self.done += piece.count
-                self._lines += 1
-                self._end += len(line)
+        self._end = len(head)
+        for line in lines:
+            piece = _piece(line)
+            if piece is None or piece.first != self.done or self.done + piece.count > written:
+                break
+            self.done += piece.count
+            self._lines += 1
+            self._end += len(line)
         return True
+
+    def _read(self) -> Iterator[bytes]:
+        if self._file is not None:
+            self._file.seek(0)
+            with os.fdopen(os.dup(self._file.fileno()), "rb") as lines:
+                yield from lines
 
     def replay(self) -> Iterator[Piece]:
         """What earlier runs did, piece by piece."""
-        if self._lines:
-            with self.path.open("rb") as journal:
-                for _, line in zip(range(self._lines + 1), journal, strict=False):
-                    if piece := _piece(line):
-                        yield piece
+        for line in islice(self._read(), 1, self._lines + 1):
+            if piece := _piece(line):
+                yield piece
 
     def start(self) -> None:
         """Go on behind what is done, whatever stands there."""
-        if not self._lines:
+        head = f"{self._digest}\n".encode()
+        if self._file is None or not self._lines:
+            self.close()  # a run that has ended since may have removed it
             self.path.unlink(missing_ok=True)
-            with self.path.open("x") as journal:
-                journal.write(f"{self._digest}\n")
-            return
-        with self.path.open("r+") as journal:
-            journal.write(self._digest)
-            journal.truncate(self._end)
+            self._file = open_own(self.path, 0o600)
+            self._end = len(head)
+        write_all(self._file.fileno(), head, 0)
+        self._file.truncate(self._end)
 
     def add(self, piece: Piece, size: int, file: BinaryIO) -> None:
         """Take note of a piece of ``size`` bytes that has been written to ``file``."""
@@ -364,10 +373,11 @@ class _Journal:
     def checkpoint(self, file: BinaryIO) -> None:
         """Make the output safe, then say that it is."""
         os.fsync(file.fileno())
-        with self.path.open("a") as journal:
-            for piece in self._waiting:
-                told = [piece.first, piece.count, piece.bad, piece.dropped]
-                journal.write(json.dumps(told) + "\n")
+        told = [[piece.first, piece.count, piece.bad, piece.dropped] for piece in self._waiting]
+        lines = "".join(json.dumps(piece) + "\n" for piece in told).encode()
+        if self._file is not None:
+            self._file.seek(0, os.SEEK_END)
+            write_all(self._file.fileno(), lines)
         self._waiting.clear()
         self._unsafe = 0
 

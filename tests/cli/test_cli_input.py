@@ -15,7 +15,7 @@ from command import fails, run, tell
 
 import xsaveschema as xs
 from xsaveschema import samples
-from xsaveschema.cli import files
+from xsaveschema.artefacts import MAX_AREA
 from xsaveschema.cli.program import program
 
 DATA = Path(__file__).parents[1] / "data"
@@ -47,10 +47,10 @@ class TestBadInput:
     def test_too_long(self, tmp_path: Path) -> None:
         path = tmp_path / "long"
         with path.open("wb") as file:
-            file.truncate(files.MAX_AREA + 1)
+            file.truncate(MAX_AREA + 1)
         assert "longer than 16 MiB" in fails("decode", str(path))
         with path.open("rb+") as file:
-            file.truncate(files.MAX_AREA)
+            file.truncate(MAX_AREA)
             file.write(samples.read("zen4-kernel-core"))
         run("decode", str(path), "--model", "zen4")
 
@@ -65,7 +65,9 @@ class TestBadInput:
                 timeout=60,
             )
         assert done.returncode == 1
-        assert "standard input: is longer than 16 MiB" in done.stderr
+        assert (
+            "standard input: is no file that a reader knows, and longer than 16 MiB" in done.stderr
+        )
 
     @pytest.mark.parametrize("length", [0, 1, 511, 575, 576, 577, 831, 2431])
     def test_truncated(self, length: int, tmp_path: Path) -> None:

@@ -5,9 +5,9 @@
     for found in artefacts.open("core.1234"):  # or "pid:1234", "pid:self"
         found.label, found.layout_source, found.area.registers["zmm17"]
 
-The content says what a file is. A package can add readers by entry points of the group
-``xsaveschema.readers``, each an object with the methods of :class:`Reader`. :func:`patch` writes
-registers, :func:`add_layout` adds the layout note to a core.
+The content says what a file is; what gzip, xz, zstd or lz4 packed is unpacked. A package can add
+readers by entry points of the group ``xsaveschema.readers``, each an object with the methods of
+:class:`Reader`. :func:`patch` writes registers, :func:`add_layout` adds the layout note to a core.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from collections.abc import Iterator
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
+from xsaveschema.artefacts.containers import Readable, streamed, unpacked
+from xsaveschema.artefacts.data import Data
 from xsaveschema.artefacts.reader import ArtefactError, Found, Options, Reader, Writer
 from xsaveschema.artefacts.registry import PID, readers, recognise
 from xsaveschema.artefacts.source import MAX_AREA, Source
@@ -41,6 +43,7 @@ __all__ = [
     "add_layout",
     "gdb_script",
     "open",
+    "open_stream",
     "patch",
     "read_bytes",
     "readers",
@@ -79,12 +82,30 @@ def open(
 
         return process.read(path.removeprefix(PID), options)
     source = Source(path)
-    return _read(source, recognise(source.data, assume), options)
+    data = unpacked(source.data)
+    return _read(source, data, recognise(data, assume), options)
 
 
-def _read(source: Source, reader: Reader, options: Options) -> Iterator[Found]:
+def _read(source: Source, data: Data, reader: Reader, options: Options) -> Iterator[Found]:
     with source:
-        yield from reader.read(source.data, options)
+        yield from reader.read(data, options)
+
+
+def open_stream(
+    stream: Readable,
+    model: CpuModel | None = None,
+    strict: bool = True,
+    catalog: Catalog | None = None,
+    *,
+    assume: bool = False,
+) -> Iterator[Found]:
+    """As :func:`open`, for what can be read only once, from the front: a pipe.
+
+    It is read as far as is needed: an ELF core to its last note, anything else to its end, which
+    has to come within 256 MiB. Raises ArtefactError where it does not, too.
+    """
+    data = streamed(getattr(stream, "read1", stream.read))
+    return iter(recognise(data, assume).read(data, Options(model, strict, catalog, assume)))
 
 
 def read_bytes(
@@ -96,6 +117,5 @@ def read_bytes(
     assume: bool = False,
 ) -> Iterator[Found]:
     """As :func:`open`, for an artefact that is in memory already."""
-    view = buffer_of(data, "the artefact")
-    reader = recognise(view, assume)
-    return iter(reader.read(view, Options(model, strict, catalog, assume)))
+    held = unpacked(buffer_of(data, "the artefact"))
+    return iter(recognise(held, assume).read(held, Options(model, strict, catalog, assume)))

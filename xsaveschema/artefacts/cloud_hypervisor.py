@@ -19,7 +19,7 @@ from typing import Any, Final
 from xsaveschema.artefacts import marks
 from xsaveschema.artefacts.kvm import layout_of
 from xsaveschema.artefacts.layouts import Known, told
-from xsaveschema.artefacts.reader import ArtefactError, Found, Options
+from xsaveschema.artefacts.reader import ArtefactError, Data, Found, Options
 from xsaveschema.catalog.identify import identify
 
 _MAX_DEPTH: Final = 64
@@ -40,16 +40,16 @@ class CloudHypervisorReader:
     name = "cloud-hypervisor"
     title = "cloud-hypervisor snapshot (state.json)"
 
-    def recognises(self, data: memoryview) -> bool:
+    def recognises(self, data: Data) -> bool:
         """Whether this is JSON that has a ``region`` list somewhere."""
         return marks.cloud_hypervisor(data)
 
-    def read(self, data: memoryview, options: Options) -> Iterator[Found]:
+    def read(self, data: Data, options: Options) -> Iterator[Found]:
         """The area of every vCPU, in the file's order."""
         if len(data) > marks.MAX_JSON:
             raise ArtefactError(f"{len(data)} bytes of JSON; at most {marks.MAX_JSON} are read")
         found = False
-        for index, (path, holder, xsave) in enumerate(_walk(_json(bytes(data)), (), 0)):
+        for index, (path, holder, xsave) in enumerate(_walk(_json(bytes(data[:])), (), 0)):
             found = True
             label = f"vCPU {_number(path, index)}"
             view = memoryview(_area(xsave, label))

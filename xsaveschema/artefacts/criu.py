@@ -16,12 +16,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from struct import Struct
 from typing import Any, Final, NamedTuple
 
 from xsaveschema.artefacts import marks
 from xsaveschema.artefacts.assembled import LEGACY, assemble
-from xsaveschema.artefacts.reader import ArtefactError, Found, Options
+from xsaveschema.artefacts.reader import ArtefactError, Data, Found, Options, Struct
 from xsaveschema.model import SSE, X87
 
 MAX_SIZE: Final = 16 << 20
@@ -94,11 +93,11 @@ class CriuReader:
     name = "criu"
     title = "CRIU core image (core-N.img, or crit's JSON)"
 
-    def recognises(self, data: memoryview) -> bool:
+    def recognises(self, data: Data) -> bool:
         """Whether this is a core image: its magic words, or crit's ``"magic": "CORE"``."""
         return marks.criu(data)
 
-    def read(self, data: memoryview, options: Options) -> Iterator[Found]:
+    def read(self, data: Data, options: Options) -> Iterator[Found]:
         """The area of each core entry that has FPU registers. No entry says which task it is."""
         if len(data) > MAX_SIZE:
             raise ArtefactError(f"{len(data)} bytes are no core image; at most {MAX_SIZE} are read")
@@ -163,10 +162,10 @@ def _found(fpregs: _Message, label: str, at: int | None, options: Options) -> Fo
     return Found(label, area, source, origin="assembled")
 
 
-def _entries(data: memoryview) -> Iterator[tuple[int | None, _Message]]:
+def _entries(data: Data) -> Iterator[tuple[int | None, _Message]]:
     """The offset and the fields of every core entry."""
     if marks.criu_json(data):
-        yield from ((None, entry) for entry in _from_json(bytes(data)))
+        yield from ((None, entry) for entry in _from_json(bytes(data[:])))
         return
     at = marks.criu_start(data)
     if at is None:
@@ -184,7 +183,7 @@ def _entries(data: memoryview) -> Iterator[tuple[int | None, _Message]]:
         at = start + size
 
 
-def _varint(data: memoryview, at: int, end: int) -> tuple[int, int]:
+def _varint(data: Data, at: int, end: int) -> tuple[int, int]:
     value = 0
     for shift in range(0, 70, 7):
         if at >= end:
@@ -197,7 +196,7 @@ def _varint(data: memoryview, at: int, end: int) -> tuple[int, int]:
     raise ArtefactError("a protobuf number is longer than ten bytes", at)
 
 
-def _decode(data: memoryview, at: int, end: int, fields: Mapping[int, _Field]) -> _Message:
+def _decode(data: Data, at: int, end: int, fields: Mapping[int, _Field]) -> _Message:
     """The known fields of a message. As in protobuf, the last of a single value counts."""
     found: _Message = {}
     while at < end:

@@ -1,7 +1,7 @@
 """Editing artefacts: registers in an area of a file, the layout note of an ELF core.
 
-The result is a new file, or takes the place of the old one: it is written beside it, under another
-name, and renamed when it is whole. Holes in a sparse core stay holes.
+The result is a new file, or takes the place of the old one when it is whole. Holes in a sparse core
+stay holes.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import errno
 import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -32,18 +31,11 @@ from xsaveschema.artefacts.registry import PID, recognise
 from xsaveschema.artefacts.source import Source
 from xsaveschema.catalog import Catalog
 from xsaveschema.errors import HeaderError
+from xsaveschema.io import permissions, replacing, write_all
 from xsaveschema.layout import Layout
 from xsaveschema.model import CpuModel
 
 _CHUNK: Final = 1 << 20
-_CREATE: Final = (
-    os.O_RDWR
-    | os.O_CREAT
-    | os.O_EXCL  # never through a link that somebody has put there
-    | getattr(os, "O_CLOEXEC", 0)
-    | getattr(os, "O_BINARY", 0)
-)
-
 StrPath = str | os.PathLike[str]
 Change = tuple[int, bytes]
 
@@ -234,37 +226,15 @@ def _target(source: Path, out: StrPath | None, in_place: bool) -> Path:
 
 def _write(source: Source, target: Path, changes: Iterable[Change]) -> None:
     """Copy the source with changes to a new file, which then takes the target's place."""
-    place = Path(os.path.realpath(target))  # a link stays, what it leads to is replaced
-    new = place.with_name(f".xsaveschema-{os.urandom(8).hex()}.new")
-    try:
-        # A core has a process's secrets: the copy is never open to more people than the source.
-        file = os.open(new, _CREATE, 0o600)
-        try:
-            _copy(source.descriptor, file, len(source.data))
-            for offset, part in changes:
-                _write_at(file, part, offset)
-            _like(source, place, file)
-            os.fsync(file)
-        finally:
-            os.close(file)
-        new.replace(place)
-    except BaseException as error:
-        with suppress(OSError):
-            new.unlink()
-        if isinstance(error, OSError):
-            raise OSError(error.errno, error.strerror, os.fspath(target)) from error
-        raise
-
-
-def _like(source: Source, place: Path, file: int) -> None:
-    """The owner and permissions of the file that is replaced; else the source's permissions."""
-    status = os.fstat(source.descriptor)
-    with suppress(FileNotFoundError):
-        status = place.stat()
-        with suppress(AttributeError, OSError):  # only root may give files away
-            os.fchown(file, status.st_uid, status.st_gid)
-    if hasattr(os, "fchmod"):
-        os.fchmod(file, stat.S_IMODE(status.st_mode) & 0o777)
+    size = len(source.data)
+    with replacing(target, permissions(source.descriptor)) as new:
+        file = new.fileno()
+        _copy(source.descriptor, file, size)
+        for offset, part in changes:
+            write_all(file, part, offset)
+        # A part that is gone looks like a hole.
+        if os.fstat(source.descriptor).st_size < size:
+            raise ArtefactError("the file became shorter while it was copied")
 
 
 def _copy(source: int, target: int, size: int) -> None:
@@ -305,13 +275,6 @@ def _copy_range(source: int, target: int, at: int, end: int) -> None:
             part = os.read(source, min(_CHUNK, end - at))
             if not part:
                 raise ArtefactError("the file became shorter while it was copied", at)
-            _write_at(target, part, at)
+            write_all(target, part, at)
             done = len(part)
         at += done
-
-
-def _write_at(file: int, data: bytes, offset: int) -> None:
-    os.lseek(file, offset, os.SEEK_SET)
-    rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(file, rest) :]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from struct import Struct
 from typing import Final
 
 import msgspec
@@ -27,7 +26,7 @@ from xsaveschema.artefacts.layouts import (
     row_faults,
     told,
 )
-from xsaveschema.artefacts.reader import ArtefactError, Found, InPlace, Options
+from xsaveschema.artefacts.reader import ArtefactError, Data, Found, InPlace, Options, Struct
 from xsaveschema.artefacts.source import MAX_AREA
 from xsaveschema.catalog.identify import identify
 from xsaveschema.errors import IdentificationError, MaskError, XsaveError, hex_mask
@@ -84,11 +83,11 @@ class ElfReader(InPlace):
     name = "elf-core"
     title = "ELF core dump of Linux or FreeBSD"
 
-    def recognises(self, data: memoryview) -> bool:
+    def recognises(self, data: Data) -> bool:
         """Whether it is an ELF file; :meth:`read` says if it is no core."""
         return marks.elf(data)
 
-    def read(self, data: memoryview, options: Options) -> Iterator[Found]:
+    def read(self, data: Data, options: Options) -> Iterator[Found]:
         """Each thread's area. Where not strict, the whole notes of a core that is cut off."""
         core = ElfCore.parse(data)
         survey = survey_of(core, options.strict)

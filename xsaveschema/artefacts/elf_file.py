@@ -8,13 +8,12 @@ are stepped over by their headers alone, and everything a file could lie about i
 from __future__ import annotations
 
 from collections.abc import Iterator
-from struct import Struct
 from typing import Final, NamedTuple
 
 import msgspec
 
 from xsaveschema.artefacts import marks
-from xsaveschema.artefacts.reader import ArtefactError
+from xsaveschema.artefacts.reader import ArtefactError, Data, Struct
 
 EM_386: Final = 3
 EM_X86_64: Final = 62
@@ -110,7 +109,7 @@ class Note(NamedTuple):
 class ElfCore(msgspec.Struct, frozen=True):
     """An ELF core of an x86 machine: its note segments, and where its last part ends."""
 
-    data: memoryview
+    data: Data
     kind: _Class
     segments: tuple[Segment, ...]
     sections: range
@@ -122,7 +121,7 @@ class ElfCore(msgspec.Struct, frozen=True):
         return self.kind.bits
 
     @classmethod
-    def parse(cls, data: memoryview) -> ElfCore:
+    def parse(cls, data: Data) -> ElfCore:
         """Read the headers. ArtefactError where this is no x86 core, or the tables are cut off."""
         if len(data) < 52 or not marks.elf(data):
             raise ArtefactError("is no ELF file, or ends within the ELF header", len(data))
@@ -209,7 +208,7 @@ class ElfCore(msgspec.Struct, frozen=True):
         return changes
 
 
-def _tables(data: memoryview, kind: _Class) -> ElfCore:
+def _tables(data: Data, kind: _Class) -> ElfCore:
     table, sections, entry_size, count, section_size, section_count = kind.header.unpack_from(data)
     has_sections = sections and section_size == kind.section.size
     if count == _PN_XNUM and has_sections:
@@ -260,6 +259,24 @@ def _segments(table: memoryview, kind: _Class, at: int) -> tuple[tuple[Segment, 
             )
         last = segment
     return tuple(notes), reach
+
+
+def first_segment(data: Data) -> slice:
+    """Where the first segment stands, for which ``data`` needs no more than 128 bytes.
+
+    Linux and GDB keep the notes there.
+    """
+    kind = _ELF32 if data[4] == 1 else _ELF64
+    table, *_ = kind.header.unpack_from(data)
+    fields = kind.segment.unpack_from(data, table)
+    start, size = fields[kind.wanted[1]], fields[kind.wanted[2]]
+    return slice(start, start + size)
+
+
+def counts_elsewhere(data: Data) -> bool:
+    """Whether the number of program headers stands in the section headers, behind everything."""
+    kind = _ELF32 if data[4] == 1 else _ELF64
+    return bool(kind.header.unpack_from(data)[3] == _PN_XNUM)
 
 
 def note_bytes(owner: bytes, kind: int, body: bytes, align: int) -> bytes:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+from xsaveschema.artefacts.data import Data
+
 
 class Foreign(NamedTuple):
     """A kind of file: the bytes at ``offset`` that mark it, its name, and what to do instead."""
@@ -44,10 +46,6 @@ FOREIGN: Final = (
     Foreign(0, b"Rar!\x1a\x07", "a RAR archive", _UNPACK),
     Foreign(0, b"MSCF", "a cabinet archive", _UNPACK),
     Foreign(257, b"ustar", "a tar archive", _UNPACK),
-    Foreign(0, b"\x1f\x8b\x08", "compressed by gzip", "decompress it first (gzip -dc)"),
-    Foreign(0, b"\xfd7zXZ\0", "compressed by xz", "decompress it first (xz -dc)"),
-    Foreign(0, b"\x28\xb5\x2f\xfd", "compressed by zstd", "decompress it first (zstd -dc)"),
-    Foreign(0, b"\x04\x22\x4d\x18", "compressed by lz4", "decompress it first (lz4 -dc)"),
     Foreign(0, b"BZh", "compressed by bzip2", "decompress it first (bzip2 -dc)"),
     Foreign(0, b"LibvirtQemudSave", "a file of virsh save", "a QEMU stream stands behind its XML"),
     Foreign(0, b"LibvirtQemudPart", "an unfinished virsh save file", "save the domain again"),
@@ -71,7 +69,7 @@ that would have to hold these very bytes.
 """
 
 
-def foreign(data: memoryview) -> Foreign | None:
+def foreign(data: Data) -> Foreign | None:
     """The kind of file that this is, if it is known to hold no area."""
     for kind in FOREIGN:
         if data[kind.offset : kind.offset + len(kind.magic)] == kind.magic:

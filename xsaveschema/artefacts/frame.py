@@ -8,12 +8,11 @@ A 32-bit frame has a 112-byte FSAVE image in front, which ``extended_size`` coun
 from __future__ import annotations
 
 from collections.abc import Iterator
-from struct import Struct
 from typing import Final
 
 from xsaveschema.artefacts import marks
 from xsaveschema.artefacts.layouts import of_area
-from xsaveschema.artefacts.reader import ArtefactError, Found, InPlace, Options
+from xsaveschema.artefacts.reader import ArtefactError, Data, Found, InPlace, Options, Struct
 from xsaveschema.artefacts.source import MAX_AREA
 from xsaveschema.errors import TooShortError
 from xsaveschema.header import MASKS
@@ -29,11 +28,11 @@ class FrameReader(InPlace):
     name = "signal-frame"
     title = "floating-point state of a Linux signal frame"
 
-    def recognises(self, data: memoryview) -> bool:
+    def recognises(self, data: Data) -> bool:
         """Whether the first magic word stands where a 64-bit or a 32-bit frame has it."""
         return marks.frame(data)
 
-    def read(self, data: memoryview, options: Options) -> Iterator[Found]:
+    def read(self, data: Data, options: Options) -> Iterator[Found]:
         """The area. ArtefactError where sizes or magic words do not fit, unless lenient."""
         start = marks.frame_start(data)
         if start is None:
@@ -45,7 +44,7 @@ class FrameReader(InPlace):
                 len(data),
             )
         at = start + XCR0_OFFSET
-        _, extended_size, xfeatures, xstate_size = WORDS.unpack_from(data, at)
+        _, extended_size, xfeatures, xstate_size = WORDS.unpack(data[at : at + WORDS.size])
         end = start + xstate_size
         fault = _fault(data, at, extended_size, xstate_size, end)
         if fault is not None:
@@ -68,7 +67,7 @@ class FrameReader(InPlace):
 
 
 def _fault(
-    data: memoryview, at: int, extended_size: int, xstate_size: int, end: int
+    data: Data, at: int, extended_size: int, xstate_size: int, end: int
 ) -> ArtefactError | None:
     """The first of Linux's checks (check_xstate_in_sigframe) that the frame does not pass."""
     if not EXTENDED_OFFSET <= xstate_size <= MAX_AREA:

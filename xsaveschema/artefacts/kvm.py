@@ -11,14 +11,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
 
+from xsaveschema.artefacts import marks
 from xsaveschema.artefacts.layouts import Known, best, named
 from xsaveschema.artefacts.raw import require_look
-from xsaveschema.artefacts.reader import Found, InPlace, Options
+from xsaveschema.artefacts.reader import Data, Found, InPlace, Options
 from xsaveschema.artefacts.source import MAX_AREA
 from xsaveschema.catalog.identify import identify
 from xsaveschema.errors import TooShortError
 from xsaveschema.layout import standard
-from xsaveschema.traces import of_kvm
 
 _ROOM: Final = 64 << 10
 _LABEL: Final = "vCPU"
@@ -30,14 +30,15 @@ class KvmReader(InPlace):
     name = "kvm-xsave"
     title = "struct kvm_xsave of KVM_GET_XSAVE"
 
-    def recognises(self, data: memoryview) -> bool:
+    def recognises(self, data: Data) -> bool:
         """Whether it has 4096 bytes, and a header as KVM writes it: standard, the rest zero."""
-        return of_kvm(data)
+        return marks.kvm(data)
 
-    def read(self, data: memoryview, options: Options) -> Iterator[Found]:
+    def read(self, data: Data, options: Options) -> Iterator[Found]:
         """The area. TooShortError names what is in use and beyond the 4096 bytes."""
-        require_look(data, options)
-        known = layout_of(data, options)
+        view = data[:]
+        require_look(view, options)
+        known = layout_of(view, options)
         whole = standard(known.model, known.model.xcr0)
         if cut := [slot.name for slot in whole if slot.end > len(data)]:
             beyond = (
@@ -46,7 +47,7 @@ class KvmReader(InPlace):
             )
             known = known._replace(notes=(*known.notes, beyond))
         try:
-            yield known.found(data, options, _LABEL, 0)
+            yield known.found(view, options, _LABEL, 0)
         except TooShortError as error:
             raise TooShortError(
                 f"{error}: struct kvm_xsave is too short for it; KVM_GET_XSAVE2 gives the whole",

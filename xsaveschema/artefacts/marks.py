@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from struct import Struct
 from typing import Final
 
+from xsaveschema.artefacts.data import Data, Struct
 from xsaveschema.model import XCR0_OFFSET
-from xsaveschema.traces import FP_XSTATE_MAGIC1, FSAVE_SIZE, WORDS, of_kvm
+from xsaveschema.traces import FP_XSTATE_MAGIC1, FSAVE_SIZE, KVM_XSAVE_SIZE, WORDS, of_kvm
 
 ELF: Final = b"\x7fELF"
 XEN_XL: Final = b"Xen saved domain, xl format\n \0 \r"
@@ -33,24 +33,24 @@ _CRIU_CORE: Final = 0x5505_3847
 _XEN_HVM_SIZE: Final = 32  # the first record's head, and the HEADER in it
 
 
-def elf(data: memoryview) -> bool:
+def elf(data: Data) -> bool:
     """Whether this is an ELF file, a core or not."""
     return bytes(data[:4]) == ELF
 
 
-def minidump(data: memoryview) -> bool:
+def minidump(data: Data) -> bool:
     """Whether this is a minidump: its signature and version."""
     if len(data) < _MINIDUMP_SIZE or bytes(data[:4]) != b"MDMP":
         return False
     return bool(_U32.unpack_from(data, 4)[0] & 0xFFFF == _MINIDUMP_VERSION)
 
 
-def criu(data: memoryview) -> bool:
+def criu(data: Data) -> bool:
     """Whether this is a CRIU core image: its magic words, or crit's ``"magic": "CORE"``."""
     return len(data) >= _PAIR.size and (criu_start(data) is not None or criu_json(data))
 
 
-def criu_start(data: memoryview) -> int | None:
+def criu_start(data: Data) -> int | None:
     """Where the first entry of a binary core image begins; None for anything else."""
     first, second = _PAIR.unpack_from(data) if len(data) >= _PAIR.size else (0, 0)
     if first == _CRIU_CORE:
@@ -58,51 +58,51 @@ def criu_start(data: memoryview) -> int | None:
     return _PAIR.size if (first, second) == (_CRIU_COMMON, _CRIU_CORE) else None
 
 
-def criu_json(data: memoryview) -> bool:
+def criu_json(data: Data) -> bool:
     """Whether this is what crit makes of a core image."""
     head = bytes(data[:256])
     # The pattern is compiled for what may be it.
     return b'"CORE"' in head and re.match(rb'\s*\{\s*"magic"\s*:\s*"CORE"', head) is not None
 
 
-def qemu_stream(data: memoryview) -> bool:
+def qemu_stream(data: Data) -> bool:
     """Whether this is a migration stream: QEVM, version 3."""
     return bytes(data[:8]) == b"QEVM\0\0\0\3"
 
 
-def xen(data: memoryview) -> bool:
+def xen(data: Data) -> bool:
     """Whether this is an HVM context, a libxc or libxl stream or an ``xl save`` file."""
     return xen_context(data) or xen_stream(data)
 
 
-def xen_context(data: memoryview) -> bool:
+def xen_context(data: Data) -> bool:
     """Whether this is an HVM context: its first record is a HEADER with the magic number."""
     if len(data) < _XEN_HVM_SIZE or data[0] | data[1] << 8 != XEN_HEADER_CODE:
         return False
     return bool(_U32.unpack_from(data, 8)[0] == XEN_HVM)
 
 
-def xen_stream(data: memoryview) -> bool:
+def xen_stream(data: Data) -> bool:
     """Whether this is a stream, by what wraps it."""
     head = bytes(data[:32])
     return len(head) == 32 and (head == XEN_XL or head.startswith((XEN_LIBXL, XEN_LIBXC)))
 
 
-def cloud_hypervisor(data: memoryview) -> bool:
+def cloud_hypervisor(data: Data) -> bool:
     """Whether this is JSON that has a ``region`` list somewhere."""
     if len(data) > MAX_JSON or bytes(data[:1]) not in (b"{", b"[", b" ", b"\n", b"\r", b"\t"):
         return False
     # As a key, or as the bytes of a list.
     region = rb'region\\*"\s*:\s*\[|114,\s*101,\s*103,\s*105,\s*111,\s*110,'
-    return re.search(region, data) is not None
+    return re.search(region, data[:]) is not None
 
 
-def frame(data: memoryview) -> bool:
+def frame(data: Data) -> bool:
     """Whether the first magic word stands where a 64-bit or a 32-bit signal frame has it."""
     return frame_start(data) is not None
 
 
-def frame_start(data: memoryview) -> int | None:
+def frame_start(data: Data) -> int | None:
     """Where a signal frame's area begins: 0, or behind the FSAVE image of a 32-bit frame."""
     for start in (0, FSAVE_SIZE):
         at = start + XCR0_OFFSET
@@ -111,7 +111,12 @@ def frame_start(data: memoryview) -> int | None:
     return None
 
 
-Mark = Callable[[memoryview], bool]
+def kvm(data: Data) -> bool:
+    """Whether this is ``struct kvm_xsave``: 4096 bytes, and a header as KVM writes it."""
+    return len(data) == KVM_XSAVE_SIZE and of_kvm(memoryview(data[:]))
+
+
+Mark = Callable[[Data], bool]
 
 # By what is sure: magic numbers before structures, and what has no mark of its own at the end.
 MARKED: Final[dict[str, Mark]] = {
@@ -124,5 +129,5 @@ MARKED: Final[dict[str, Mark]] = {
     "frame": frame,
 }
 """The kinds that are told for sure, by the modules of their readers, in order of asking."""
-UNMARKED: Final[dict[str, Mark]] = {"kvm": of_kvm}
+UNMARKED: Final[dict[str, Mark]] = {"kvm": kvm}
 """Those that are asked behind the readers of other packages."""

@@ -13,14 +13,13 @@ chunk's mask; x87 and SSE state are always in the CONTEXT, so both are taken to 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from struct import Struct
 from typing import Final, NamedTuple
 
 from xsaveschema.area import XsaveArea
 from xsaveschema.artefacts import marks
 from xsaveschema.artefacts.assembled import assemble, joined, meant_legacy
 from xsaveschema.artefacts.layouts import Known, Row, of_area, row_faults, told
-from xsaveschema.artefacts.reader import ArtefactError, Found, Options
+from xsaveschema.artefacts.reader import ArtefactError, Data, Found, Options, Struct
 from xsaveschema.catalog import Catalog, default_catalog
 from xsaveschema.catalog.identify import identify
 from xsaveschema.catalog.leaf import model_from_leaf
@@ -88,11 +87,11 @@ class MinidumpReader:
     name = "minidump"
     title = "Windows minidump"
 
-    def recognises(self, data: memoryview) -> bool:
+    def recognises(self, data: Data) -> bool:
         """Whether this is a minidump: its signature and version."""
         return marks.minidump(data)
 
-    def read(self, data: memoryview, options: Options) -> Iterator[Found]:
+    def read(self, data: Data, options: Options) -> Iterator[Found]:
         """The contexts of the thread list, then that of the exception.
 
         ``offset`` is that of the legacy region; the XState chunk stands elsewhere.
@@ -109,9 +108,7 @@ class MinidumpReader:
             if found is not None:
                 yield found
 
-    def replace(
-        self, data: memoryview, found: Found, area: XsaveArea
-    ) -> Iterable[tuple[int, bytes]]:
+    def replace(self, data: Data, found: Found, area: XsaveArea) -> Iterable[tuple[int, bytes]]:
         """Where the legacy region, MxCsr and the XState chunk of an edited area go."""
         streams = _streams(data)
         shape = _shape(data, streams)
@@ -126,7 +123,7 @@ READER: Final = MinidumpReader()
 
 
 def _patches(
-    data: memoryview, size: int, at: int, shape: _Shape, area: XsaveArea
+    data: Data, size: int, at: int, shape: _Shape, area: XsaveArea
 ) -> list[tuple[int, bytes]]:
     legacy = meant_legacy(area)
     writes = [(at + shape.legacy, legacy)]
@@ -139,7 +136,7 @@ def _patches(
         return writes
     start, length = chunk
     body = bytes(area.buffer[HEADER_OFFSET:])
-    mask, compaction = MASKS.unpack_from(data, start)
+    mask, compaction = MASKS.unpack(data[start : start + MASKS.size])
     if len(body) != length or (area.xcomp_bv ^ compaction) & ~(X87 | SSE):
         raise ArtefactError(
             f"the area has {len(body)} bytes behind its legacy region and XCOMP_BV "
@@ -151,7 +148,7 @@ def _patches(
     return writes
 
 
-def _part(data: memoryview, at: int, size: int, what: str) -> memoryview:
+def _part(data: Data, at: int, size: int, what: str) -> memoryview:
     """A part of the file; ArtefactError if it is not all there."""
     if at + size > len(data):
         raise ArtefactError(
@@ -160,7 +157,7 @@ def _part(data: memoryview, at: int, size: int, what: str) -> memoryview:
     return data[at : at + size]
 
 
-def _streams(data: memoryview) -> dict[int, tuple[int, int]]:
+def _streams(data: Data) -> dict[int, tuple[int, int]]:
     """The streams that matter here: {type: (size, offset)}."""
     _, _, count, directory, *_ = _HEADER.unpack_from(data)
     if count > _MAX_STREAMS:
@@ -178,7 +175,7 @@ def _streams(data: memoryview) -> dict[int, tuple[int, int]]:
     return found
 
 
-def _shape(data: memoryview, streams: dict[int, tuple[int, int]]) -> _Shape | None:
+def _shape(data: Data, streams: dict[int, tuple[int, int]]) -> _Shape | None:
     """The CONTEXT structure of the dump's processor, None where the dump does not say."""
     if _SYSTEM_INFO not in streams:
         return None
@@ -191,7 +188,7 @@ def _shape(data: memoryview, streams: dict[int, tuple[int, int]]) -> _Shape | No
     return _SHAPES[architecture]
 
 
-def _guessed(data: memoryview, size: int, at: int) -> _Shape | None:
+def _guessed(data: Data, size: int, at: int) -> _Shape | None:
     """The CONTEXT structure that a context's own flags tell."""
     for shape in _SHAPES.values():
         if size >= shape.size and _flags(data, at, shape) & _PROCESSORS == shape.own:
@@ -199,13 +196,11 @@ def _guessed(data: memoryview, size: int, at: int) -> _Shape | None:
     return None
 
 
-def _flags(data: memoryview, at: int, shape: _Shape) -> int:
+def _flags(data: Data, at: int, shape: _Shape) -> int:
     return int.from_bytes(data[at + shape.flags : at + shape.flags + 4], "little")
 
 
-def _contexts(
-    data: memoryview, streams: dict[int, tuple[int, int]]
-) -> Iterator[tuple[str, int, int]]:
+def _contexts(data: Data, streams: dict[int, tuple[int, int]]) -> Iterator[tuple[str, int, int]]:
     """(label, size, offset) of every context that the file holds."""
     if _THREADS in streams:
         size, at = streams[_THREADS]
@@ -235,7 +230,7 @@ def _contexts(
 
 
 def _found(
-    data: memoryview,
+    data: Data,
     label: str,
     size: int,
     at: int,
@@ -270,7 +265,7 @@ def _found(
         source = "no XState: the legacy region alone"
         return Found(label, area, source, legacy_at, notes, origin="assembled")
     start, length = chunk
-    mask, compaction = MASKS.unpack_from(data, start)
+    mask, compaction = MASKS.unpack(data[start : start + MASKS.size])
     image = joined(
         legacy,
         data[start + MASKS.size : start + length],
@@ -288,7 +283,7 @@ def _found(
     return known.found(view, options, label, legacy_at)
 
 
-def _chunk(data: memoryview, size: int, at: int, shape: _Shape) -> tuple[int, int] | None:
+def _chunk(data: Data, size: int, at: int, shape: _Shape) -> tuple[int, int] | None:
     """The offset and length of a context's XState chunk; None where it has none."""
     if not _flags(data, at, shape) & _XSTATE_FLAG:
         return None
@@ -306,7 +301,7 @@ def _chunk(data: memoryview, size: int, at: int, shape: _Shape) -> tuple[int, in
     return start, length
 
 
-def _rows(data: memoryview, streams: dict[int, tuple[int, int]]) -> list[Row]:
+def _rows(data: Data, streams: dict[int, tuple[int, int]]) -> list[Row]:
     """The layout in MINIDUMP_MISC_INFO_5; empty where the dump has none."""
     needed = _XSTATE_DATA + _XSTATE_CONFIG.size + 8 * _FEATURES
     size, at = streams.get(_MISC_INFO, (0, 0))

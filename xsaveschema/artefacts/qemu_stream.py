@@ -21,12 +21,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from struct import Struct
 from typing import Any, Final, NamedTuple
 
 from xsaveschema.artefacts import marks
 from xsaveschema.artefacts.assembled import LEGACY, assemble
-from xsaveschema.artefacts.reader import ArtefactError, Found, Options
+from xsaveschema.artefacts.reader import ArtefactError, Data, Found, Options, Struct
 from xsaveschema.catalog import default_catalog
 from xsaveschema.model import X87
 
@@ -115,11 +114,11 @@ class QemuStreamReader:
     name = "qemu-migration"
     title = "QEMU migration stream"
 
-    def recognises(self, data: memoryview) -> bool:
+    def recognises(self, data: Data) -> bool:
         """Whether this is a migration stream: QEVM, version 3."""
         return marks.qemu_stream(data)
 
-    def read(self, data: memoryview, options: Options) -> Iterator[Found]:
+    def read(self, data: Data, options: Options) -> Iterator[Found]:
         """The state of every vCPU, by instance of its section."""
         if not self.recognises(data):
             raise ArtefactError("no migration stream: it does not begin with QEVM, version 3", 0)
@@ -148,7 +147,7 @@ class _Device(NamedTuple):
     described: slice | None
 
 
-def _description(data: memoryview) -> tuple[str, int]:
+def _description(data: Data) -> tuple[str, int]:
     """The JSON at the end, and the offset of its first byte."""
     tail_at = max(0, len(data) - MAX_DESCRIPTION - 5)
     tail = bytes(data[tail_at:])
@@ -260,7 +259,7 @@ def _name(node: Mapping[str, Any], at: int) -> str:
 
 
 def _sections(
-    data: memoryview, description: int, devices: Iterator[_Device]
+    data: Data, description: int, devices: Iterator[_Device]
 ) -> list[tuple[int, int, slice]]:
     """(instance, offset of the data, description) of every vCPU's section.
 
@@ -313,7 +312,7 @@ _Place = tuple[int, int]
 
 
 def _fields(
-    data: memoryview, start: int, described: Mapping[str, Any]
+    data: Data, start: int, described: Mapping[str, Any]
 ) -> tuple[dict[str, _Place], list[str]]:
     """The fields that are read, by name or by the name of their struct, and the subsections."""
     found: dict[str, _Place] = {}
@@ -353,7 +352,7 @@ def _fields(
 
 
 def _found(
-    data: memoryview,
+    data: Data,
     instance: int,
     start: int,
     fields: Mapping[str, _Place],
@@ -431,12 +430,12 @@ def _found(
     return Found(label, area, source, None, tuple(notes), origin="assembled")
 
 
-def _x87(data: memoryview, at: int) -> bytes:
+def _x87(data: Data, at: int) -> bytes:
     """One x87 register as an area holds it: 10 bytes and 6 of padding."""
     return bytes(data[at : at + 8])[::-1] + bytes(data[at + 8 : at + 10])[::-1] + bytes(6)
 
 
-def _swapped(data: memoryview, place: _Place, size: int) -> bytes:
+def _swapped(data: Data, place: _Place, size: int) -> bytes:
     """64-bit words, big-endian in the stream, as an area holds them."""
     at, count = place
     words = Struct(f">{count * size // 8}Q").unpack_from(data, at)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from xsaveschema.artefacts.layouts import of_area
-from xsaveschema.artefacts.reader import WHOLE, ArtefactError, Found, InPlace, Options
+from xsaveschema.artefacts.reader import WHOLE, ArtefactError, Data, Found, InPlace, Options
 from xsaveschema.artefacts.source import MAX_AREA
 from xsaveschema.errors import Fault
 from xsaveschema.header import MASKS, view_of
@@ -29,21 +29,22 @@ class RawReader(InPlace):
     name = "raw"
     title = "the bytes of one area"
 
-    def recognises(self, data: memoryview) -> bool:
+    def recognises(self, data: Data) -> bool:
         """Whether the file has the length of an area: nothing else can be told."""
         return EXTENDED_OFFSET <= len(data) <= MAX_AREA
 
-    def read(self, data: memoryview, options: Options) -> Iterator[Found]:
+    def read(self, data: Data, options: Options) -> Iterator[Found]:
         """The area. TooShortError below 576 bytes."""
         if len(data) > MAX_AREA:
             raise ArtefactError(
                 f"is no file that a reader knows, and longer than {MAX_AREA >> 20} MiB, which no "
                 "area is"
             )
-        require_look(data, options)
-        found = of_area(data, options).found(data, options, WHOLE, 0)
+        view = data[:]
+        require_look(view, options)
+        found = of_area(view, options).found(view, options, WHOLE, 0)
         if not options.strict:
-            found.area.faults += tuple(look(data))
+            found.area.faults += tuple(look(view))
         yield found
 
 

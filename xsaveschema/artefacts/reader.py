@@ -7,20 +7,15 @@ from dataclasses import dataclass
 from typing import Final, Literal, Protocol, runtime_checkable
 
 from xsaveschema.area import XsaveArea
+from xsaveschema.artefacts.data import ArtefactError as ArtefactError
+from xsaveschema.artefacts.data import Data as Data
+from xsaveschema.artefacts.data import Struct as Struct
 from xsaveschema.catalog import Catalog
 from xsaveschema.errors import XsaveError
 from xsaveschema.model import CpuModel, require_model
 
 WHOLE: Final = "area"
 """The label of an area that is the whole file: messages name the file alone."""
-
-
-class ArtefactError(XsaveError):
-    """A file that is not what it says, or is cut off. ``offset`` is the byte where it shows."""
-
-    def __init__(self, message: str, offset: int | None = None):
-        super().__init__(message if offset is None else f"at byte {offset:#x}: {message}")
-        self.offset = offset
 
 
 Origin = Literal["told", "identified", "assembled", "host"]
@@ -74,11 +69,11 @@ class Reader(Protocol):
     name: str
     title: str
 
-    def recognises(self, data: memoryview) -> bool:
+    def recognises(self, data: Data) -> bool:
         """Whether the content is of this kind, by its first bytes; cheap, and never raises."""
 
-    def read(self, data: memoryview, options: Options) -> Iterator[Found]:
-        """The areas, in the file's order. ``data`` may be a mapping of a file of any size.
+    def read(self, data: Data, options: Options) -> Iterator[Found]:
+        """The areas, in the file's order. ``data`` may be a window of a file of any size.
 
         ArtefactError where the file is cut off or contradicts itself; other XsaveErrors from
         the areas. Memory stays constant in the number of areas.
@@ -89,18 +84,14 @@ class Reader(Protocol):
 class Writer(Protocol):
     """What a reader offers besides where an edited area can be written back."""
 
-    def replace(
-        self, data: memoryview, found: Found, area: XsaveArea
-    ) -> Iterable[tuple[int, bytes]]:
+    def replace(self, data: Data, found: Found, area: XsaveArea) -> Iterable[tuple[int, bytes]]:
         """The (offset, bytes) to write into a copy of the file to hold ``area`` instead."""
 
 
 class InPlace:
     """A Writer for artefacts in which an area stands as it is: it goes back where it was."""
 
-    def replace(
-        self, data: memoryview, found: Found, area: XsaveArea
-    ) -> Iterable[tuple[int, bytes]]:
+    def replace(self, data: Data, found: Found, area: XsaveArea) -> Iterable[tuple[int, bytes]]:
         """One write, at the area's own bytes. ArtefactError where the area's length changed."""
         if found.offset is None or len(area) != len(found.area):
             raise ArtefactError(

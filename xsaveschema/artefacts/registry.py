@@ -12,6 +12,7 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Final
 
+from xsaveschema.artefacts.data import Data
 from xsaveschema.artefacts.foreign import foreign
 from xsaveschema.artefacts.marks import MARKED, UNMARKED
 from xsaveschema.artefacts.reader import ArtefactError, Reader
@@ -21,7 +22,7 @@ GROUP: Final = "xsaveschema.readers"
 """The entry points by which a package adds readers; each loads a :class:`Reader`."""
 
 
-def recognise(data: memoryview, assume: bool = False) -> Reader:
+def recognise(data: Data, assume: bool = False) -> Reader:
     """The reader for these bytes; the raw reader where no other one knows them.
 
     ArtefactError for a file that is known to hold no area, unless ``assume`` insists.

@@ -13,12 +13,11 @@ producer**: the tests' files are built from those structures.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from struct import Struct
 from typing import Final
 
 from xsaveschema.artefacts import marks
 from xsaveschema.artefacts.layouts import Known, assumed, places
-from xsaveschema.artefacts.reader import ArtefactError, Found, InPlace, Options
+from xsaveschema.artefacts.reader import ArtefactError, Data, Found, InPlace, Options, Struct
 from xsaveschema.catalog import Catalog, default_catalog
 from xsaveschema.catalog.identify import alike
 from xsaveschema.cpuid.record import signature_parts
@@ -53,11 +52,11 @@ class XenReader(InPlace):
     name = "xen"
     title = "Xen saved domain (HVM context, libxc or libxl stream, xl save)"
 
-    def recognises(self, data: memoryview) -> bool:
+    def recognises(self, data: Data) -> bool:
         """Whether this is any of the four, by its first bytes."""
         return marks.xen(data)
 
-    def read(self, data: memoryview, options: Options) -> Iterator[Found]:
+    def read(self, data: Data, options: Options) -> Iterator[Found]:
         """The area of every vCPU, in the file's order."""
         context = marks.xen_context(data)
         if not context and not marks.xen_stream(data):
@@ -75,12 +74,12 @@ class XenReader(InPlace):
 READER: Final = XenReader()
 
 
-def _need(data: memoryview, at: int, size: int, end: int, what: str) -> None:
+def _need(data: Data, at: int, size: int, end: int, what: str) -> None:
     if at + size > end:
         raise ArtefactError(f"{what} takes {size} bytes, {max(0, end - at)} are left", at)
 
 
-def _stream(data: memoryview, options: Options) -> Iterator[Found]:
+def _stream(data: Data, options: Options) -> Iterator[Found]:
     """Go through the wrappings of a libxc stream, then through its records."""
     at, end = 0, len(data)
     if bytes(data[:32]) == marks.XEN_XL:
@@ -132,7 +131,7 @@ def _stream(data: memoryview, options: Options) -> Iterator[Found]:
     raise ArtefactError("the libxc stream has records without end", at)
 
 
-def _hvm(data: memoryview, at: int, end: int, options: Options) -> Iterator[Found]:
+def _hvm(data: Data, at: int, end: int, options: Options) -> Iterator[Found]:
     """The areas of an HVM context: the chain of records in bytes ``at`` to ``end``."""
     signature = None
     first = True
@@ -160,7 +159,7 @@ def _hvm(data: memoryview, at: int, end: int, options: Options) -> Iterator[Foun
 
 
 def _found(
-    data: memoryview,
+    data: Data,
     at: int,
     end: int,
     vcpu: int,

@@ -6,7 +6,7 @@ import click
 
 from xsaveschema.artefacts import add_layout
 from xsaveschema.cli.areas import options_of
-from xsaveschema.cli.files import about
+from xsaveschema.cli.files import about, named
 from xsaveschema.cli.options import (
     assume_option,
     catalog_of,
@@ -43,4 +43,4 @@ def command(
         done = add_layout(source, output, model, in_place=in_place, catalog=catalog, assume=assume)
     for text in done.notes:
         note(text)
-    echo(f"{done.path}: {done.what} added ({done.layout_source})", err=True)
+    echo(f"{named(str(done.path))}: {done.what} added ({done.layout_source})", err=True)

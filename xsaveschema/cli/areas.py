@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 import click
 
 from xsaveschema import artefacts
+from xsaveschema.artefacts.containers import streamed, unpacked
+from xsaveschema.artefacts.data import Data
 from xsaveschema.artefacts.raw import require_look
 from xsaveschema.artefacts.reader import WHOLE, Found, Options
 from xsaveschema.artefacts.registry import PID, recognise
-from xsaveschema.artefacts.source import Source
+from xsaveschema.artefacts.source import MAX_AREA, Source
 from xsaveschema.catalog import Catalog
-from xsaveschema.cli.files import MAX_AREA, SAMPLE, read_area
+from xsaveschema.cli.files import SAMPLE, read_sample, read_some
 from xsaveschema.errors import XsaveError
 from xsaveschema.header import MASKS, view_of
 from xsaveschema.layout import Slot
@@ -35,19 +37,63 @@ def options_of(
 
 def find(source: str, options: Options) -> Iterator[Found]:
     """The areas of FILE: a path, ``-``, ``pid:N`` or ``sample:NAME``; the content says of what."""
-    if source == "-" or source.startswith(SAMPLE):
-        view = memoryview(read_area(source))
-        # A sample is what it says, whatever its bytes look like.
-        options = replace(options, look=source == "-")
-        return iter(recognise(view, options.assume).read(view, options))
-    return artefacts.open(
-        source, options.model, options.strict, options.catalog, assume=options.assume
-    )
+    if source.startswith(PID):
+        yield from artefacts.open(source, options.model, options.strict, options.catalog)
+        return
+    with _data(source) as data:
+        options = _of(source, options)
+        yield from recognise(data, options.assume).read(data, options)
+
+
+def some(areas: Iterable[Found]) -> Iterator[Found]:
+    """The same areas; XsaveError where there are none."""
+    found = None
+    for found in areas:
+        yield found
+    if found is None:
+        raise XsaveError("holds no area")
 
 
 def one(source: str, options: Options, label: str | None) -> Found:
     """The one area of FILE that a command works on; XsaveError lists them where there are more."""
     return chosen(find(source, options), label)
+
+
+def bare_or_one(source: str, options: Options, label: str | None) -> bytes | Found:
+    """The bytes of FILE where it is one area and nothing else, whatever model wrote it.
+
+    For what holds the bytes against several models. Else the area, as :func:`one` has it.
+    """
+    if source.startswith(PID):
+        return one(source, options, label)
+    with _data(source) as data:
+        return bare_or_chosen(data, _of(source, options), label)
+
+
+def bare_or_chosen(data: Data, options: Options, label: str | None) -> bytes | Found:
+    """As :func:`bare_or_one`, for what a file holds."""
+    reader = recognise(data, options.assume)
+    if reader.name != "raw" or len(data) > MAX_AREA:
+        return chosen(reader.read(data, options), label)
+    require_look(data[:], options)
+    return bytes(data[:])
+
+
+@contextmanager
+def _data(source: str) -> Iterator[Data]:
+    """What FILE holds, unpacked. It can be looked at inside the block."""
+    if source == "-":
+        yield streamed(read_some)
+    elif source.startswith(SAMPLE):
+        yield memoryview(read_sample(source))
+    else:
+        with Source(source) as file:
+            yield unpacked(file.data)
+
+
+def _of(source: str, options: Options) -> Options:
+    """The options for FILE: a sample is what it says, whatever its bytes look like."""
+    return replace(options, look=False) if source.startswith(SAMPLE) else options
 
 
 def chosen(areas: Iterable[Found], label: str | None) -> Found:
@@ -69,29 +115,6 @@ def chosen(areas: Iterable[Found], label: str | None) -> Found:
         said = f"has no area called {label!r}; decode lists them" if label else "holds no area"
         raise XsaveError(said)
     return found[0]
-
-
-def bare(source: str, options: Options) -> bytes | None:
-    """The bytes of FILE where it is one area and nothing else, whatever model wrote it; else None.
-
-    For what holds the bytes against several models.
-    """
-    if source.startswith(PID):
-        return None
-    with ExitStack() as stack:
-        if source == "-" or source.startswith(SAMPLE):
-            view = memoryview(read_area(source))
-        else:
-            view = stack.enter_context(Source(source)).data
-        return bare_bytes(view, replace(options, look=not source.startswith(SAMPLE)))
-
-
-def bare_bytes(view: memoryview, options: Options) -> bytes | None:
-    """As :func:`bare`, for what is in memory."""
-    if recognise(view, options.assume).name != "raw" or len(view) > MAX_AREA:
-        return None
-    require_look(view, options)
-    return bytes(view)
 
 
 def tells(data: bytes) -> bool:

@@ -7,8 +7,9 @@ from typing import Any, Final, get_args
 import click
 
 from xsaveschema.area import XsaveArea
+from xsaveschema.artefacts.reader import Found
 from xsaveschema.catalog.identify import Match, alike, identify
-from xsaveschema.cli.areas import bare, called, naming, one, options_of, tells
+from xsaveschema.cli.areas import bare_or_one, called, naming, one, options_of, tells
 from xsaveschema.cli.files import about, named, write_area
 from xsaveschema.cli.options import (
     area_option,
@@ -99,18 +100,22 @@ def command(
     options = masks | {"mxcsr_mask": mxcsr_mask, "xfd": xfd or 0}
     with about(source):
         cpu = None if cpu_name is None else catalog.model(cpu_name)
-        data = bare(source, writer) if writer.model is None else None
+        find = bare_or_one if writer.model is None else one
+        found = find(source, writer, label)
         missing: tuple[str, ...] = ()
         elsewhere: list[Fault] = []
         said_of_file: tuple[str, ...] = ()
-        if data is None or (cpu is not None and tells(data)):
+        if not isinstance(found, Found) and cpu is not None and tells(found):
             found = one(source, writer, label)
+        if isinstance(found, Found):
             model, name = found.area.model, called(found)
             data, missing = _judged(found.area, fix is not None)
             said_of_file = found.notes
             if cpu is not None:
                 elsewhere = misplaced(found.area, cpu)
-        elif cpu is None:
+        else:
+            data = found
+        if not isinstance(found, Found) and cpu is None:
             match = identify(data, catalog=catalog)
             model = match.model
             name = naming(model, alike(match.layouts[0], catalog))
@@ -138,7 +143,7 @@ def command(
         if missing:
             echo(f"\nnot looked at: {', '.join(missing)}: live, not in this file")
     if fix is not None:
-        write_area(fix, mended.data)
+        write_area(fix, mended.data, source)
         said = f"{len(faults) - len(left)} of {len(faults)} fault{'s' * (len(faults) != 1)} mended"
         for fault in left:
             said += f"\n  left: {fault}"

@@ -107,7 +107,7 @@ def command(
         format = format or area.format
         if as_qemu:
             written = _as_qemu(area, _silicon(area.model, catalog), cpu, format, mask)
-            write_area(output, written)
+            write_area(output, written, source)
             echo(f"{named(output)}: {len(written)} bytes, as QEMU writes them", err=True)
             return None
         if cpu is None or cpu.name == area.model.name:
@@ -128,7 +128,7 @@ def command(
         if area.assumed and any(result.data[28:32]):
             # The user's word goes for the result, too: it is to be read as this CPU's.
             result.data[28:32] = cpu.mxcsr_mask.to_bytes(4, "little")
-    write_area(output, result.data)
+    write_area(output, result.data, source)
     for text in (*found.notes, *_limits(found)):
         note(text)
     _summary(output, result)

@@ -9,7 +9,7 @@ import click
 
 from xsaveschema.area import XsaveArea
 from xsaveschema.artefacts.reader import Found
-from xsaveschema.cli.areas import find, options_of
+from xsaveschema.cli.areas import find, options_of, some
 from xsaveschema.cli.files import SAMPLE, about, sample_list
 from xsaveschema.cli.options import (
     assume_option,
@@ -20,7 +20,7 @@ from xsaveschema.cli.options import (
     note,
     schemas_option,
 )
-from xsaveschema.cli.output import echo, number, print_json
+from xsaveschema.cli.output import echo, number, print_json_items
 from xsaveschema.errors import UnknownComponentError
 from xsaveschema.loaded import as_restored
 from xsaveschema.model import HEADER_OFFSET, HEADER_SIZE, CpuModel
@@ -72,10 +72,11 @@ def command(
         return
     catalog = catalog_of(ctx, schemas)
     with about(source):
-        found = find(source, options_of(catalog, model_name, assume, strict=not lenient))
+        options = options_of(catalog, model_name, assume, strict=not lenient)
+        found = some(find(source, options))
         if as_json:
-            areas = [_facts(each, registers, lenient) for each in found]
-            print_json({"source": source, "areas": areas})
+            facts = (_facts(each, registers, lenient) for each in found)
+            print_json_items({"source": source}, "areas", facts)
             return
         from xsaveschema.cli import decode_text
 

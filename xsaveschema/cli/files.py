@@ -1,44 +1,36 @@
-"""Areas from files, standard input and the samples; areas to files, whole or not at all."""
+"""FILE and OUT: standard input, the samples, and what is written whole or not at all."""
 
 from __future__ import annotations
 
-import os
 import stat
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import UnsupportedOperation
 from pathlib import Path
+from select import select
 from typing import Any, BinaryIO, Final
 
 import click
 
+from xsaveschema.artefacts.registry import PID
 from xsaveschema.cli.plain import plain
 from xsaveschema.errors import XsaveError
-
-MAX_AREA: Final = 16 << 20
-"""Bytes. Areas of real CPUs have 576 to 11,776; this leaves 256 KiB for each component."""
+from xsaveschema.io import NEW_FILE, permissions, replacing, write_all
 
 SAMPLE: Final = "sample:"
 
-# Never wait for the writer of a FIFO, never translate line ends, never hand the file down.
-_BINARY: Final = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
-_READ: Final = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _BINARY
-# EXCL: never through a link that somebody has put there.
-_CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY
 
+def read_sample(source: str) -> bytes:
+    """The bytes of ``sample:NAME``; wrong usage where there is no such sample."""
+    from xsaveschema import samples
 
-def read_area(source: str) -> bytes:
-    """The bytes of FILE: a path, ``-`` for standard input, or ``sample:NAME``.
-
-    Raises OSError, and XsaveError for what is no regular file or is too long for an area.
-    """
-    if source.startswith(SAMPLE):
-        return _sample(source.removeprefix(SAMPLE))
-    with about(source):
-        data = _standard_input() if source == "-" else _regular(Path(source))
-        if len(data) > MAX_AREA:
-            raise XsaveError(f"is longer than {MAX_AREA >> 20} MiB, which no area is")
-    return data
+    name = source.removeprefix(SAMPLE)
+    try:
+        return samples.read(name)
+    except KeyError:
+        said = f"there is no sample {name!r}; the samples are\n{sample_list()}"
+        raise click.UsageError(said) from None
 
 
 def sample_list() -> str:
@@ -75,24 +67,50 @@ def named(output: str) -> str:
     return "standard output" if output == "-" else plain(output)
 
 
-def write_area(output: str, data: bytes | bytearray | memoryview) -> None:
+def write_area(
+    output: str, data: bytes | bytearray | memoryview, source: str | None = None
+) -> None:
     """Write a file whole or not at all; ``-`` is standard output.
 
-    The bytes go to a new file beside ``output`` that takes its place when all is written; an
-    existing file keeps its permissions. Pipes and devices are written to as they are. OSError
-    names ``output``.
+    A new file is open to nobody that the FILE ``source`` is not open to. Pipes and devices are
+    written to as they are. OSError names ``output``.
     """
     if output == "-":
         stdout = standard_stream(sys.stdout, "standard output")
         stdout.write(data)
         stdout.flush()
         return
+    if is_device(output):
+        try:
+            with Path(output).open("wb", buffering=0) as device:
+                write_all(device.fileno(), data)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, output) from error
+        return
+    with replacing(output, NEW_FILE if source is None else permitted(source)) as file:
+        write_all(file.fileno(), data)
+
+
+def is_device(output: str) -> bool:
+    """Whether OUT is there and is no file, as a pipe: it is written to, and not replaced."""
     try:
-        _write(Path(output), data)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, output) from error
-    except ValueError as error:  # a NUL in the name
-        raise XsaveError(f"{output}: {error}") from None
+        return not stat.S_ISREG(Path(output).stat().st_mode)
+    except (FileNotFoundError, ValueError):  # ValueError: a NUL in the name
+        return False
+
+
+def permitted(source: str) -> int:
+    """The permissions that a new file with what FILE holds may have."""
+    if source.startswith(SAMPLE):
+        return NEW_FILE
+    if source.startswith(PID):
+        return 0o600
+    if source != "-":
+        return permissions(source)
+    try:
+        return permissions(standard_input().fileno())
+    except UnsupportedOperation:  # what a program put in its place
+        return NEW_FILE
 
 
 def standard_stream(stream: Any, name: str) -> BinaryIO:
@@ -111,75 +129,13 @@ def standard_input() -> BinaryIO:
     return stdin
 
 
-def _standard_input() -> bytes:
+def read_some(size: int) -> bytes:
+    """The next bytes of standard input, ``size`` at most; none at its end."""
     stdin = standard_input()
     try:
-        return stdin.read(MAX_AREA + 1)
+        while (found := stdin.read1(size)) is None:  # type: ignore[attr-defined]
+            select([stdin], [], [])  # a pipe that does not block
     except OSError as error:
         raise OSError(error.errno, error.strerror, "standard input") from error
-
-
-def _sample(name: str) -> bytes:
-    from xsaveschema import samples
-
-    try:
-        return samples.read(name)
-    except KeyError:
-        said = f"there is no sample {name!r}; the samples are\n{sample_list()}"
-        raise click.UsageError(said) from None
-
-
-def _regular(path: Path) -> bytes:
-    try:
-        with open_regular(path) as file:
-            return file.read(MAX_AREA + 1)
-    except ValueError as error:  # a NUL in the name
-        raise XsaveError(str(error)) from None
-
-
-@contextmanager
-def open_regular(path: Path) -> Iterator[BinaryIO]:
-    """A regular file, open for reading and unbuffered; XsaveError for anything else."""
-    # Looked at first: opening some devices already does something to them.
-    _require_regular(path.stat().st_mode)
-    with os.fdopen(os.open(path, _READ), "rb") as file:
-        _require_regular(os.fstat(file.fileno()).st_mode)
-        yield file
-
-
-def _require_regular(mode: int) -> None:
-    if stat.S_ISDIR(mode):
-        raise XsaveError("is a folder")
-    if not stat.S_ISREG(mode):
-        raise XsaveError("is no regular file; bring what a pipe holds to standard input, -")
-
-
-def _write(output: Path, data: bytes | bytearray | memoryview) -> None:
-    mode = None
-    with suppress(FileNotFoundError):
-        mode = output.stat().st_mode
-    if mode is not None and not stat.S_ISREG(mode):
-        with output.open("wb", buffering=0) as device:
-            _write_all(device.write, data)
-        return
-    target = Path(os.path.realpath(output))  # a link stays, what it leads to is replaced
-    new = target.with_name(f".xsaveschema-{os.urandom(8).hex()}.new")
-    file = os.open(new, _CREATE, 0o666)  # the umask decides, as for any new file
-    try:
-        try:
-            if mode is not None:
-                new.chmod(stat.S_IMODE(mode))
-            _write_all(lambda part: os.write(file, part), data)
-            os.fsync(file)
-        finally:
-            os.close(file)
-        new.replace(target)
-    finally:
-        with suppress(OSError):  # it has taken the other's place
-            new.unlink()
-
-
-def _write_all(write: Callable[[memoryview], Any], data: bytes | bytearray | memoryview) -> None:
-    rest = memoryview(data)
-    while rest:
-        rest = rest[write(rest) :]
+    data: bytes = found
+    return data

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from xsaveschema.artefacts import read_bytes
+from xsaveschema.artefacts.containers import unpacked
+from xsaveschema.artefacts.reader import Found
 from xsaveschema.catalog import Catalog
 from xsaveschema.catalog.identify import Match, identify
 from xsaveschema.cli.areas import (
-    bare,
-    bare_bytes,
-    chosen,
-    find,
+    bare_or_chosen,
+    bare_or_one,
     options_of,
     places,
     slot_facts,
@@ -80,13 +79,13 @@ def _file(catalog: Catalog, source: str, as_json: bool) -> int:
 def _area(catalog: Catalog, source: str, held: bytes | None, as_json: bool) -> int:
     with about(source):
         options = replace(options_of(catalog, None), look=False)
-        data = bare(source, options) if held is None else bare_bytes(memoryview(held), options)
-        if data is None:
-            areas = find(source, options) if held is None else read_bytes(held, catalog=catalog)
-            found = chosen(areas, None)
-            if found.origin == "assembled":
-                raise XsaveError("holds registers and no offsets: that tells of no CPU model")
-            data = bytes(found.area)
+        if held is None:
+            found = bare_or_one(source, options, None)
+        else:
+            found = bare_or_chosen(unpacked(memoryview(held)), options, None)
+        if isinstance(found, Found) and found.origin == "assembled":
+            raise XsaveError("holds registers and no offsets: that tells of no CPU model")
+        data = bytes(found.area) if isinstance(found, Found) else found
         match = identify(data, catalog=catalog)
         if as_json:
             print_json({"candidates": _candidates(match), "components": _agreed(match)})

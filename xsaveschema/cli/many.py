@@ -9,19 +9,22 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, TextIO, cast
 
 import click
 
+from xsaveschema.artefacts.containers import packed
 from xsaveschema.artefacts.reader import Options
 from xsaveschema.cli.files import (
     SAMPLE,
     about,
+    is_device,
     named,
-    open_regular,
-    read_area,
+    permitted,
+    read_sample,
     standard_input,
     standard_stream,
 )
@@ -30,6 +33,7 @@ from xsaveschema.cli.output import echo
 from xsaveschema.errors import TooShortError, XsaveError
 from xsaveschema.evidence import seen_under, shown_in
 from xsaveschema.header import MASKS
+from xsaveschema.io import open_regular
 from xsaveschema.layout import compacted, standard
 from xsaveschema.model import COMPACTED, EXTENDED_OFFSET, HEADER_OFFSET, CpuModel, Format
 
@@ -79,7 +83,7 @@ def convert_many(
             many.threads,
             assume=options.assume,
         )
-        tally = stack.enter_context(_Tally(many.on_error, many.bad))
+        tally = stack.enter_context(_Tally(many.on_error, many.bad, permitted(source)))
         pieces = _pieces(task, source, file, head, output, stack)
         with _progress(file, stride) as advance, _kept(source, output, many, task, tally):
             for piece in pieces:
@@ -98,11 +102,11 @@ def _pieces(
     if output == "-":
         return convert_stream(task, file, standard_stream(sys.stdout, "standard output"), head)
     goal = Path(output)
-    if goal.exists() and not goal.is_file():
+    if is_device(output):
         return convert_stream(task, file, stack.enter_context(goal.open("wb", buffering=0)), head)
     if _resumable(source, output):
         return convert_file(task, file, goal)
-    return convert_new(task, file, goal, head)
+    return convert_new(task, file, goal, head, permitted(source))
 
 
 def _is_file(source: str) -> bool:
@@ -147,7 +151,7 @@ def _kept(source: str, output: str, many: Many, task: Task, tally: _Tally) -> It
     def kept() -> str:
         if not _resumable(source, output) or not part.is_file():
             return ""
-        return f"\n{part} keeps what is done: the same command goes on from there"
+        return f"\n{named(str(part))} keeps what is done: the same command goes on from there"
 
     try:
         yield
@@ -165,7 +169,7 @@ def _kept(source: str, output: str, many: Many, task: Task, tally: _Tally) -> It
         if error.filename is not None:
             raise
         raise XsaveError(f"{output}: {error.strerror}{kept()}") from error
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):  # SIGINT, SIGTERM
         if said := kept():
             note(f"interrupted;{said}")
         raise
@@ -176,10 +180,10 @@ def _opened(source: str) -> Iterator[BinaryIO]:
     if source == "-":
         yield standard_input()
     elif source.startswith(SAMPLE):
-        yield BytesIO(read_area(source))
+        yield BytesIO(read_sample(source))
     else:
-        with open_regular(Path(source)) as file:
-            yield file
+        with os.fdopen(open_regular(source), "rb", buffering=0) as file:
+            yield cast("BinaryIO", file)
 
 
 def _head(file: BinaryIO) -> bytes:
@@ -187,6 +191,11 @@ def _head(file: BinaryIO) -> bytes:
     head = b""
     while len(head) < EXTENDED_OFFSET and (more := file.read(EXTENDED_OFFSET - len(head))):
         head += more
+    if kind := packed(memoryview(head)):
+        raise XsaveError(
+            f"is compressed by {kind.name}, and areas are gone on with by position: decompress it "
+            f"first ({kind.name} -dc), to a file or to standard input, -"
+        )
     if len(head) < EXTENDED_OFFSET:
         raise TooShortError(
             f"has {len(head)} bytes, and an area at least {EXTENDED_OFFSET}",
@@ -211,11 +220,12 @@ class _Tally:
     The report is begun when there is something to count: a run that is refused leaves an older one.
     """
 
-    def __init__(self, on_error: str, path: str | None):
+    def __init__(self, on_error: str, path: str | None, like: int):
         self.areas = self.bad = self.resumed = 0
         self.dropped: Counter[str] = Counter()
         self._on_error = on_error
         self._path = path
+        self._like = like
         self._report: TextIO | None = None
 
     def __enter__(self) -> _Tally:
@@ -245,7 +255,8 @@ class _Tally:
 
     def _begin(self) -> None:
         if self._report is None and self._path is not None:
-            self._report = Path(self._path).open("w", encoding="utf-8")  # noqa: SIM115 - closed by __exit__
+            opener = partial(os.open, mode=self._like)
+            self._report = open(self._path, "w", encoding="utf-8", opener=opener)  # noqa: SIM115 - Path has no opener; closed by __exit__
 
     def tell(self, output: str, task: Task) -> None:
         """Say in one line what was written."""

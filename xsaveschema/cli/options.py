@@ -9,8 +9,8 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 import click
 
+from xsaveschema.artefacts.source import MAX_AREA
 from xsaveschema.catalog import Catalog, default_catalog
-from xsaveschema.cli.files import MAX_AREA
 from xsaveschema.cli.output import note as note
 from xsaveschema.model import EXTENDED_OFFSET
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,7 +13,7 @@ import msgspec
 
 from xsaveschema.cli import terminal_width
 from xsaveschema.cli.plain import plain, plain_lines
-from xsaveschema.errors import hex_mask
+from xsaveschema.errors import XsaveError, hex_mask
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,17 +21,41 @@ if TYPE_CHECKING:
 
 
 def print_json(value: Any) -> None:
-    """Write a value as JSON, indented. msgspec is loaded already where there is a model."""
+    """Write a value as JSON, indented."""
+    click.echo(_json_text(value))
+
+
+def _json_text(value: Any) -> str:
+    """Indented JSON. msgspec is loaded already where there is a model."""
     try:
         text = msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
-        safe = all(map(str.isprintable, text.split("\n")))
+        # A terminal would obey what JSON need not escape.
+        if all(map(str.isprintable, text.split("\n"))):
+            return text
     except UnicodeEncodeError:  # a file's name that is no text
-        safe = False
-    if not safe:  # a terminal would obey what JSON need not escape
-        import json
+        pass
+    import json
 
-        text = json.dumps(value, indent=2)
-    click.echo(text)
+    return json.dumps(value, indent=2)
+
+
+def print_json_items(facts: dict[str, Any], name: str, items: Iterable[Any]) -> None:
+    """Write ``facts`` and, as their last member, the list ``name``, each item when it comes.
+
+    Nothing is written before the first one has come. An XsaveError behind that leaves JSON: the
+    items until then, and ``error``, the error's text.
+    """
+    coming = iter(items)
+    first = [*islice(coming, 1)]
+    head = _json_text(facts | {name: []}).removesuffix("]\n}")
+    try:
+        for count, item in enumerate(chain(first, coming)):
+            text = _json_text(item).replace("\n", "\n    ")
+            click.echo(f"{',' if count else head}\n    {text}", nl=False)
+    except XsaveError as error:
+        click.echo(f"\n  ],\n  {_json_text({'error': str(error)})[4:]}")
+        raise
+    click.echo("\n  ]\n}" if first else f"{head}]\n}}")
 
 
 def echo(text: str, *, err: bool = False) -> None:

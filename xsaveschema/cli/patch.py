@@ -8,7 +8,7 @@ import click
 
 from xsaveschema.artefacts import patch
 from xsaveschema.cli.areas import options_of
-from xsaveschema.cli.files import about
+from xsaveschema.cli.files import about, named
 from xsaveschema.cli.options import (
     area_option,
     assume_option,
@@ -63,7 +63,7 @@ def command(
         )
     for text in done.notes:
         note(text)
-    echo(f"{done.path}: {done.what} patched ({done.layout_source})", err=True)
+    echo(f"{named(str(done.path))}: {done.what} patched ({done.layout_source})", err=True)
 
 
 def _setting(text: str) -> tuple[str, int | bytes]:

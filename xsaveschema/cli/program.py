@@ -7,6 +7,7 @@ command is run: ``--help`` imports click alone.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -100,6 +101,11 @@ class Program(click.Group):
         prog_name = "xsaveschema"  # python -m xsaveschema says the same
         if not standalone_mode:
             return super().main(args, prog_name, complete_var, standalone_mode, **extra)
+        # The default would leave half-written files; what was ignored stays so.
+        before = signal.getsignal(signal.SIGTERM)
+        if before is signal.SIG_DFL:
+            with suppress(ValueError):  # not in the main thread
+                signal.signal(signal.SIGTERM, _terminate)
         try:
             result = super().main(args, prog_name, complete_var, False, **extra)
             code = result if isinstance(result, int) else 0
@@ -125,7 +131,15 @@ class Program(click.Group):
             # Notes are added from the inside out: the file is the last of them.
             _complain(": ".join([*reversed(getattr(error, "__notes__", ())), text]))
             code = 1
+        finally:
+            if before is signal.SIG_DFL:
+                with suppress(ValueError):
+                    signal.signal(signal.SIGTERM, before)
         sys.exit(code)
+
+
+def _terminate(number: int, _frame: object) -> None:
+    raise SystemExit(128 + number)
 
 
 def _said(error: OSError) -> str:

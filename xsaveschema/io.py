@@ -1,0 +1,150 @@
+"""Files: regular ones opened safely, new ones written whole or not at all, own ones gone on with.
+
+What stands at a path may be hostile: a FIFO that nobody writes to, a device, a link that somebody
+else has put there. A result is never open to more people than what it was made from.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from io import FileIO
+from pathlib import Path
+from typing import Final
+
+from xsaveschema.errors import XsaveError
+
+UNFINISHED: Final = ".xsaveschema-*.new"
+"""The names of files that nobody has finished: what a process that was killed leaves."""
+NEW_FILE: Final = 0o666
+"""The permissions of a file that is made from nothing secret: the umask decides."""
+
+# Never translate line ends, never hand the file down.
+_BINARY: Final = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+# Never wait for the writer of a FIFO, never become a terminal's process.
+_UNMOVED: Final = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | _BINARY
+_NO_LINK: Final = getattr(os, "O_NOFOLLOW", 0)
+# EXCL: never through a link that somebody has put there.
+_CREATE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | _BINARY
+
+
+def open_regular(path: str | os.PathLike[str], error: type[XsaveError] = XsaveError) -> int:
+    """The descriptor of a regular file, open for reading. OSError, and ``error`` for all else."""
+    try:
+        # Looked at first: opening some devices already does something to them.
+        _require_regular(Path(path).stat().st_mode, error)
+        file = os.open(path, os.O_RDONLY | _UNMOVED)
+    except ValueError as fault:  # a NUL in the name
+        raise error(str(fault)) from None
+    try:
+        _require_regular(os.fstat(file).st_mode, error)
+    except BaseException:
+        os.close(file)
+        raise
+    return file
+
+
+def permissions(file: int | str | os.PathLike[str]) -> int:
+    """What a result made from this file may have: its permissions; NEW_FILE's of what is no file.
+
+    ``file`` is a path or a descriptor. Raises OSError.
+    """
+    mode = os.stat(file).st_mode  # noqa: PTH116 - Path has none for descriptors
+    return stat.S_IMODE(mode) & 0o777 if stat.S_ISREG(mode) else NEW_FILE
+
+
+@contextmanager
+def replacing(output: str | os.PathLike[str], like: int = NEW_FILE) -> Iterator[FileIO]:
+    """A new file, unbuffered, that takes the place of ``output`` when the block ends without error.
+
+    It stands beside ``output`` under another name, and nobody else can open it until it is whole. A
+    file that is replaced hands its permissions and owner on; else the file has those of ``like``
+    that the umask leaves. A link stays, what it leads to is replaced. OSErrors name ``output``;
+    XsaveError for a name that no file can have.
+    """
+    try:
+        target = Path(os.path.realpath(output))
+        new = target.with_name(UNFINISHED.replace("*", os.urandom(8).hex()))
+        replaced = target.exists()
+    except ValueError as error:  # a NUL in the name
+        raise XsaveError(f"{os.fspath(output)!r}: {error}") from None
+    try:
+        made = os.open(new, _CREATE, 0o600 if replaced else like & 0o777)
+        with FileIO(made, "r+b") as file:
+            yield file
+            settle(file.fileno(), target, like)
+            os.fsync(made)
+        new.replace(target)
+    except OSError as error:
+        if error.errno is None or error.filename not in (None, str(new)):
+            raise
+        raise OSError(error.errno, error.strerror, os.fspath(output)) from error
+    finally:
+        with suppress(OSError):  # it has taken the other's place
+            new.unlink()
+
+
+def settle(file: int, target: Path, like: int) -> None:
+    """Give an open file the owner and permissions of ``target``, which it is about to replace.
+
+    Where there is no target, it keeps those of its permissions that are in ``like``.
+    """
+    if not hasattr(os, "fchmod"):
+        return
+    try:
+        status = target.stat()
+    except FileNotFoundError:
+        os.fchmod(file, stat.S_IMODE(os.fstat(file).st_mode) & like)
+        return
+    mode = stat.S_IMODE(status.st_mode) & 0o777
+    try:
+        os.fchown(file, status.st_uid, status.st_gid)
+    except OSError:  # only root may give files away
+        if os.fstat(file).st_gid != status.st_gid:
+            mode &= ~0o070  # what one group may do is not another group's
+    os.fchmod(file, mode)
+
+
+def open_own(path: Path, mode: int | None = None) -> FileIO:
+    """A file to go on with, unbuffered: this user's own, under this name alone.
+
+    Made with the permissions ``mode`` where it is not there yet; FileNotFoundError where ``mode``
+    is None. XsaveError for what somebody else may have prepared.
+    """
+    if mode is not None:
+        with suppress(FileExistsError):
+            return FileIO(os.open(path, _CREATE, mode), "r+b")
+    _require_own(path.lstat(), path)
+    file = FileIO(os.open(path, os.O_RDWR | _NO_LINK | _UNMOVED), "r+b")
+    try:
+        _require_own(os.fstat(file.fileno()), path)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def write_all(file: int, data: bytes | bytearray | memoryview, offset: int | None = None) -> None:
+    """Write all of ``data``, at byte ``offset`` where one is named."""
+    if offset is not None:
+        os.lseek(file, offset, os.SEEK_SET)
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(file, rest) :]
+
+
+def _require_regular(mode: int, error: type[XsaveError]) -> None:
+    if stat.S_ISDIR(mode):
+        raise error("is a folder")
+    if not stat.S_ISREG(mode):
+        raise error("is no regular file; bring what a pipe holds to standard input, -")
+
+
+def _require_own(status: os.stat_result, path: Path) -> None:
+    own = not hasattr(os, "geteuid") or status.st_uid == os.geteuid()
+    if not own or status.st_nlink != 1 or not stat.S_ISREG(status.st_mode):
+        raise XsaveError(
+            f"{path} is no file of this user's alone, and is not gone on with: name another output"
+        )
