@@ -285,3 +285,50 @@ def test_skylake_server_has_101_stored_fields() -> None:
     values = XsaveArea.parse(standard(0x2FF), load_model("skylake-server")).values()
     assert len(values) == 101
     assert list(values)[:4] == ["x87.fcw", "x87.fsw", "x87.ftw", "x87.fop"]
+
+
+def test_views_of_one_buffer_keep_what_the_others_wrote() -> None:
+    model = load_model("tiger-lake")
+    data = standard(0)
+    one, other = XsaveArea.parse(data, model), XsaveArea.parse(data, model)
+    other.registers["k1"] = 0xDEAD
+    one.registers["mxcsr"] = 0x1FA0
+    assert one.registers["k1"] == other.registers["k1"] == 0xDEAD
+    assert (one.xstate_bv, other.xstate_bv) == (0x22, 0x22)
+    assert struct.unpack_from("<Q", data, 512) == (0x22,)
+    one.initialise("opmask")
+    other.registers["pkru"] = 4
+    assert struct.unpack_from("<Q", data, 512) == (0x202,)
+    assert other.registers["k1"] == 0
+
+
+def test_a_view_sees_what_a_kernel_puts_into_its_buffer() -> None:
+    data = standard(7)
+    data[576:592] = bytes(range(16))
+    area = XsaveArea.parse(data, load_model("haswell"))
+    assert area.in_use("avx")
+    data[512] = 3
+    assert (area.xstate_bv, area.in_use("avx"), area.registers["ymm0"]) == (3, False, 0)
+    assert set(area.values()) >= {"avx.ymm_hi128[0]"}
+    assert area.values()["avx.ymm_hi128[0]"] == bytes(16)
+    assert area.registers.read()["ymm0"] == 0
+
+
+@pytest.mark.parametrize(
+    "touch",
+    [
+        pytest.param(lambda area: area.registers["ymm0"], id="read"),
+        pytest.param(lambda area: area.registers.read(), id="read all"),
+        pytest.param(lambda area: area.registers.update(ymm0=5), id="write"),
+        pytest.param(lambda area: area.initialise("avx"), id="initialise"),
+        pytest.param(lambda area: area["avx"]["ymm_hi128"][0], id="field"),
+    ],
+)
+def test_a_buffer_whose_format_changed_is_refused(touch: Callable[[XsaveArea], Any]) -> None:
+    data = standard(7)
+    area = XsaveArea.parse(data, load_model("tiger-lake"))
+    struct.pack_into("<Q", data, 520, COMPACTED | 7)
+    before = bytes(data)
+    with pytest.raises(XsaveError, match=r"XCOMP_BV was 0x0 .* is 0x8000000000000007 now"):
+        touch(area)
+    assert data == before

@@ -214,3 +214,28 @@ def test_json_of_others_is_left_to_them() -> None:
     data = w.snapshot({"0": w.vcpu(State().standard(7, INTEL), table(7, INTEL, 0x306C3, GENUINE))})
     (found,) = artefacts.read_bytes(data)
     assert found.label == "vCPU 0"
+
+
+def test_more_kinds_of_cpu_than_a_machine_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("xsaveschema.artefacts.cloud_hypervisor._CPUS_MAX", 2)
+    area = State().standard(7, INTEL)
+    vcpus = {str(n): w.vcpu(area, table(7, INTEL, 0x50652 + n % 3, GENUINE)) for n in range(6)}
+    with pytest.raises(ArtefactError, match="more than 2 different CPUs"):
+        read(w.snapshot(vcpus))
+    two = {name: text for name, text in vcpus.items() if int(name) % 3}
+    assert len(read(w.snapshot(two))) == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        pytest.param(b"[]," * (1 << 18), "262144 objects and lists", id="lists"),
+        pytest.param(b"{}," * (1 << 18), "262144 objects and lists", id="objects"),
+        pytest.param(b'"",' * ((1 << 20) + 1), "1048576 strings", id="strings"),
+    ],
+)
+def test_json_that_would_not_be_small_in_memory(text: bytes, message: str) -> None:
+    data = b'{"region":[1],"x":[' + text + b"0]}"
+    assert READER.recognises(memoryview(data))
+    with pytest.raises(ArtefactError, match=message):
+        read(data)

@@ -229,7 +229,8 @@ def test_gcore_of_gdb_13_on_amd(tdesc: bool, mxcsr_mask: int) -> None:
     notes = cores.threads([bytes(intel_area(2688, 0xE7, mxcsr_mask))])
     if tdesc:
         notes += cores.note(b"GDB", 0xFF000000, b"<?xml")
-    (note,) = one(cores.core(notes)).notes
+    *tiles, note = one(cores.core(notes)).notes
+    assert [text[:40] for text in tiles] == ["GDB's gcore (seen of 13) leaves AMX stat"] * tdesc
     who = "GDB's gcore" if tdesc else "a debugger (MXCSR_MASK is 0)"
     assert note.startswith(f"{who} wrote this core, not the kernel: up to version 13 GDB writes")
     with pytest.raises(EvidenceError, match="do not fit: zen4 has 2432 under XCR0 0xE7"):
@@ -340,8 +341,8 @@ FAULTS = {
         patched(patched(GOOD, 120, 4), 128, NOTES + 100, 8),
         r"note segments \[0xb0..0x[0-9a-f]+\) and \[0x114..0x[0-9a-f]+\) overlap",
     ),
-    "no-area": (cores.core(cores.prstatus(1)), "no NT_X86_XSTATE note, 1 threads and 1 note"),
-    "no-notes": (cores.core(), "no NT_X86_XSTATE note, 0 threads and 0 note"),
+    "no-area": (cores.core(cores.prstatus(1)), "no FXSAVE image, 1 threads and 1 note"),
+    "no-notes": (cores.core(), "no FXSAVE image, 0 threads and 0 note"),
     "short-prstatus": (
         cores.core(cores.note(b"CORE", 1, bytes(35)) + cores.threads([ZEN4])),
         "NT_PRSTATUS of 35 bytes has no pid",

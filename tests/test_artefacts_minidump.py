@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 from writers import minidump as w
@@ -175,7 +176,10 @@ def test_contexts_without_floating_point_say_so() -> None:
     (found,) = read(w.dump([(1, w.context(area, flags=0x100057))], misc=misc))
     assert not found.area.in_use("x87")
     assert "not there" in found.notes[0]
-    assert read(w.dump([(1, w.context(area, xstate=False, flags=0x100007))])) == []
+    other = w.context(area, xstate=False, flags=0x100007)
+    assert len(read(w.dump([(1, other), (2, w.context(area))], misc=misc))) == 1
+    with pytest.raises(ArtefactError, match="no context has x87"):
+        read(w.dump([(1, other)]))
 
 
 def edited(data: bytes, changes: Sequence[tuple[int, bytes]]) -> bytes:
@@ -267,10 +271,6 @@ BAD = [
     pytest.param(patched(DIRECTORY + 4, "I", 1), "system info stream is empty", id="no-system"),
     pytest.param(patched(44 + 24, "H", 12), "architecture is 12", id="arm64"),
     pytest.param(patched(CONTEXT + 0x30, "I", 0x400057), "another processor", id="flags"),
-    pytest.param(patched(CONTEXT + 0x4D0 + 16, "i", -64), "not within", id="chunk-before"),
-    pytest.param(patched(CONTEXT + 0x4D0 + 16, "i", 1 << 30), "not within", id="chunk-behind"),
-    pytest.param(patched(CONTEXT + 0x4D0 + 20, "I", 1 << 31), "not within", id="chunk-long"),
-    pytest.param(patched(CONTEXT + 0x4D0 + 20, "I", 16), "its header 64", id="chunk-short"),
     pytest.param(patched(CONTEXT + 0x4D0 + 20, "I", 80), "avx stands at", id="live-cut"),
     pytest.param(patched(CHUNK + 8, "Q", 4), "XCOMP_BV", id="xcomp-bv"),
     pytest.param(patched(CHUNK, "Q", 1 << 40), "component40", id="xstate-bv"),
@@ -281,7 +281,6 @@ BAD = [
     pytest.param(patched(48, "I", 167, data=CRASH), "has 167 bytes", id="exception"),
     pytest.param(w.dump([(1, bytes(2000))]), "another processor", id="zeros"),
     pytest.param(w.dump([(1, bytes(2000))], processor=None), "neither AMD64", id="unknown"),
-    pytest.param(w.dump([(1, FINE[CONTEXT:][:0x4D0])]), "no CONTEXT_EX", id="no-context-ex"),
     pytest.param(w.dump([(1, FINE[CONTEXT:][:0x4CF])]), "of 1232 bytes", id="short-context"),
     pytest.param(
         b"MDMP" + struct.pack("<7I", 0xA793, 0, 32, 0, 0, 0, 0), "neither a thread", id="empty"
@@ -310,11 +309,120 @@ def test_a_thread_count_that_lies() -> None:
     assert caught.value.offset == at
 
 
-def test_lenient_reads_a_context_whose_chunk_is_missing() -> None:
-    data = w.dump([(1, FINE[CONTEXT:][:0x4D0])])
-    (found,) = read(data, Options(strict=False))
-    assert found.area.registers["st0"] == State().st[0]
-    assert "CONTEXT_EX" in found.notes[0]
+LONG = w.dump(
+    [(1, w.context(State().standard(7, INTEL).ljust(17 << 20, b"\0")))],
+    misc=w.misc_info(rows(7, INTEL)),
+)
+NO_CHUNK = [
+    pytest.param(patched(CONTEXT + 0x4D0 + 16, "i", -64), "not within", id="before"),
+    pytest.param(patched(CONTEXT + 0x4D0 + 16, "i", 1 << 30), "not within", id="behind"),
+    pytest.param(patched(CONTEXT + 0x4D0 + 20, "I", 1 << 31), "not within", id="long"),
+    pytest.param(LONG, "more than any area", id="longer than any area"),
+    pytest.param(patched(CONTEXT + 0x4D0 + 20, "I", 16), "its header 64", id="short"),
+    pytest.param(w.dump([(1, FINE[CONTEXT:][:0x4D0])]), "cut off before its CONTEXT_EX", id="cut"),
+    pytest.param(w.dump([(1, FINE[CONTEXT:][:0x4E7])]), "cut off before its CONTEXT_EX", id="half"),
+]
+
+
+@pytest.mark.parametrize(("data", "message"), NO_CHUNK)
+def test_a_context_without_its_chunk_has_the_legacy_registers(data: bytes, message: str) -> None:
+    """Windows writes such contexts for exceptions: the flag is set, the structure ends."""
+    (found,) = read(data)
+    said = State().registers(3)
+    assert found.area.registers.read(said) == said
+    assert found.origin == "assembled"
+    assert any(message in note for note in found.notes)
+    new = type(found.area).parse(bytearray(found.area.buffer), found.area.model)
+    new.registers["xmm3"] = 5
+    (back,) = read(edited(data, list(READER.replace(memoryview(data), found, new))))
+    assert back.area.registers["xmm3"] == 5
+
+
+def test_a_context_that_cannot_be_read_leaves_the_others() -> None:
+    area, misc = w.context(State().standard(7, INTEL)), w.misc_info(rows(7, INTEL))
+    bad = area[:0x30] + struct.pack("<I", 0x400057) + area[0x34:]
+    data = w.dump([(1, bad), (2, area), (3, area[:900]), (4, area)], misc=misc)
+    found: list[str] = []
+    with pytest.raises(ArtefactError, match="another processor") as caught:
+        found.extend(each.label for each in READER.read(memoryview(data), Options()))
+    assert found == ["thread 2", "thread 4"]
+    assert caught.value.__notes__ == ["thread 1"]
+    loose = read(data, Options(strict=False))
+    assert [each.label for each in loose] == found
+    assert not loose[0].notes
+    (note,) = loose[1].notes
+    assert note.startswith("2 contexts left out: thread 1: at byte")
+    assert "thread 3: at byte" in note
+
+
+def test_the_contexts_left_out_are_counted_and_not_all_named() -> None:
+    area = w.context(State().standard(7, INTEL))
+    data = w.dump([(n, area[:900]) for n in range(50)] + [(99, area)], misc=None)
+    (found,) = read(data, Options(load_model("haswell"), strict=False))
+    assert found.notes[-1].startswith("50 contexts left out: thread 0:")
+    assert "thread 8:" not in found.notes[-1]
+
+
+def test_every_thread_may_have_an_exception_that_shares_its_context() -> None:
+    """As LLDB 19 writes them; Breakpad lets the crashed thread share its one."""
+    areas = [w.context(State(seed).standard(7, INTEL)) for seed in range(3)]
+    data = w.dump(list(enumerate(areas)), misc=w.misc_info(rows(7, INTEL)), shared=(0, 2))
+    found = read(data)
+    labels = [f"thread {n}" for n in range(3)]
+    assert [each.label for each in found] == [
+        *labels,
+        *(f"exception in thread {n}" for n in (0, 2)),
+    ]
+    assert found[4].offset == found[2].offset
+    assert found[4].area.registers["ymm3"] == State(2).zmm[3] & (1 << 256) - 1
+
+
+def test_threads_that_share_a_context_end() -> None:
+    area = w.context(State().standard(7, INTEL).ljust(1 << 20, b"\0"))
+    data = bytearray(w.dump([(0, area), *((n, b"x") for n in range(1, 100))]))
+    first = data.index(struct.pack("<I", 100), 32) + 4
+    for thread in range(100):
+        data[first + 48 * thread + 40 : first + 48 * thread + 48] = data[first + 40 : first + 48]
+    found: list[str] = []
+    with pytest.raises(ArtefactError, match="contexts share bytes"):
+        found.extend(
+            each.label
+            for each in READER.read(memoryview(bytes(data)), Options(load_model("haswell")))
+        )
+    assert len(found) <= 1
+
+
+def test_cet_that_the_table_leaves_out_is_the_catalogues() -> None:
+    """Windows' dumps of x86 programs: MISC_INFO_5 ends at AVX, XCOMP_BV has CET_U too."""
+    state = State()
+    area = state.compacted(0x807)
+    misc = w.misc_info(rows(7, INTEL))
+    (found,) = read(w.dump([(7, w.context(area, w.X86))], misc=misc, processor=w.X86))
+    assert found.area["cet_u"]["ia32_pl3_ssp"] == state.ssp
+    assert found.area.registers["ymm4"] == state.zmm[4] & (1 << 256) - 1
+    odd = w.misc_info([(2, 256, 1024)])  # no model's
+    (found,) = read(w.dump([(7, w.context(area))], misc=odd))
+    assert found.area.model.name == "minidump"
+    assert found.area["cet_u"]["ia32_pl3_ssp"] == state.ssp
+    with pytest.raises(XsaveError, match="component5"):  # a user component's place is not known
+        read(w.dump([(7, w.context(state.compacted(0x27)))], misc=odd))
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize(
+    ("name", "count", "said"),
+    [
+        ("write_av_non_canonical", 3, {"mxcsr": 0x1F80, "fcw": 0x27F}),
+        ("tiny-exe-with-cet-xsave", 1, {"ia32_u_cet": 1, "ia32_pl3_ssp": 0xCBC83FEFC8}),
+        ("tiny-exe-with-cet-xsave-x86", 3, {"fop": 0, "mxcsr": 0x1F80}),
+    ],
+)
+def test_what_windows_wrote(name: str, count: int, said: dict[str, int], shared: Path) -> None:
+    found = list(artefacts.open(shared / f"artefacts/breakpad-{name}.dmp"))
+    assert len(found) == count
+    assert found[-1].area.registers.read(said) == said
+    cut = "write_av" in name
+    assert any("cut off before its CONTEXT_EX" in note for note in found[-1].notes) == cut
 
 
 def test_damaged_dumps_are_refused_or_read() -> None:

@@ -300,6 +300,13 @@ def test_a_length_that_holds_a_brace_is_found_all_the_same() -> None:
     assert len(read(data)) == 1
 
 
+def test_a_description_that_would_not_be_small_in_memory() -> None:
+    text = b'{"devices":[{"name":"x","more":[' + b"{}," * (1 << 18) + b"0]}]}"
+    data = b"QEVM\0\0\0\3" + bytes(20) + b"\0\6" + len(text).to_bytes(4, "big") + text
+    with pytest.raises(ArtefactError, match="262144 objects and lists"):
+        read(data)
+
+
 def test_damaged_streams_are_refused_or_read() -> None:
     data = w.stream({0: w.cpu(State(), 0x2E7), 1: w.cpu(State(1), 0x7)})
     assert survive(READER, cuts(data, 500)) >= 500

@@ -224,3 +224,10 @@ def test_the_content_tells_what_the_file_is() -> None:
     for wrap in WRAPS.values():
         (found,) = artefacts.read_bytes(wrap(FINE))
         assert found.label == "vCPU 0"
+
+
+def test_a_record_longer_than_any_area() -> None:
+    area = State().standard(7, INTEL).ljust((16 << 20) + 1, b"\0")
+    for data in (w.hvm(w.xsave(0, area, 7)), w.libxc(w.pv_xsave(0, area, 7))):
+        with pytest.raises(ArtefactError, match="bytes, no area"):
+            read(data)

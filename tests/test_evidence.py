@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 import xsaveschema as xs
 from xsaveschema import artefacts, batch, evidence
+from xsaveschema.artefacts.containers import KINDS
 from xsaveschema.artefacts.foreign import FOREIGN
 from xsaveschema.catalog import default_catalog
 from xsaveschema.errors import EvidenceError, IdentificationError, XsaveError
@@ -285,7 +286,12 @@ def test_a_mask_that_is_no_xcr0() -> None:
 # Files that are no areas.
 
 
-@pytest.mark.parametrize("kind", FOREIGN, ids=lambda kind: kind.magic)
+# What is packed in a way that is read is unpacked first: see test_artefacts_containers.py.
+PACKED = {mark for kind in KINDS for mark in kind.marks}
+REFUSED = [kind for kind in FOREIGN if kind.magic not in PACKED]
+
+
+@pytest.mark.parametrize("kind", REFUSED, ids=lambda kind: kind.magic)
 def test_known_foreign_files_are_refused_by_name(kind: Any, tmp_path: Path) -> None:
     for size in (4096, 2440):
         data = bytearray(size)

@@ -4,6 +4,9 @@ The view copies nothing and knows what the bytes mean: a component whose XSTATE_
 in its initial state, whatever bytes stand there (SDM 13.4.2; XSAVEC and XSAVES leave stale ones).
 ``raw`` shows memory as it stands. State that is live, but that the file did not have, is
 ``missing``: it has no place, and nothing gives a value for it.
+
+The header belongs to the buffer, not to the view: others may stand on the same bytes (a second
+view, KVM), so XSTATE_BV is read when it is asked for, and a write changes no bit but its own.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from xsaveschema.errors import (
     WrongTypeError,
     XsaveError,
     described,
+    hex_mask,
 )
 from xsaveschema.evidence import contradictions
 from xsaveschema.fields import Fields
@@ -62,23 +66,24 @@ class XsaveArea:
 
     __slots__ = (
         "_missing",
+        "_taken",
         "_view",
         "assumed",
         "faults",
         "layout",
         "model",
         "xcomp_bv",
-        "xstate_bv",
     )
 
     model: CpuModel
     layout: Layout
-    xstate_bv: int
     xcomp_bv: int
     faults: tuple[Fault, ...]
     assumed: bool
     """Whether ``model`` was taken although the area's bytes speak against it."""
     _missing: Mapping[int, str]
+    _taken: int
+    """Components that are taken to be in use although XSTATE_BV lacks them, until a write."""
     _view: memoryview
 
     @classmethod
@@ -121,15 +126,15 @@ class XsaveArea:
         area.assumed = bool(against)
         area._missing = _NOTHING
         area.model = model
-        area.xstate_bv = xstate_bv
         area.xcomp_bv = xcomp_bv
+        area._taken = 0
         if strict:
             area.layout = buffer_layout(model, xstate_bv, xcomp_bv, len(view))
             area.faults = ()
         else:
             area.layout, area.faults = lenient_layout(model, xstate_bv, xcomp_bv, len(view))
         if assume_supervisor:
-            area.xstate_bv |= area.layout.mask & model.supervisor_mask
+            area._taken = area.layout.mask & model.supervisor_mask
         return area
 
     @classmethod
@@ -158,7 +163,7 @@ class XsaveArea:
         if bits:
             if area.format == "standard":
                 area.layout = standard(model, area.layout.mask & ~bits)
-            area._set_xstate_bv(area.xstate_bv | bits)
+            area._set_in_use(bits, True)
         return area
 
     @classmethod
@@ -191,6 +196,17 @@ class XsaveArea:
             raise XsaveError("the standard format takes xcr0=, not xcomp_bv=")
         area = to_standard(blank, model, xcr0=xcr0).data
         return cls.parse(area, model if xcr0 is None else under(model, xcr0))
+
+    @property
+    def xstate_bv(self) -> int:
+        """XSTATE_BV as it stands in the buffer now, whoever wrote it last (a bit mask).
+
+        XsaveError where XCOMP_BV is no longer what the layout was chosen by.
+        """
+        xstate_bv, xcomp_bv = _masks(self._view, HEADER_OFFSET)
+        if xcomp_bv != self.xcomp_bv:
+            raise self._changed(xcomp_bv)
+        return int(xstate_bv | self._taken)
 
     @property
     def format(self) -> Format:
@@ -258,7 +274,7 @@ class XsaveArea:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled and copied with bytes of its own."""
-        kept = self.model, self.layout, self.xstate_bv, self.xcomp_bv, self.faults, self.assumed
+        kept = self.model, self.layout, self._taken, self.xcomp_bv, self.faults, self.assumed
         return _rebuilt, (bytes(self._view), *kept, dict(self._missing))
 
     def __eq__(self, other: object) -> bool:
@@ -317,10 +333,11 @@ class XsaveArea:
             self._missing = MappingProxyType(left)
             if 1 << number == SSE:
                 self._initialise_mxcsr(self._view)
-            self._set_xstate_bv(self.xstate_bv & ~(1 << number))
+            self._set_in_use(1 << number, False)
             return
         slot = self.layout[key]
         view = self._writable()
+        self._set_in_use(slot.component.bit, False)
         image = slot.component.initial
         blank = self.format == "compacted"
         for start, end in slot.ranges:
@@ -328,7 +345,6 @@ class XsaveArea:
             view[start:end] = bytes(end - start) if blank else image[at : at + end - start]
         if slot.component.bit == SSE:
             self._initialise_mxcsr(view)
-        self._set_xstate_bv(self.xstate_bv & ~slot.component.bit)
 
     def _initialise_mxcsr(self, view: memoryview) -> None:
         mxcsr = 0 if self.format == "compacted" else MXCSR_INITIAL
@@ -378,19 +394,27 @@ class XsaveArea:
             view[start:end] = image[at : at + end - start]
         if slot.component.bit == SSE and self.format == "compacted":
             view[MXCSR_OFFSET : MXCSR_OFFSET + 8] = image[MXCSR_OFFSET : MXCSR_OFFSET + 8]
-        self._set_xstate_bv(self.xstate_bv | slot.component.bit)
+        self._set_in_use(slot.component.bit, True)
 
-    def _set_xstate_bv(self, xstate_bv: int) -> None:
-        self.xstate_bv = xstate_bv
+    def _set_in_use(self, bits: int, live: bool) -> None:
+        """Set or clear bits of XSTATE_BV, and write down what was taken to be in use."""
+        xstate_bv = self.xstate_bv | bits if live else self.xstate_bv & ~bits
+        self._taken = 0
         self._view[HEADER_OFFSET : HEADER_OFFSET + 8] = xstate_bv.to_bytes(8, "little")
+
+    def _changed(self, xcomp_bv: int) -> XsaveError:
+        return XsaveError(
+            f"XCOMP_BV was {hex_mask(self.xcomp_bv)} when the area was parsed and is "
+            f"{hex_mask(xcomp_bv)} now: whoever changed it moved the state; parse the buffer again"
+        )
 
     def _writable(self) -> memoryview:
         if self.faults:
             raise HeaderError(self.faults)
         if self._view.readonly:
             self._view = memoryview(bytearray(self._view))
-        if _masks(self._view, HEADER_OFFSET)[0] != self.xstate_bv:
-            self._set_xstate_bv(self.xstate_bv)  # what was assumed of supervisor components
+        if self._taken:
+            self._set_in_use(0, True)
         return self._view
 
 
@@ -398,7 +422,7 @@ def _rebuilt(
     data: bytes,
     model: CpuModel,
     layout: Layout,
-    xstate_bv: int,
+    taken: int,
     xcomp_bv: int,
     faults: tuple[Fault, ...],
     assumed: bool,
@@ -409,8 +433,8 @@ def _rebuilt(
     area.assumed = assumed
     area.model = model
     area.layout = layout
-    area.xstate_bv = xstate_bv
     area.xcomp_bv = xcomp_bv
+    area._taken = taken
     area.faults = faults
     area._missing = MappingProxyType(missing)
     return area

@@ -244,7 +244,7 @@ def test_a_file_without_areas_is_an_error(tmp_path: Path) -> None:
     context[0x30:0x34] = (0x0010_0001).to_bytes(4, "little")  # CONTEXT_CONTROL alone
     path.write_bytes(minidump.dump([(1, bytes(context))]))
     for args in (["decode"], ["decode", "--json"], ["check"]):
-        assert fails(*args, str(path)) == f"{path}: holds no area\n"
+        assert "no context has x87 and SSE registers" in fails(*args, str(path))
 
 
 def test_json_is_the_same_as_in_one_piece(capsys: pytest.CaptureFixture[str]) -> None:

@@ -58,8 +58,12 @@ def dump(
     misc: bytes | None = None,
     processor: int | None = AMD64,
     aligned: bool = False,
+    shared: Sequence[int] = (),
 ) -> bytes:
-    """A minidump with threads (id, CONTEXT), and what else is given."""
+    """A minidump with threads (id, CONTEXT), and what else is given.
+
+    The threads in ``shared``, by index, have an exception stream with their own context each.
+    """
     streams: list[tuple[int, bytes, list[tuple[int, bytes]]]] = []
     if processor is not None:
         streams.append((SYSTEM_INFO, struct.pack("<H", processor).ljust(56, b"\0"), []))
@@ -74,8 +78,8 @@ def dump(
     streams.append((THREAD_LIST, bytes(threads), wanted))
     if exception is not None:
         ident, data = exception
-        head = struct.pack("<IIIIQQII", ident, 0, 0xC0000005, 0, 0, 0x1400_0000, 2, 0)
-        streams.append((EXCEPTION, head.ljust(168, b"\0"), [(160, data)]))
+        streams.append((EXCEPTION, _exception(ident), [(160, data)]))
+    streams += [(EXCEPTION, _exception(contexts[index][0]), []) for index in shared]
 
     out = bytearray(struct.pack("<4sIIIIIQ", b"MDMP", 0x1234A793, len(streams), 32, 0, 0, 0))
     out += bytes(12 * len(streams))
@@ -87,4 +91,14 @@ def dump(
             if data:
                 struct.pack_into("<II", out, at + place, len(data), len(out))
             out += data
+    places = [struct.unpack_from("<III", out, 32 + 12 * n) for n in range(len(streams))]
+    listed = next((at for kind, _, at in places if kind == THREAD_LIST), 0)
+    for index, (*_, at) in zip(shared, places[len(places) - len(shared) :], strict=True):
+        thread = listed + (8 if aligned else 4) + 48 * index
+        out[at + 160 : at + 168] = out[thread + 40 : thread + 48]
     return bytes(out)
+
+
+def _exception(ident: int) -> bytes:
+    head = struct.pack("<IIIIQQII", ident, 0, 0xC0000005, 0, 0, 0x1400_0000, 2, 0)
+    return head.ljust(168, b"\0")

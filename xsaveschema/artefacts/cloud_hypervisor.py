@@ -10,17 +10,17 @@ producer**: the tests' files are built from those structures.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from struct import Struct
 from typing import Any, Final
 
-from xsaveschema.artefacts import marks
+from xsaveschema.artefacts import json_text, marks
 from xsaveschema.artefacts.kvm import layout_of
 from xsaveschema.artefacts.layouts import Known, told
 from xsaveschema.artefacts.reader import ArtefactError, Data, Found, Options
 from xsaveschema.catalog.identify import identify
+from xsaveschema.model import CpuModel
 
 _MAX_DEPTH: Final = 64
 _REGION: Final = 1024
@@ -31,7 +31,11 @@ _NUMBERED: Final = re.compile(r"(?:v?cpu)?[-_ ]?([0-9]{1,6})", re.IGNORECASE)
 _INNER: Final = "region"
 _WORD: Final = Struct("<I")
 
+_CPUS_MAX: Final = 64
+"""Different CPUID tables that are looked up; the vCPUs of a machine mostly share one."""
+
 Registers4 = tuple[int, int, int, int]
+_Cpuid = tuple[tuple[tuple[int, Registers4], ...], int | None, str | None]
 
 
 class CloudHypervisorReader:
@@ -48,16 +52,23 @@ class CloudHypervisorReader:
         """The area of every vCPU, in the file's order."""
         if len(data) > marks.MAX_JSON:
             raise ArtefactError(f"{len(data)} bytes of JSON; at most {marks.MAX_JSON} are read")
+        models: dict[_Cpuid, CpuModel] = {}
         found = False
-        for index, (path, holder, xsave) in enumerate(_walk(_json(bytes(data[:])), (), 0)):
+        parsed = json_text.parse(bytes(data[:]))
+        for index, (path, holder, xsave) in enumerate(_walk(parsed, (), 0)):
             found = True
             label = f"vCPU {_number(path, index)}"
             view = memoryview(_area(xsave, label))
             leaf, signature, vendor = _cpuid(holder)
             if leaf:
-                model = identify(
-                    leaf_0xd=leaf, signature=signature, vendor=vendor, catalog=options.catalog
-                ).model
+                key = tuple(leaf.items()), signature, vendor
+                if key not in models:
+                    if len(models) >= _CPUS_MAX:
+                        raise ArtefactError(f"vCPUs of more than {_CPUS_MAX} different CPUs")
+                    models[key] = identify(
+                        leaf_0xd=leaf, signature=signature, vendor=vendor, catalog=options.catalog
+                    ).model
+                model = models[key]
                 source = f"the vCPU's own CPUID leaf 0xD (model {model.name})"
                 known = told(Known(model, source), options, view, "the vCPU's CPUID leaf 0xD")
             else:
@@ -68,19 +79,6 @@ class CloudHypervisorReader:
 
 
 READER: Final = CloudHypervisorReader()
-
-
-def _json(text: bytes | str) -> Any:
-    try:
-        return json.loads(text if isinstance(text, str) else text.decode("utf-8"))
-    except RecursionError:
-        raise ArtefactError("the JSON is nested too deeply") from None
-    except UnicodeDecodeError as error:
-        raise ArtefactError("the JSON is not UTF-8", error.start) from None
-    except json.JSONDecodeError as error:
-        raise ArtefactError(f"no JSON: {error.msg}", error.pos) from None
-    except ValueError as error:  # a number of thousands of digits
-        raise ArtefactError(f"no JSON that could be read: {error}") from None
 
 
 def _walk(
@@ -99,13 +97,13 @@ def _walk(
                 yield from _walk(child, (*path, key), depth + 1, node)
     elif isinstance(node, list):
         if (inner := _bytes_of(node)) is not None:
-            yield from _walk(_json(inner), path, depth + 1)
+            yield from _walk(json_text.parse(inner), path, depth + 1)
             return
         for index, child in enumerate(node):
             if isinstance(child, dict | list):
                 yield from _walk(child, (*path, str(index)), depth + 1)
     elif isinstance(node, str) and _INNER in node and node.lstrip()[:1] == "{":
-        yield from _walk(_json(node), path, depth + 1)
+        yield from _walk(json_text.parse(node), path, depth + 1)
 
 
 def _bytes_of(node: list[Any]) -> bytes | None:

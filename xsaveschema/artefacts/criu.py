@@ -14,16 +14,15 @@ process with tiles.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
-from xsaveschema.artefacts import marks
+from xsaveschema.artefacts import json_text, marks
 from xsaveschema.artefacts.assembled import LEGACY, assemble
 from xsaveschema.artefacts.reader import ArtefactError, Data, Found, Options, Struct
 from xsaveschema.model import SSE, X87
 
-MAX_SIZE: Final = 16 << 20
+MAX_SIZE: Final = 1 << 20
 """The longest image that is read, in bytes; a core image has a few thousand."""
 
 _SIZE: Final = Struct("<I")
@@ -250,16 +249,7 @@ def _keep(found: _Message, field: _Field, value: int, where: int | None) -> None
 
 def _from_json(text: bytes) -> Iterator[_Message]:
     """The JSON of crit: the same fields by name; numbers, or text where crit prints hexadecimal."""
-    try:
-        image = json.loads(text.decode("utf-8"))
-    except RecursionError:
-        raise ArtefactError("the JSON is nested too deeply") from None
-    except UnicodeDecodeError as error:
-        raise ArtefactError("the JSON is not UTF-8", error.start) from None
-    except json.JSONDecodeError as error:
-        raise ArtefactError(f"no JSON: {error.msg}", error.pos) from None
-    except ValueError as error:  # a number of thousands of digits
-        raise ArtefactError(f"no JSON that could be read: {error}") from None
+    image = json_text.parse(text)
     entries = image.get("entries")
     if not isinstance(entries, list):
         raise ArtefactError("the JSON has no list of entries")

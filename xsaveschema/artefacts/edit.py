@@ -110,6 +110,8 @@ def add_layout(
         survey = survey_of(core)
         if survey.layout:
             raise ArtefactError("the core has NT_X86_XSAVE_LAYOUT already", survey.layout.offset)
+        if not survey.areas:
+            raise ArtefactError("the core has FXSAVE images and no area to lay out")
         if core.reach > len(data):
             raise ArtefactError(
                 f"the core is cut off: its segments reach to {core.reach:#x}. A note behind its "

@@ -1,5 +1,8 @@
 """ELF cores: NT_X86_XSTATE, one area for each thread, of Linux and FreeBSD.
 
+Cores without it (Valgrind's, NetBSD's, those of Linux before 2.6.35) have FXSAVE images: those are
+the legacy regions of areas. Delve, which writes Linux's notes, names no owner.
+
 The layout is NT_X86_XSAVE_LAYOUT's (Linux 6.12 and later) where the core has one. Else it is the
 one that the XCR0 mask at byte 464 and the note's size tell: of the model that the user named if
 that fits, of the catalogue's models otherwise.
@@ -7,13 +10,15 @@ that fits, of the catalogue's models otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Final
 
 import msgspec
 
+from xsaveschema.area import XsaveArea
 from xsaveschema.artefacts import marks
+from xsaveschema.artefacts.assembled import assemble, meant_legacy
 from xsaveschema.artefacts.elf_file import ElfCore, Note
 from xsaveschema.artefacts.layouts import (
     Known,
@@ -34,6 +39,7 @@ from xsaveschema.header import MASKS, view_of
 from xsaveschema.layout import check_user_mask
 from xsaveschema.model import (
     HEADER_OFFSET,
+    LEGACY_SIZE,
     MXCSR_OFFSET,
     SSE,
     X87,
@@ -44,6 +50,8 @@ from xsaveschema.model import (
 from xsaveschema.traces import mxcsr_mask_of
 
 NT_PRSTATUS: Final = 1
+NT_FPREGSET: Final = 2
+NT_PRXFPREG: Final = 0x46E62B7F
 NT_X86_XSTATE: Final = 0x202
 NT_X86_XSAVE_LAYOUT: Final = 0x205
 LINUX: Final = b"LINUX"
@@ -55,25 +63,50 @@ _CORE: Final = b"CORE"
 _GDB: Final = b"GDB"
 _NT_GDB_TDESC: Final = 0xFF000000
 _LAYOUT: Final = "NT_X86_XSAVE_LAYOUT"
-_TYPES: Final = frozenset({NT_PRSTATUS, NT_X86_XSTATE, NT_X86_XSAVE_LAYOUT, _NT_GDB_TDESC})
+_DELVE: Final = b""
+_NETBSD: Final = b"NetBSD-CORE@"
+"""In front of the number of the thread (LWP) whose note it is."""
+_NETBSD_FXSAVE: Final = frozenset({35, 37})
+"""PT_GETFPREGS of amd64 and PT_GETXMMREGS of i386: the machine's ptrace requests are the types."""
+_FXSAVE: Final = {
+    NT_FPREGSET: (_CORE, FREEBSD, _DELVE),
+    NT_PRXFPREG: (_CORE, LINUX),
+}
+_TYPES: Final = frozenset(
+    {NT_PRSTATUS, NT_X86_XSTATE, NT_X86_XSAVE_LAYOUT, _NT_GDB_TDESC, *_FXSAVE, *_NETBSD_FXSAVE}
+)
 _ROWS_MAX: Final = 64
 _SHAPES_MAX: Final = 64
 _PID: Final = Struct("<i")
 # Where pr_pid stands in struct prstatus, by owner and ELF class.
-_PID_AT: Final = {(_CORE, 64): 32, (_CORE, 32): 24, (FREEBSD, 64): 40, (FREEBSD, 32): 24}
+_PID_AT: Final = {
+    (_CORE, 64): 32,
+    (_CORE, 32): 24,
+    (_DELVE, 64): 32,
+    (_DELVE, 32): 24,
+    (FREEBSD, 64): 40,
+    (FREEBSD, 32): 24,
+}
 _U64: Final = Struct("<Q")
 _LEGACY: Final = X87 | SSE
+_AVX512: Final = 0xE0
+_TILES: Final = 0x60000
 _AVX_ALONE: Final = 7
 """Up to here, all processors and GDB lay an area out alike."""
 
 
 class Survey(msgspec.Struct, frozen=True):
-    """What the notes of a core say as a whole: its layout note, who wrote it, how many of each."""
+    """What the notes of a core say as a whole: its layout note, who wrote it, how many of each.
+
+    ``areas`` counts NT_X86_XSTATE; where there is none, ``images`` counts FXSAVE images.
+    """
 
     layout: Note | None
     by_gdb: bool
+    by_delve: bool
     threads: int
     areas: int
+    images: int
     cut: ArtefactError | None
 
 
@@ -81,7 +114,7 @@ class ElfReader(InPlace):
     """The areas of a core, in the order of its threads; the crashed one comes first on Linux."""
 
     name = "elf-core"
-    title = "ELF core dump of Linux or FreeBSD"
+    title = "ELF core dump of Linux, FreeBSD or NetBSD"
 
     def recognises(self, data: Data) -> bool:
         """Whether it is an ELF file; :meth:`read` says if it is no core."""
@@ -91,6 +124,10 @@ class ElfReader(InPlace):
         """Each thread's area. Where not strict, the whole notes of a core that is cut off."""
         core = ElfCore.parse(data)
         survey = survey_of(core, options.strict)
+        if not survey.areas:
+            for label, note in fxsave_images(core, survey):
+                yield _legacy(core, label, note, survey, options)
+            return
         layouts = CoreLayouts(core, survey, options)
         for label, note in areas(core, survey):
             view = data[note.offset : note.offset + note.size]
@@ -101,18 +138,29 @@ class ElfReader(InPlace):
                 raise
             yield known.found(view, options, label, note.offset)
 
+    def replace(self, data: Data, found: Found, area: XsaveArea) -> Iterable[tuple[int, bytes]]:
+        """As InPlace; of an FXSAVE image, the legacy region."""
+        if found.origin != "assembled" or found.offset is None:
+            return super().replace(data, found, area)
+        if area.xstate_bv & ~_LEGACY:
+            raise ArtefactError(f"{found.label}: an FXSAVE image has no place beyond SSE")
+        return [(found.offset, meant_legacy(area))]
+
 
 def survey_of(core: ElfCore, strict: bool = True) -> Survey:
     """Go through the notes once. ArtefactError where they are at fault or hold no area."""
     layout: Note | None = None
-    by_gdb = False
-    threads = count = 0
+    by_gdb = by_delve = False
+    threads = count = images = 0
     cut = None
     try:
         for note in core.notes(_TYPES):
+            by_delve |= note.owner == _DELVE
             if _is_area(note):
                 count += 1
-            elif note.type == NT_PRSTATUS and note.owner in (_CORE, FREEBSD):
+            elif _is_image(note):
+                images += 1
+            elif note.type == NT_PRSTATUS and note.owner in (_CORE, FREEBSD, _DELVE):
                 threads += 1
             elif note.type == NT_X86_XSAVE_LAYOUT and note.owner == LINUX:
                 if layout and _body(core, layout) != _body(core, note):
@@ -121,40 +169,76 @@ def survey_of(core: ElfCore, strict: bool = True) -> Survey:
             elif note.type == _NT_GDB_TDESC and note.owner == _GDB:
                 by_gdb = True
     except ArtefactError as error:
-        if strict or not count:
+        if strict or not count + images:
             raise
         cut = error
-    if not count:
+    if not count + images:
         raise ArtefactError(
-            f"the core has no NT_X86_XSTATE note, {threads} threads and {len(core.segments)} note "
-            "segments: the machine had no XSAVE, or another tool left them out"
+            f"the core has no NT_X86_XSTATE note and no FXSAVE image, {threads} threads and "
+            f"{len(core.segments)} note segments: another tool left them out"
         )
-    return Survey(layout, by_gdb, threads, count, cut)
+    return Survey(layout, by_gdb, by_delve, threads, count, images, cut)
 
 
 def areas(core: ElfCore, survey: Survey) -> Iterator[tuple[str, Note]]:
     """The label and the note of each area. A thread's NT_PRSTATUS comes before its other notes."""
+    for label, note in _by_thread(core, _is_area, survey.areas, "area"):
+        if note.size > MAX_AREA:
+            raise ArtefactError(
+                f"NT_X86_XSTATE of {note.size} bytes, which no area has", note.offset
+            )
+        yield label, note
+
+
+def fxsave_images(core: ElfCore, survey: Survey) -> Iterator[tuple[str, Note]]:
+    """The label and the note of each thread's FXSAVE image."""
+    return _by_thread(core, _is_image, survey.images, "FXSAVE image")
+
+
+def _by_thread(
+    core: ElfCore, wanted: Callable[[Note], bool], count: int, called: str
+) -> Iterator[tuple[str, Note]]:
+    """The first ``count`` notes that are wanted, each with the thread that it stands behind."""
     label = ""
-    left = survey.areas
+    index = 0
     for note in core.notes(_TYPES):
         if note.type == NT_PRSTATUS and (note.owner, core.bits) in _PID_AT:
             at = _PID_AT[note.owner, core.bits]
             if note.size < at + _PID.size:
                 raise ArtefactError(f"NT_PRSTATUS of {note.size} bytes has no pid", note.offset)
             label = f"thread {_PID.unpack_from(core.data, note.offset + at)[0]}"
-        elif _is_area(note):
-            if note.size > MAX_AREA:
-                raise ArtefactError(
-                    f"NT_X86_XSTATE of {note.size} bytes, which no area has", note.offset
-                )
-            yield label or f"area {survey.areas - left}", note
-            left -= 1
-            if not left:  # behind the last may be what cut the core off
+        elif wanted(note):
+            if note.owner.startswith(_NETBSD):
+                label = f"thread {note.owner.removeprefix(_NETBSD).decode('ascii', 'replace')}"
+            yield label or f"{called} {index}", note
+            index += 1
+            if index == count:  # behind the last may be what cut the core off
                 return
 
 
 def _is_area(note: Note) -> bool:
-    return note.type == NT_X86_XSTATE and note.owner in (LINUX, FREEBSD)
+    return note.type == NT_X86_XSTATE and note.owner in (LINUX, FREEBSD, _DELVE)
+
+
+def _is_image(note: Note) -> bool:
+    """Whether it is an FXSAVE image: the same notes of i386 have FSAVE's 108 bytes."""
+    if note.size != LEGACY_SIZE:
+        return False
+    if note.owner.startswith(_NETBSD):
+        return note.type in _NETBSD_FXSAVE
+    return note.owner in _FXSAVE.get(note.type, ())
+
+
+def _legacy(core: ElfCore, label: str, note: Note, survey: Survey, options: Options) -> Found:
+    image = core.data[note.offset : note.offset + note.size]
+    area, _ = assemble(image, {}, _LEGACY, options, label)
+    notes = ["an FXSAVE image: state beyond SSE, if the machine had any, is not in the file"]
+    if not image[0] | image[1] and not any(image[MXCSR_OFFSET : MXCSR_OFFSET + 4]):
+        notes.append("FCW and MXCSR are 0: Valgrind writes 0 there, and not what the thread had")
+    if survey.cut:
+        notes.append(f"the core is damaged, threads may be missing: {survey.cut}")
+    source = "no NT_X86_XSTATE: the legacy region alone"
+    return Found(label, area, source, note.offset, tuple(notes), origin="assembled")
 
 
 def _body(core: ElfCore, note: Note) -> bytes:
@@ -267,6 +351,13 @@ class CoreLayouts:
         mask, seen = known.model.xcr0, mxcsr_mask_of(view)
         (stored,) = Struct("<I").unpack_from(view, MXCSR_OFFSET + 4)
         notes = list(known.notes)
+        without_tiles = mask & _AVX512 and not mask & _TILES
+        if without_tiles and (self._survey.by_gdb or self._survey.by_delve):
+            who = "GDB's gcore (seen of 13)" if self._survey.by_gdb else "Delve (seen of 1.20)"
+            notes.append(
+                f"{who} leaves AMX state out, and its bits: if the machine has tiles, what they "
+                "held is not in the file"
+            )
         if mask & ~_AVX_ALONE:
             if self._survey.by_gdb or not stored:
                 who = "GDB's gcore" if self._survey.by_gdb else "a debugger (MXCSR_MASK is 0)"

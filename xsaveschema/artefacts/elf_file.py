@@ -29,7 +29,8 @@ _PT_NOTE: Final = 4
 _PN_XNUM: Final = 0xFFFF
 _SHT_NOTE: Final = 7
 _NOTE: Final = Struct("<III")  # namesz, descsz, type
-_OWNER_MAX: Final = 16
+_OWNER_MAX: Final = 32
+"""Bytes of an owner's name that are looked at: NetBSD's has the number of the thread."""
 
 
 class _Class(NamedTuple):

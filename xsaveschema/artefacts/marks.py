@@ -21,7 +21,7 @@ XEN_HEADER_CODE: Final = 1
 XEN_HVM: Final = 0x5438_1286
 """The magic number in the HEADER record of a Xen HVM context."""
 
-MAX_JSON: Final = 64 << 20
+MAX_JSON: Final = 32 << 20
 """The longest state.json of cloud-hypervisor that is read, in bytes: it is parsed in memory."""
 
 _U32: Final = Struct("<I")

@@ -2,17 +2,19 @@
 
 An own reader: the minidump packages of PyPI stop at the legacy CONTEXT, and five structures are
 all that is needed. Sources: minidumpapiset.h and winnt.h of the Windows SDK (win32metadata), Wine's
-ntdll (RtlInitializeExtendedContext2, RtlLocateExtendedFeature2), and Crashpad's minidump writer.
-**Not yet seen from a real producer**: the tests' files are built from those structures.
+ntdll (RtlInitializeExtendedContext2, RtlLocateExtendedFeature2), Crashpad's minidump writer, and
+dumps that Windows wrote of a program with AVX and CET_U state, for x64 and for x86.
 
 A CONTEXT with CONTEXT_XSTATE is followed by a CONTEXT_EX that says where the XState chunk stands:
 an XSAVE area without its first 512 bytes, in either format. Windows leaves bits 0 and 1 out of the
-chunk's mask; x87 and SSE state are always in the CONTEXT, so both are taken to be in use.
+chunk's mask; x87 and SSE state are always in the CONTEXT, so both are taken to be in use. It sets
+the flag in the exception's CONTEXT too, but writes no more than the structure: the chunk is lost.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Final, NamedTuple
 
 from xsaveschema.area import XsaveArea
@@ -20,9 +22,11 @@ from xsaveschema.artefacts import marks
 from xsaveschema.artefacts.assembled import assemble, joined, meant_legacy
 from xsaveschema.artefacts.layouts import Known, Row, of_area, row_faults, told
 from xsaveschema.artefacts.reader import ArtefactError, Data, Found, Options, Struct
+from xsaveschema.artefacts.source import MAX_AREA
 from xsaveschema.catalog import Catalog, default_catalog
 from xsaveschema.catalog.identify import identify
 from xsaveschema.catalog.leaf import model_from_leaf
+from xsaveschema.errors import XsaveError
 from xsaveschema.header import MASKS
 from xsaveschema.kept import kept
 from xsaveschema.model import (
@@ -62,6 +66,10 @@ _LIMIT: Final = 1 << 20  # a layout that is no nonsense ends before it
 _MAX_STREAMS: Final = 1 << 16
 _XSTATE_FLAG: Final = 0x40
 _PROCESSORS: Final = 0x07FF_0000  # the bits of ContextFlags that say whose CONTEXT it is
+_TOLD_MAX: Final = 8  # contexts that could not be read, in a note
+
+_Streams = dict[int, list[tuple[int, int]]]
+"""(size, offset) of the streams of each type; of several only where they are exceptions."""
 
 
 class _Shape(NamedTuple):
@@ -92,9 +100,11 @@ class MinidumpReader:
         return marks.minidump(data)
 
     def read(self, data: Data, options: Options) -> Iterator[Found]:
-        """The contexts of the thread list, then that of the exception.
+        """The contexts of the thread list, then those of exceptions.
 
-        ``offset`` is that of the legacy region; the XState chunk stands elsewhere.
+        ``offset`` is that of the legacy region; the XState chunk stands elsewhere. A context that
+        cannot be read does not keep the others from being: its error is raised behind the last
+        one, or told in that one's notes where not strict.
         """
         if not self.recognises(data):
             raise ArtefactError("no minidump: it does not begin with MDMP, version 0xA793", 0)
@@ -103,18 +113,44 @@ class MinidumpReader:
         rows = _rows(data, streams)
         if _THREADS not in streams and _EXCEPTION not in streams:
             raise ArtefactError("the dump has neither a thread list nor an exception", 0)
+        last: Found | None = None
+        errors: list[XsaveError] = []
+        failed = 0
         for label, size, at in _contexts(data, streams):
-            found = _found(data, label, size, at, shape, rows, options)
+            try:
+                found = _found(data, label, size, at, shape, rows, options)
+            except XsaveError as error:
+                failed += 1
+                if len(errors) < _TOLD_MAX:
+                    if label not in getattr(error, "__notes__", ()):
+                        error.add_note(label)
+                    errors.append(error)
+                continue
             if found is not None:
-                yield found
+                if last is not None:
+                    yield last
+                last = found
+        if last is None:
+            raise errors[0] if errors else ArtefactError("no context has x87 and SSE registers", 0)
+        if not errors:
+            yield last
+        elif options.strict:
+            yield last
+            raise errors[0]
+        else:
+            said = "; ".join(f"{error.__notes__[-1]}: {error}" for error in errors)
+            yield replace(last, notes=(*last.notes, f"{failed} contexts left out: {said}"))
 
     def replace(self, data: Data, found: Found, area: XsaveArea) -> Iterable[tuple[int, bytes]]:
         """Where the legacy region, MxCsr and the XState chunk of an edited area go."""
         streams = _streams(data)
         shape = _shape(data, streams)
         for label, size, at in _contexts(data, streams):
+            if label != found.label:
+                continue
+            _part(data, at, size, f"the context of {label}")
             used = shape or _guessed(data, size, at)
-            if label == found.label and used and at + used.legacy == found.offset:
+            if used and at + used.legacy == found.offset:
                 return _patches(data, size, at, used, area)
         raise ArtefactError(f"the dump has no context of {found.label}", found.offset)
 
@@ -129,7 +165,7 @@ def _patches(
     writes = [(at + shape.legacy, legacy)]
     if shape.mxcsr is not None:
         writes.append((at + shape.mxcsr, legacy[MXCSR_OFFSET : MXCSR_OFFSET + 4]))
-    chunk = _chunk(data, size, at, shape)
+    chunk = None if len(area) == EXTENDED_OFFSET else _chunk(data, size, at, shape)
     if chunk is None:
         if area.xstate_bv & ~(X87 | SSE):
             raise ArtefactError("the context has no XState chunk for extended components", at)
@@ -157,29 +193,29 @@ def _part(data: Data, at: int, size: int, what: str) -> memoryview:
     return data[at : at + size]
 
 
-def _streams(data: Data) -> dict[int, tuple[int, int]]:
-    """The streams that matter here: {type: (size, offset)}."""
+def _streams(data: Data) -> _Streams:
+    """The streams that matter here. LLDB writes an exception stream for every thread."""
     _, _, count, directory, *_ = _HEADER.unpack_from(data)
     if count > _MAX_STREAMS:
         raise ArtefactError(f"{count} streams are more than a minidump has", 8)
     entries = _part(data, directory, count * _ENTRY.size, "the stream directory")
-    found: dict[int, tuple[int, int]] = {}
+    found: _Streams = {}
     for index, (kind, size, at) in enumerate(_ENTRY.iter_unpack(entries)):
         if kind not in _WANTED:
             continue
-        if kind in found:
+        if kind in found and kind != _EXCEPTION:
             where = directory + index * _ENTRY.size
             raise ArtefactError(f"a second {_WANTED[kind]} stream", where)
         _part(data, at, size, f"the {_WANTED[kind]} stream")
-        found[kind] = size, at
+        found.setdefault(kind, []).append((size, at))
     return found
 
 
-def _shape(data: Data, streams: dict[int, tuple[int, int]]) -> _Shape | None:
+def _shape(data: Data, streams: _Streams) -> _Shape | None:
     """The CONTEXT structure of the dump's processor, None where the dump does not say."""
     if _SYSTEM_INFO not in streams:
         return None
-    size, at = streams[_SYSTEM_INFO]
+    ((size, at),) = streams[_SYSTEM_INFO]
     if size < 2:
         raise ArtefactError("the system info stream is empty", at)
     architecture = int.from_bytes(data[at : at + 2], "little")
@@ -200,10 +236,23 @@ def _flags(data: Data, at: int, shape: _Shape) -> int:
     return int.from_bytes(data[at + shape.flags : at + shape.flags + 4], "little")
 
 
-def _contexts(data: Data, streams: dict[int, tuple[int, int]]) -> Iterator[tuple[str, int, int]]:
-    """(label, size, offset) of every context that the file holds."""
-    if _THREADS in streams:
-        size, at = streams[_THREADS]
+def _contexts(data: Data, streams: _Streams) -> Iterator[tuple[str, int, int]]:
+    """(label, size, offset) of every context that the file claims to hold.
+
+    An exception may share the context of its thread. Contexts that take more bytes than the file
+    has overlap otherwise too, and reading them would take longer than any file is worth.
+    """
+    for found in (_of_threads(data, streams), _of_exceptions(data, streams)):
+        left = len(data)
+        for label, size, at in found:
+            left -= min(size, len(data))
+            if left < 0:
+                raise ArtefactError("contexts share bytes: together they are longer than all", at)
+            yield label, size, at
+
+
+def _of_threads(data: Data, streams: _Streams) -> Iterator[tuple[str, int, int]]:
+    for size, at in streams.get(_THREADS, ()):
         if size < _COUNT.size:
             raise ArtefactError("the thread list has no count", at)
         (count,) = _COUNT.unpack_from(data, at)
@@ -216,16 +265,16 @@ def _contexts(data: Data, streams: dict[int, tuple[int, int]]) -> Iterator[tuple
             (ident,) = _COUNT.unpack_from(data, thread)
             size, where = _LOCATION.unpack_from(data, thread + _THREAD_CONTEXT)
             if size:
-                _part(data, where, size, f"the context of thread {ident}")
                 yield f"thread {ident}", size, where
-    if _EXCEPTION in streams:
-        size, at = streams[_EXCEPTION]
+
+
+def _of_exceptions(data: Data, streams: _Streams) -> Iterator[tuple[str, int, int]]:
+    for size, at in streams.get(_EXCEPTION, ()):
         if size < _EXCEPTION_CONTEXT + _LOCATION.size:
             raise ArtefactError(f"the exception stream has {size} bytes, 168 are needed", at)
         (ident,) = _COUNT.unpack_from(data, at)
         size, where = _LOCATION.unpack_from(data, at + _EXCEPTION_CONTEXT)
         if size:
-            _part(data, where, size, "the context of the exception")
             yield f"exception in thread {ident}", size, where
 
 
@@ -238,6 +287,7 @@ def _found(
     rows: list[Row],
     options: Options,
 ) -> Found | None:
+    _part(data, at, size, f"the context of {label}")
     shape = shape or _guessed(data, size, at)
     if shape is None:
         raise ArtefactError(f"the context of {label} is neither AMD64's nor x86's", at)
@@ -254,9 +304,7 @@ def _found(
         notes = ("ContextFlags say that the x87 and SSE registers are not there",)
     try:
         chunk = _chunk(data, size, at, shape)
-    except ArtefactError as error:
-        if options.strict:
-            raise
+    except ArtefactError as error:  # the legacy region is whole all the same
         chunk, notes = None, (*notes, str(error))
     if chunk is None:
         if not live:
@@ -275,6 +323,7 @@ def _found(
     view = memoryview(image)
     if rows:
         catalog = options.catalog or default_catalog()
+        rows = [*rows, *_untold(rows, compaction | mask, catalog)]
         model, source = _described(catalog, tuple(rows), mxcsr_mask_of(view))
         known = told(Known(model, source), options, view, "the dump's MISC_INFO_5")
     else:
@@ -289,7 +338,11 @@ def _chunk(data: Data, size: int, at: int, shape: _Shape) -> tuple[int, int] | N
         return None
     extra = at + shape.size
     if size < shape.size + _CONTEXT_EX.size:
-        raise ArtefactError("ContextFlags promise XState, but the context has no CONTEXT_EX", extra)
+        raise ArtefactError(
+            "ContextFlags promise XState, but the context is cut off before its CONTEXT_EX: state "
+            "beyond SSE is not in the file",
+            extra,
+        )
     *_, offset, length = _CONTEXT_EX.unpack_from(data, extra)
     start = extra + offset
     if not extra + _CONTEXT_EX.size <= start <= start + length <= at + size:
@@ -298,13 +351,15 @@ def _chunk(data: Data, size: int, at: int, shape: _Shape) -> tuple[int, int] | N
         )
     if length < HEADER_SIZE:
         raise ArtefactError(f"the XState chunk has {length} bytes, its header 64", start)
+    if length > MAX_AREA:
+        raise ArtefactError(f"the XState chunk has {length} bytes, more than any area", start)
     return start, length
 
 
-def _rows(data: Data, streams: dict[int, tuple[int, int]]) -> list[Row]:
+def _rows(data: Data, streams: _Streams) -> list[Row]:
     """The layout in MINIDUMP_MISC_INFO_5; empty where the dump has none."""
     needed = _XSTATE_DATA + _XSTATE_CONFIG.size + 8 * _FEATURES
-    size, at = streams.get(_MISC_INFO, (0, 0))
+    ((size, at),) = streams.get(_MISC_INFO, [(0, 0)])
     if size < needed:
         return []
     config = at + _XSTATE_DATA
@@ -325,6 +380,20 @@ def _rows(data: Data, streams: dict[int, tuple[int, int]]) -> list[Row]:
     if fault := row_faults([row for row in found if row[2]], _LIMIT):
         raise ArtefactError(f"MISC_INFO_5: {fault}", config)
     return found
+
+
+def _untold(rows: list[Row], mask: int, catalog: Catalog) -> list[Row]:
+    """Supervisor components that a chunk has and the table lacks: CET_U, in dumps of x86 programs.
+
+    Their sizes are the catalogue's, where all models agree.
+    """
+    lacks = mask & ~(X87 | SSE | COMPACTED) & ~sum(1 << number for number, _, _ in rows)
+    sizes: dict[int, set[int]] = {}
+    for model in catalog.models() if lacks else ():
+        for part in model.components.values():
+            if part.supervisor and lacks & part.bit:
+                sizes.setdefault(part.number, set()).add(part.size)
+    return [(number, min(size), 0) for number, size in sorted(sizes.items()) if len(size) == 1]
 
 
 @kept(16)

@@ -23,7 +23,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
-from xsaveschema.artefacts import marks
+from xsaveschema.artefacts import json_text, marks
 from xsaveschema.artefacts.assembled import LEGACY, assemble
 from xsaveschema.artefacts.reader import ArtefactError, Data, Found, Options, Struct
 from xsaveschema.catalog import default_catalog
@@ -123,6 +123,7 @@ class QemuStreamReader:
         if not self.recognises(data):
             raise ArtefactError("no migration stream: it does not begin with QEVM, version 3", 0)
         text, end = _description(data)
+        json_text.require_few(text)
         cpus = _sections(data, end, _devices(text, end))
         if not cpus:
             raise ArtefactError("the stream has no section of an x86 vCPU")

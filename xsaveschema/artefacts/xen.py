@@ -18,6 +18,7 @@ from typing import Final
 from xsaveschema.artefacts import marks
 from xsaveschema.artefacts.layouts import Known, assumed, places
 from xsaveschema.artefacts.reader import ArtefactError, Data, Found, InPlace, Options, Struct
+from xsaveschema.artefacts.source import MAX_AREA
 from xsaveschema.catalog import Catalog, default_catalog
 from xsaveschema.catalog.identify import alike
 from xsaveschema.cpuid.record import signature_parts
@@ -168,6 +169,8 @@ def _found(
     options: Options,
 ) -> Found:
     xcr0, accumulated = masks
+    if end - at > MAX_AREA:
+        raise ArtefactError(f"the XSAVE record of vCPU {vcpu} has {end - at} bytes, no area", at)
     view = data[at:end]
     catalog = options.catalog or default_catalog()
     if options.model is None:
