@@ -382,7 +382,8 @@ def loss(
 def _numbers(
     source: CpuModel, target: CpuModel, drop: Drop, missing: Mapping[int, str] = _NOTHING
 ) -> set[int]:
-    alone = isinstance(drop, str | bytes | int)
+    single = isinstance(drop, SupportsIndex) and not isinstance(drop, Iterable)  # as arrays are
+    alone = single or isinstance(drop, str | bytes)
     keys = [drop] if alone else items(drop, "drop: pass names or numbers of components")
     found = set()
     for key in keys:
