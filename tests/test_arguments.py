@@ -153,6 +153,7 @@ def test_a_dump_may_be_any_buffer(view: Callable[[bytes], Any]) -> None:
     [
         pytest.param(np.array([2, 9]), ("avx", "pkru"), id="numbers"),
         pytest.param(np.array(["avx", "pkru"]), ("avx", "pkru"), id="names"),
+        pytest.param(np.array([np.int64(9), 2]), ("avx", "pkru"), id="numbers of numpy"),
         pytest.param({"avx": 1, "pkru": 2}, ("avx", "pkru"), id="keys"),
         pytest.param((name for name in ("avx", "pkru")), ("avx", "pkru"), id="generator"),
     ],
@@ -162,6 +163,8 @@ def test_what_drop_may_be(drop: Any, dropped: tuple[str, ...]) -> None:
     area.registers["pkru"] = 4
     area["avx"]["ymm_hi128"] = [1] * 16
     assert xs.to_standard(bytes(area), MODEL, xcr0=3, drop=drop).dropped == dropped
+    area.registers["pkru"] = 0
+    assert xs.to_standard(bytes(area), MODEL, xcr0=0x203, drop=np.int64(2)).dropped == ("avx",)
     with pytest.raises(StateLossError):
         xs.to_standard(bytes(area), MODEL, xcr0=3, drop=np.array([], np.int64))
 

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property, lru_cache, partial, update_wrapper
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, TypeVar, cast
 
-_Owner = TypeVar("_Owner", bound="Keeper")
-_Rest = ParamSpec("_Rest")
-_Result = TypeVar("_Result")
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 class Kept(dict[Any, Any]):
@@ -33,29 +31,21 @@ class Keeper:
         return Kept()
 
 
-def kept(
-    most: int,
-) -> Callable[
-    [Callable[Concatenate[_Owner, _Rest], _Result]], Callable[Concatenate[_Owner, _Rest], _Result]
-]:
+def kept(most: int) -> Callable[[_Function], _Function]:
     """Keep up to ``most`` results of a function with its first argument, as ``lru_cache`` does.
 
-    The other arguments are hashable and refer to no other Keeper: it would live as long as the
-    first.
+    The other arguments are given by position, hashable, and refer to no other Keeper: it would live
+    as long as the first.
     """
 
-    def decorate(
-        function: Callable[Concatenate[_Owner, _Rest], _Result],
-    ) -> Callable[Concatenate[_Owner, _Rest], _Result]:
-        def found(owner: _Owner, /, *rest: _Rest.args, **named: _Rest.kwargs) -> _Result:
+    def decorate(function: _Function) -> _Function:
+        def found(owner: Any, *rest: Any) -> Any:
             results = owner.kept.get(function)
             if results is None:
                 results = lru_cache(most)(partial(function, owner))
                 results = owner.kept.setdefault(function, results)
-            result: _Result = results(*rest, **named)
-            return result
+            return results(*rest)
 
-        update_wrapper(found, function)
-        return found
+        return cast("_Function", update_wrapper(found, function))
 
     return decorate

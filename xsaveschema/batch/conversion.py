@@ -38,6 +38,7 @@ from xsaveschema.convert import (
     _numbers,
     _Plan,
     _planned,
+    _require,
     _standard_job,
     initial_runs,
     loss,
@@ -157,6 +158,7 @@ def _convert(
 ) -> Batch:
     if errors not in ("raise", "collect"):
         raise XsaveError(f"errors={errors!r}: raise or collect")
+    _require(job.source, job.target, job.software)
     if not isinstance(threads, int):
         raise WrongTypeError(f"threads: pass a number, not {described(threads)}")
     permitted = frozenset(_numbers(job.source, job.target, drop))
