@@ -323,14 +323,11 @@ class XsaveArea:
 
     def read(self, slot: Slot, offset: int, size: int) -> bytes | memoryview:
         """``size`` bytes of meaning at ``offset`` of a component (as its fields count it)."""
-        component = slot.component
-        if self.xstate_bv & component.bit or (
-            # MXCSR and its mask mean something in every standard area (SDM 13.8.1).
-            component.bit == SSE and offset < _XMM_OFFSET and not self.xcomp_bv & COMPACTED
-        ):
-            start = slot.origin + offset
+        start = slot.origin + offset
+        span = self.layout.span_at(start)
+        if span.lives(self.xstate_bv) if span else self.xstate_bv & slot.component.bit:
             return self._view[start : start + size]
-        return component.initial[offset : offset + size]
+        return slot.component.initial[offset : offset + size]
 
     def write(self, slot: Slot, start: int, data: bytes) -> None:
         """Write a component's bytes from byte ``start`` of the area on.
