@@ -9,6 +9,7 @@ from functools import lru_cache
 
 from xsaveschema import CpuModel, Layout, to_compacted
 from xsaveschema.model import EXTENDED_OFFSET, HEADER_OFFSET, MXCSR_INITIAL, MXCSR_OFFSET
+from xsaveschema.spans import Span
 
 
 @lru_cache(maxsize=1)
@@ -53,16 +54,12 @@ class Member:
 
 def members(layout: Layout) -> list[Member]:
     """Every stored field of a layout in memory order, named as ``XsaveArea.values`` names them."""
-    found = [
-        Member("header.xstate_bv", HEADER_OFFSET, 8, number=True),
-        Member("header.xcomp_bv", HEADER_OFFSET + 8, 8, number=True),
-    ]
-    for slot in layout:
-        for leaf in slot.component.leaves:
-            number = leaf.size in (1, 2, 4, 8) and not leaf.raw
-            name = f"{slot.name}.{leaf.path}"
-            found.append(Member(name, slot.origin + leaf.offset, leaf.size, number))
-    return sorted(found, key=lambda member: member.offset)
+    return [_member(span) for span in layout.spans() if span.named]
+
+
+def _member(span: Span) -> Member:
+    number = span.size in (1, 2, 4, 8) and not (span.field and span.field.raw)
+    return Member(span.path, span.offset, span.size, number)
 
 
 def without_holes(layout: Layout) -> Iterator[Member]:

@@ -354,14 +354,11 @@ class XsaveArea:
 
     def read(self, slot: Slot, offset: int, size: int) -> bytes | memoryview:
         """``size`` bytes of meaning at ``offset`` of a component (as its fields count it)."""
-        component = slot.component
-        if self.xstate_bv & component.bit or (
-            # MXCSR and its mask mean something in every standard area (SDM 13.8.1).
-            component.bit == SSE and offset < _XMM_OFFSET and not self.xcomp_bv & COMPACTED
-        ):
-            start = slot.origin + offset
+        start = slot.origin + offset
+        span = self.layout.span_at(start)
+        if span.lives(self.xstate_bv) if span else self.xstate_bv & slot.component.bit:
             return self._view[start : start + size]
-        return component.initial[offset : offset + size]
+        return slot.component.initial[offset : offset + size]
 
     def write(self, slot: Slot, start: int, data: bytes) -> None:
         """Write a component's bytes from byte ``start`` of the area on.
@@ -475,33 +472,19 @@ def _value_plan(
     layout: Layout, live: int
 ) -> tuple[_Unpack, tuple[str, ...], dict[str, int | bytes] | None]:
     """How to read every field: one unpack for what stands in memory, a template for the rest."""
-    stored: list[tuple[int, str, str]] = [
-        (HEADER_OFFSET, "header.xstate_bv", "Q"),
-        (HEADER_OFFSET + 8, "header.xcomp_bv", "Q"),
-    ]
-    template: list[tuple[int, str, int | bytes]] = [(at, name, 0) for at, name, _ in stored]
-    for slot in layout:
-        component = slot.component
-        for leaf in component.leaves:
-            at = slot.origin + leaf.offset
-            name = f"{component.name}.{leaf.path}"
-            code = f"{leaf.size}s" if leaf.raw else _CODES.get(leaf.size, f"{leaf.size}s")
-            wide = code.endswith("s")
-            initial = leaf.initial.to_bytes(leaf.size, "little") if wide else leaf.initial
-            template.append((at, name, initial))
-            kept = component.bit == SSE and at < _XMM_OFFSET and layout.format == "standard"
-            if live & component.bit or kept:
-                stored.append((at, name, code))
-    stored.sort()
+    stored: list[str] = []
     codes, end = ["<"], 0
-    for at, _, code in stored:
-        codes.append(f"{at - end}x{code}")
-        end = at + Struct("<" + code).size
-    names = tuple(name for _, name, _ in stored)
-    whole = len(stored) == len(template)
-    ordered = None if whole else {name: value for _, name, value in sorted(template, key=_place)}
-    return Struct("".join(codes)).unpack_from, names, ordered
-
-
-def _place(item: tuple[int, str, int | bytes]) -> int:
-    return item[0]
+    template: dict[str, int | bytes] = {}
+    for span in layout.spans():
+        if not span.named:
+            continue
+        raw = span.field is not None and span.field.raw
+        code = f"{span.size}s" if raw else _CODES.get(span.size, f"{span.size}s")
+        wide = code.endswith("s")
+        template[span.path] = span.initial if wide else int.from_bytes(span.initial, "little")
+        if span.lives(live):
+            codes.append(f"{span.offset - end}x{code}")
+            end = span.end
+            stored.append(span.path)
+    unpack = Struct("".join(codes)).unpack_from
+    return unpack, tuple(stored), None if len(stored) == len(template) else template

@@ -32,6 +32,7 @@ from xsaveschema.model import (
     StateComponent,
     bits_of,
 )
+from xsaveschema.spans import Span
 
 Kind = Literal["state", "unknown", "in-use", "format", "mask", "reserved", "software"]
 
@@ -431,33 +432,21 @@ def _runs(name: str, base: int, a: bytes, b: bytes, kind: Kind) -> Iterator[Delt
 
 def _owners(area: XsaveArea, size: int) -> list[tuple[str, bool]]:
     """For each of ``size`` bytes: what it belongs to, and whether a restore would read it."""
-    length, layout = len(area), area.layout
-    owned: list[tuple[str, bool]] = [("gap", False)] * min(length, layout.size)
+    owned = [owner for span in area.layout.spans() for owner in [_owner(area, span)] * span.size]
+    length = len(area)
+    del owned[length:]  # of a lenient area that is cut off
     owned += [("trailing", False)] * (length - len(owned))
-    owned += [("", False)] * (size - length)
+    return owned + [("", False)] * (size - length)
 
-    def paint(start: int, end: int, name: str, live: bool) -> None:
-        owned[start:end] = [(name, live)] * (end - start)
 
-    paint(SOFTWARE_OFFSET, XCR0_OFFSET, "reserved", False)
-    paint(XCR0_OFFSET, HEADER_OFFSET, "software", False)
-    paint(HEADER_OFFSET, HEADER_OFFSET + 8, "header.xstate_bv", True)
-    paint(HEADER_OFFSET + 8, _RESERVED, "header.xcomp_bv", True)
-    paint(_RESERVED, EXTENDED_OFFSET, "header reserved", False)
-    standard = not area.xcomp_bv & COMPACTED
-    for slot in layout:
-        component, live = slot.component, bool(area.xstate_bv & slot.component.bit)
-        unnamed = f"{slot.name} reserved" if component.fields else slot.name
-        for start, end in slot.ranges:
-            paint(start, end, unnamed, live)
-        for leaf in component.leaves:
-            start = slot.origin + leaf.offset
-            paint(start, start + leaf.size, f"{slot.name}.{leaf.path}", live)
-    if standard or 1 in layout:
-        in_use = bool(area.xstate_bv & layout.mask & SSE)
-        paint(MXCSR_OFFSET, _MASK_OFFSET, "sse.mxcsr", standard or in_use)
-        paint(_MASK_OFFSET, _MASK_END, "sse.mxcsr_mask", False)
-    return owned
+def _owner(area: XsaveArea, span: Span) -> tuple[str, bool]:
+    """What a span is called, and whether a restore would read it."""
+    if span.kind == "header":
+        return span.path or "header reserved", bool(span.path)
+    if span.component is None:
+        return {"padding": "gap"}.get(span.kind, span.kind), False
+    name = f"{span.path} reserved" if span.kind == "reserved" else span.path
+    return name, span.lives(area.xstate_bv) and span.path != "sse.mxcsr_mask"
 
 
 def _use(state: int | bytes | None) -> str:

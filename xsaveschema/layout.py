@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from xsaveschema.errors import MaskError, NoPlaceError, hex_mask
+from xsaveschema.errors import MaskError, NoPlaceError, UnknownComponentError, hex_mask
 from xsaveschema.kept import Keeper, kept
 from xsaveschema.model import (
     COMPACTED,
@@ -27,6 +27,7 @@ from xsaveschema.model import (
 
 if TYPE_CHECKING:
     from xsaveschema.registers import Plan
+    from xsaveschema.spans import Span
 
 # SDM 13.3: what XSETBV refuses. Components that are enabled together or not at all, ...
 _TOGETHER = (
@@ -90,7 +91,7 @@ class Layout(Keeper):
     by component name or number.
     """
 
-    __slots__ = ("_by_key", "format", "mask", "model", "size", "slots")
+    __slots__ = ("_by_key", "_spans", "_starts", "format", "mask", "model", "size", "slots")
 
     def __init__(self, model: CpuModel, format: Format, mask: int, slots: Iterable[Slot]):
         self.model = model
@@ -100,6 +101,8 @@ class Layout(Keeper):
         self.size = max([EXTENDED_OFFSET, *(slot.end for slot in self.slots)])
         self._by_key: dict[str | int, Slot] = {slot.name: slot for slot in self.slots}
         self._by_key |= {slot.number: slot for slot in self.slots}
+        self._spans: tuple[Span, ...] | None = None
+        self._starts: dict[int, Span] | None = None
 
     @cached_property
     def register_plans(self) -> Mapping[str, Plan]:
@@ -107,6 +110,37 @@ class Layout(Keeper):
         from xsaveschema.registers import register_plans
 
         return register_plans(self)
+
+    def spans(self) -> tuple[Span, ...]:
+        """Every byte of the area once, in memory order, up to ``size``: what it is; see spans.py.
+
+        MaskError where components share bytes.
+        """
+        if self._spans is None:
+            from xsaveschema.spans import spans_of
+
+            self._spans = spans_of(self)
+        return self._spans
+
+    def span_at(self, offset: int) -> Span | None:
+        """The span that begins at this byte; None where none does."""
+        if self._starts is None:
+            self._starts = {span.offset: span for span in self.spans()}
+        return self._starts.get(offset)
+
+    def offset(self, path: str) -> int:
+        """Where a field stands (``sse.mxcsr``, ``x87.st[0].exponent``), in bytes from the start.
+
+        UnknownComponentError for a path that no field here has.
+        """
+        for span in self.spans():
+            if span.path == path and span.kind in ("field", "header"):
+                return span.offset
+        from difflib import get_close_matches
+
+        near = get_close_matches(path, [span.path for span in self.spans()], n=3)
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        raise UnknownComponentError(f"{self!r} has no field {path!r}{hint}", path)
 
     def __getitem__(self, key: str | int) -> Slot:
         slot = self._by_key.get(key)

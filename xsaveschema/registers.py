@@ -21,14 +21,12 @@ from xsaveschema.fields import encode
 from xsaveschema.kept import kept
 from xsaveschema.layout import Layout, Slot
 from xsaveschema.loaded import loaded
-from xsaveschema.model import SSE, CpuModel, Piece, Register, locate
+from xsaveschema.model import CpuModel, Piece, Register, locate
+from xsaveschema.spans import ALWAYS as ALWAYS
 
 if TYPE_CHECKING:
     from xsaveschema.area import XsaveArea
 
-ALWAYS: Final = 0
-"""In place of a component's bit: the bytes mean something whatever XSTATE_BV says."""
-_XMM_OFFSET: Final = 160
 _number: Final = int.from_bytes
 
 
@@ -383,14 +381,13 @@ def pieces(layout: Layout, register: Register, whole: Plan) -> Iterator[Place]:
 def _place(layout: Layout, piece: Piece, index: int, shift: int) -> Place | None:
     slot = layout[piece.component]
     found = locate(slot.component.fields, piece.field, index)
-    if found is None or found[0] + found[1] > len(slot.component.initial):
-        return None
-    offset, size = found[0] + piece.start, piece.size or found[1]
-    kept = slot.component.bit == SSE and offset < _XMM_OFFSET and layout.format == "standard"
-    initial = int.from_bytes(slot.component.initial[offset : offset + size], "little")
-    start = slot.origin + offset
-    bit = ALWAYS if kept else slot.component.bit
-    return Place(bit, start, start + size, shift, initial, slot)
+    span = None if found is None else layout.span_at(slot.origin + found[0])
+    if found is None or span is None or span.field is None:
+        return None  # beyond what this CPU has of the component
+    start = span.offset + piece.start
+    size = piece.size or found[1]
+    initial = int.from_bytes(span.initial[piece.start : piece.start + size], "little")
+    return Place(span.alive, start, start + size, shift, initial, slot)
 
 
 def _low_bit(layout: Layout, component: str, field: str, bits: str) -> int | None:

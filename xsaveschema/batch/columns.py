@@ -40,18 +40,19 @@ def dtype(layout: Layout) -> np.dtype[Any]:
     (``avx.ymm_hi128[3]`` is two uint64, low bits first). ``areas.view(dtype(layout))`` copies
     nothing; initial components show whatever bytes stand there.
     """
-    names, formats, offsets = ["header.xstate_bv", "header.xcomp_bv"], ["<u8", "<u8"], [512, 520]
-    members: list[Any] = list(formats)
-    for slot in layout:
-        for leaf in slot.component.leaves:
-            names.append(f"{slot.name}.{leaf.path}")
-            offsets.append(slot.origin + leaf.offset)
-            if leaf.size in (1, 2, 4, 8) and not leaf.raw:
-                members.append(f"<u{leaf.size}")
-            elif leaf.size % 8 == 0 and not leaf.raw:
-                members.append(("<u8", (leaf.size // 8,)))
-            else:
-                members.append(("u1", (leaf.size,)))
+    names, members, offsets = [], [], []
+    for span in layout.spans():
+        if not span.named:
+            continue
+        raw = span.field is not None and span.field.raw
+        names.append(span.path)
+        offsets.append(span.offset)
+        member: Any = ("u1", (span.size,))
+        if span.size in (1, 2, 4, 8) and not raw:
+            member = f"<u{span.size}"
+        elif span.size % 8 == 0 and not raw:
+            member = ("<u8", (span.size // 8,))
+        members.append(member)
     return np.dtype(
         {"names": names, "formats": members, "offsets": offsets, "itemsize": layout.size}
     )

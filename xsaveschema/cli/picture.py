@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import Final, NamedTuple
 
 from rich.text import Text
 
 from xsaveschema.layout import Layout
-from xsaveschema.model import HEADER_OFFSET, HEADER_SIZE, LEGACY_SIZE
+from xsaveschema.model import SSE
+from xsaveschema.spans import Span
 
 GAP: Final = "unused"
 HEADER: Final = "header"
@@ -38,20 +40,26 @@ class Block(NamedTuple):
 
 def blocks(layout: Layout) -> list[Block]:
     """The area from byte 0 to its end, in memory order, nothing left out."""
+    order = {slot.name: index for index, slot in enumerate(layout)}
     found = []
-    fixed = [(SOFTWARE, 416, LEGACY_SIZE - 416), (HEADER, HEADER_OFFSET, HEADER_SIZE)]
-    fixed += [(GAP, offset, size) for offset, size in layout.gaps]
-    fixed += [
-        (GAP, offset, size)
-        for name, offset, size in (("x87", 0, 160), ("sse", 160, 256))
-        if name not in layout
-    ]
-    found = [Block(name, offset, size, "", -1) for name, offset, size in fixed]
-    found += [
-        Block(slot.name, slot.offset, slot.size, _KEYS[index % len(_KEYS)], index)
-        for index, slot in enumerate(layout)
-    ]
-    return sorted(found, key=lambda block: block.offset)
+    for name, group in groupby(layout.spans(), lambda span: _drawn(layout, span)):
+        spans = list(group)
+        start = spans[0].offset
+        index = order.get(name, -1)
+        key = _KEYS[index % len(_KEYS)] if name in order else ""
+        found.append(Block(name, start, spans[-1].end - start, key, index))
+    return found
+
+
+def _drawn(layout: Layout, span: Span) -> str:
+    """What a span is drawn as: MXCSR as the x87 state around it, reserved bytes as software's."""
+    if span.kind == "header":
+        return HEADER
+    if span.component is None:
+        return GAP if span.kind in ("gap", "padding") else SOFTWARE
+    if span.component.bit == SSE and span.offset < (span.component.offset or 0):
+        return "x87" if "x87" in layout else GAP
+    return span.component.name
 
 
 def widths(sizes: list[int], cells: int) -> list[int]:
