@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from command import fails, run
+from command import fails, run, tell
 
 import xsaveschema.cli
 from xsaveschema import samples
@@ -163,3 +163,24 @@ def test_a_device_among_the_schema_files_is_refused_by_name() -> None:
 def test_columns_that_no_terminal_has(columns: str, args: list[str]) -> None:
     assert run(*args, COLUMNS=columns).stdout
     assert max(map(len, run(*args, COLUMNS="0").stdout.splitlines())) <= 120 or args == ["models"]
+
+
+def test_a_dump_of_thousands_of_kinds_of_core_is_bounded(tmp_path: Path) -> None:
+    leaf = {
+        "0x00000000 0x00": (0xD, 0x756E6547, 0x6C65746E, 0x49656E69),
+        "0x0000000d 0x00": (7, 0x340, 0x340, 0),
+        "0x0000000d 0x01": (0, 0, 0, 0),
+        "0x0000000d 0x02": (0x100, 0x240, 0, 0),
+    }
+    rows = []
+    for index in range(200):
+        rows.append(f"CPU {index}:")
+        for name, values in {**leaf, "0x00000001 0x00": (0x50650 + index, 0, 0, 0)}.items():
+            registers = zip(("eax", "ebx", "ecx", "edx"), values, strict=True)
+            rows.append(f"   {name}: " + " ".join(f"{r}={v:#010x}" for r, v in registers))
+    path = tmp_path / "dump.txt"
+    path.write_text("\n".join(rows))
+    shown = run("identify", "--cpuid", str(path))
+    assert shown.stdout.count("GenuineIntel, family") == 32
+    assert "and 168 more kinds of core; --json has all of them" in shown.stderr
+    assert len(tell("identify", "--cpuid", str(path))["records"]) == 200

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from xsaveschema.cpuid import CpuidRecord
 
 _Facts = dict[str, Any]
+_SHOWN: Final = 32
+"""Kinds of core that text tells: hybrid CPUs have two or three, a dump may claim thousands."""
 
 
 @click.command("identify")
@@ -144,8 +146,8 @@ def _show(match: Match, catalog: Catalog) -> None:
 
 def _records(catalog: Catalog, records: Sequence[CpuidRecord], name: str, as_json: bool) -> int:
     found = []
-    for record in records:
-        for warning in record.warnings:
+    for index, record in enumerate(records):
+        for warning in record.warnings if index < _SHOWN else ():
             note(f"{plain(record.label or name)}: {plain(warning)}")
         match = identify(
             leaf_0xd=record.leaf_0xd,
@@ -159,10 +161,12 @@ def _records(catalog: Catalog, records: Sequence[CpuidRecord], name: str, as_jso
         first = {key: facts[0][key] for key in ("candidates", "components")}
         print_json({**first, "records": facts})
     else:
-        for index, (record, match) in enumerate(found):
+        for index, (record, match) in enumerate(found[:_SHOWN]):
             if index:
                 echo("")
             _show_record(catalog, record, match, name)
+        if len(found) > _SHOWN:
+            note(f"and {len(found) - _SHOWN} more kinds of core; --json has all of them")
     if not all(match.candidates for _, match in found):
         raise XsaveError(f"{name}: no model of the catalogue has this layout")
     return 0

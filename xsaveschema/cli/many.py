@@ -18,6 +18,7 @@ import click
 
 from xsaveschema.artefacts.containers import packed
 from xsaveschema.artefacts.reader import Options
+from xsaveschema.cli import terminal_width
 from xsaveschema.cli.files import (
     SAMPLE,
     about,
@@ -291,6 +292,6 @@ def _progress(file: BinaryIO, stride: int) -> Iterator[Callable[[int], object]]:
         status = os.fstat(file.fileno())
         total = status.st_size // stride if stat.S_ISREG(status.st_mode) else None
     columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    with Progress(*columns, console=Console(stderr=True, width=terminal_width(), height=25)) as bar:
         line = bar.add_task("areas", total=total)
         yield lambda count: bar.advance(line, count)

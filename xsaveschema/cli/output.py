@@ -99,8 +99,14 @@ def console() -> Console:
     """Standard output for rich: no colour and 80 columns where it is no terminal."""
     from xsaveschema.cli.plain_rich import PlainConsole
 
+    # With both given, rich reads neither COLUMNS nor LINES, of which it takes anything for a number.
     return PlainConsole(
-        highlight=False, markup=False, emoji=False, soft_wrap=False, width=terminal_width()
+        highlight=False,
+        markup=False,
+        emoji=False,
+        soft_wrap=False,
+        width=terminal_width(),
+        height=25,
     )
 
 
