@@ -18,7 +18,6 @@ import click
 
 from xsaveschema.artefacts.containers import packed
 from xsaveschema.artefacts.reader import Options
-from xsaveschema.cli import terminal_width
 from xsaveschema.cli.files import (
     SAMPLE,
     about,
@@ -30,7 +29,7 @@ from xsaveschema.cli.files import (
     standard_stream,
 )
 from xsaveschema.cli.options import Many, note
-from xsaveschema.cli.output import echo
+from xsaveschema.cli.output import console, echo
 from xsaveschema.errors import TooShortError, XsaveError
 from xsaveschema.evidence import seen_under, shown_in
 from xsaveschema.header import MASKS
@@ -284,7 +283,6 @@ def _progress(file: BinaryIO, stride: int) -> Iterator[Callable[[int], object]]:
     if sys.stderr is None or not sys.stderr.isatty():
         yield lambda _: None
         return
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
     total = None
@@ -292,6 +290,6 @@ def _progress(file: BinaryIO, stride: int) -> Iterator[Callable[[int], object]]:
         status = os.fstat(file.fileno())
         total = status.st_size // stride if stat.S_ISREG(status.st_mode) else None
     columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True, width=terminal_width(), height=25)) as bar:
+    with Progress(*columns, console=console(stderr=True)) as bar:
         line = bar.add_task("areas", total=total)
         yield lambda count: bar.advance(line, count)

@@ -95,11 +95,11 @@ def print_lines(lines: Iterable[Line]) -> None:
     console().print(Text("\n").join(Text.assemble(*line) for line in lines), soft_wrap=True)
 
 
-def console() -> Console:
-    """Standard output for rich: no colour and 80 columns where it is no terminal."""
+def console(*, stderr: bool = False) -> Console:
+    """Standard output or error for rich: no colour and 80 columns where it is no terminal."""
     from xsaveschema.cli.plain_rich import PlainConsole
 
-    # With both given, rich reads neither COLUMNS nor LINES, of which it takes anything for a number.
+    # With both given, rich reads neither COLUMNS nor LINES, which it takes for numbers unseen.
     return PlainConsole(
         highlight=False,
         markup=False,
@@ -107,6 +107,7 @@ def console() -> Console:
         soft_wrap=False,
         width=terminal_width(),
         height=25,
+        stderr=stderr,
     )
 
 
