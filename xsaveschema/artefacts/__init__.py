@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from xsaveschema.artefacts.containers import Readable, streamed, unpacked
@@ -68,7 +69,7 @@ def open(
     *,
     assume: bool = False,
 ) -> Iterator[Found]:
-    """The areas of a file, or of a live process: ``"pid:1234"``, ``"pid:self"``.
+    """The areas of a file, a folder of CRIU's images, or a process: ``"pid:1234"``, ``"pid:self"``.
 
     ``model`` is the CPU that wrote the areas, where the artefact does not say: EvidenceError where
     it, or an area, says that another one did, unless ``assume`` insists. ``strict`` is that of
@@ -81,6 +82,10 @@ def open(
         from xsaveschema.artefacts import process
 
         return process.read(path.removeprefix(PID), options)
+    if Path(path).is_dir():
+        from xsaveschema.artefacts import criu_folder
+
+        return criu_folder.read(path, options)
     source = Source(path)
     data = unpacked(source.data)
     return _read(source, data, recognise(data, assume), options)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import click
@@ -37,12 +38,19 @@ def options_of(
 
 def find(source: str, options: Options) -> Iterator[Found]:
     """The areas of FILE: a path, ``-``, ``pid:N`` or ``sample:NAME``; the content says of what."""
-    if source.startswith(PID):
-        yield from artefacts.open(source, options.model, options.strict, options.catalog)
+    if _is_no_file(source):
+        yield from artefacts.open(
+            source, options.model, options.strict, options.catalog, assume=options.assume
+        )
         return
     with _data(source) as data:
         options = _of(source, options)
         yield from recognise(data, options.assume).read(data, options)
+
+
+def _is_no_file(source: str) -> bool:
+    """Whether FILE is a process or a folder, which hold areas in another way than files."""
+    return source.startswith(PID) or (source != "-" and Path(source).is_dir())
 
 
 def some(areas: Iterable[Found]) -> Iterator[Found]:
@@ -64,7 +72,7 @@ def bare_or_one(source: str, options: Options, label: str | None) -> bytes | Fou
 
     For what holds the bytes against several models. Else the area, as :func:`one` has it.
     """
-    if source.startswith(PID):
+    if _is_no_file(source):
         return one(source, options, label)
     with _data(source) as data:
         return bare_or_chosen(data, _of(source, options), label)

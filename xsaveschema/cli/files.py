@@ -103,7 +103,7 @@ def permitted(source: str) -> int:
     """The permissions that a new file with what FILE holds may have."""
     if source.startswith(SAMPLE):
         return NEW_FILE
-    if source.startswith(PID):
+    if source.startswith(PID) or (source != "-" and Path(source).is_dir()):
         return 0o600
     if source != "-":
         return permissions(source)
