@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from writers.state import INTEL, State
@@ -67,15 +68,36 @@ def rom(state: State) -> bytes:
 
 def migrate(qemu: str, folder: Path, state: State, cpus: int = 2) -> bytes:
     """The stream of a machine whose first vCPU has loaded ``state``. Takes half a second."""
+    stream = folder / "stream"
+    output = _run(qemu, folder, state, cpus, [f'migrate "exec:cat > {stream}"'])
+    if not stream.exists():
+        raise RuntimeError(f"QEMU wrote no stream: {output}")
+    return stream.read_bytes()
+
+
+def savevm(qemu: str, folder: Path, state: State, image: Path, names: Sequence[str]) -> None:
+    """Snapshots of such a machine in a qcow2 image that is there already."""
+    drive = ["-drive", f"file={image},if=none,id=disk,format=qcow2"]
+    output = _run(qemu, folder, state, 2, [f"savevm {name}" for name in names], drive)
+    if "Error" in output:
+        raise RuntimeError(f"QEMU wrote no snapshot: {output}")
+
+
+def _run(
+    qemu: str,
+    folder: Path,
+    state: State,
+    cpus: int,
+    script: Sequence[str],
+    more: Sequence[str] = (),
+) -> str:
+    """What QEMU's monitor says to a script, once the guest has loaded its area."""
     (folder / "rom").write_bytes(rom(state))
-    said, stream = folder / "said", folder / "stream"
+    said = folder / "said"
+    said.unlink(missing_ok=True)
+    machine = "microvm,rtc=off,pit=off,pic=off,isa-serial=off"
     command = [qemu, "-accel", "tcg", "-cpu", "max", "-smp", str(cpus), "-m", "1"]
-    command += [
-        "-M",
-        "microvm,rtc=off,pit=off,pic=off,isa-serial=off",
-        "-bios",
-        str(folder / "rom"),
-    ]
+    command += ["-M", machine, "-bios", str(folder / "rom"), *more]
     command += ["-nodefaults", "-display", "none", "-monitor", "stdio"]
     command += ["-chardev", f"file,id=said,path={said}"]
     command += ["-device", "isa-debugcon,chardev=said,iobase=0xe9"]
@@ -87,8 +109,6 @@ def migrate(qemu: str, folder: Path, state: State, cpus: int = 2) -> bytes:
                 process.kill()
                 raise TimeoutError("the guest did not load its area")
             time.sleep(0.01)
-        script = f'stop\nmigrate "exec:cat > {stream}"\nquit\n'
-        output, _ = process.communicate(script.encode(), timeout=20)
-    if not stream.exists():
-        raise RuntimeError(f"QEMU wrote no stream: {output.decode(errors='replace')}")
-    return stream.read_bytes()
+        lines = "\n".join(["stop", *script, "quit", ""])
+        output, _ = process.communicate(lines.encode(), timeout=20)
+    return output.decode(errors="replace")

@@ -86,3 +86,8 @@ class Window:
                 start,
             )
         return self._fetch(start, stop - start) if stop > start else memoryview(b"")
+
+
+def behind(data: Data, start: int) -> Window:
+    """The data from byte ``start`` on, however much that is; nothing of it is looked at yet."""
+    return Window(len(data) - start, lambda at, size: data[start + at : start + at + size])

@@ -208,8 +208,8 @@ def _by_thread(
                 raise ArtefactError(f"NT_PRSTATUS of {note.size} bytes has no pid", note.offset)
             label = f"thread {_PID.unpack_from(core.data, note.offset + at)[0]}"
         elif wanted(note):
-            if note.owner.startswith(_NETBSD):
-                label = f"thread {note.owner.removeprefix(_NETBSD).decode('ascii', 'replace')}"
+            if lwp := _lwp(note):
+                label = f"thread {lwp}"
             yield label or f"{called} {index}", note
             index += 1
             if index == count:  # behind the last may be what cut the core off
@@ -224,9 +224,15 @@ def _is_image(note: Note) -> bool:
     """Whether it is an FXSAVE image: the same notes of i386 have FSAVE's 108 bytes."""
     if note.size != LEGACY_SIZE:
         return False
-    if note.owner.startswith(_NETBSD):
+    if _lwp(note):
         return note.type in _NETBSD_FXSAVE
     return note.owner in _FXSAVE.get(note.type, ())
+
+
+def _lwp(note: Note) -> str:
+    """The number of NetBSD's thread; empty for other systems' notes."""
+    number = note.owner.removeprefix(_NETBSD)
+    return number.decode() if number != note.owner and number.isdigit() else ""
 
 
 def _legacy(core: ElfCore, label: str, note: Note, survey: Survey, options: Options) -> Found:

@@ -24,7 +24,6 @@ _KDUMP: Final = (
 _RAM: Final = "it holds a machine's memory, and no XSAVE area that is marked as one"
 
 FOREIGN: Final = (
-    Foreign(0, b"QFI\xfb", "a qcow2 disk image", "load its saved state and migrate it to a file"),
     Foreign(0, b"KDUMP   ", "a kdump-compressed dump", _KDUMP),
     Foreign(0, b"DISKDUMP", "a diskdump", _KDUMP),
     Foreign(
@@ -51,7 +50,6 @@ FOREIGN: Final = (
     Foreign(0, b"\x28\xb5\x2f\xfd", "compressed by zstd", "decompress it first (zstd -dc)"),
     Foreign(0, b"\x04\x22\x4d\x18", "compressed by lz4", "decompress it first (lz4 -dc)"),
     Foreign(0, b"BZh", "compressed by bzip2", "decompress it first (bzip2 -dc)"),
-    Foreign(0, b"LibvirtQemudSave", "a file of virsh save", "a QEMU stream stands behind its XML"),
     Foreign(0, b"LibvirtQemudPart", "an unfinished virsh save file", "save the domain again"),
     Foreign(0, b"QEVM", "a QEMU stream of another version", "migrate with a current QEMU"),
     Foreign(0, b"KDMV", "a VMDK disk image", "it holds a disk, no area"),

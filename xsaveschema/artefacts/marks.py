@@ -1,6 +1,6 @@
 """How the package's own kinds of artefact are recognised: by content, without their readers.
 
-Eight readers take longer to import than one area takes to read; a file needs one of them.
+Ten readers take longer to import than one area takes to read; a file needs one of them.
 """
 
 from __future__ import annotations
@@ -70,6 +70,16 @@ def qemu_stream(data: Data) -> bool:
     return bytes(data[:8]) == b"QEVM\0\0\0\3"
 
 
+def libvirt_save(data: Data) -> bool:
+    """Whether this is a file of ``virsh save`` that was finished."""
+    return bytes(data[:16]) == b"LibvirtQemudSave"
+
+
+def qcow2(data: Data) -> bool:
+    """Whether this is a qcow2 disk image, with a saved state or without."""
+    return bytes(data[:4]) == b"QFI\xfb"
+
+
 def xen(data: Data) -> bool:
     """Whether this is an HVM context, a libxc or libxl stream or an ``xl save`` file."""
     return xen_context(data) or xen_stream(data)
@@ -124,6 +134,8 @@ MARKED: Final[dict[str, Mark]] = {
     "minidump": minidump,
     "criu": criu,
     "qemu_stream": qemu_stream,
+    "libvirt_save": libvirt_save,
+    "qcow2": qcow2,
     "xen": xen,
     "cloud_hypervisor": cloud_hypervisor,
     "frame": frame,

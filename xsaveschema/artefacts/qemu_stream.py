@@ -1,5 +1,8 @@
 """QEMU migration streams (``migrate file:``): the section "cpu" of every vCPU.
 
+``savevm`` and ``virsh save`` keep such streams within files of their own (qcow2.py,
+libvirt_save.py); taken out of a disk image by clusters, one has zeros behind it.
+
 The stream holds no area but the vCPU's fields, big-endian. It ends with a description of itself in
 JSON (vmdesc): every device's section in order, every field with its size. So the sections are
 found by walking back from the end, one device after the other, each checked against its header and
@@ -21,7 +24,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 from xsaveschema.artefacts import json_text, marks
 from xsaveschema.artefacts.assembled import LEGACY, assemble
@@ -32,7 +35,11 @@ from xsaveschema.model import X87
 MAX_DESCRIPTION: Final = 1 << 24
 """The longest description that is read, in bytes: QEMU writes some 10,000 for each vCPU."""
 
+_PADDING: Final = 2 << 20
+"""Zeros behind the description that are no part of it: up to a cluster of a disk image."""
+
 _MAGIC: Final = Struct(">4sI")
+_MARK: Final = Struct("B")
 _SECTION: Final = Struct(">BI")  # the header before the name, and the footer
 _IDENT: Final = Struct(">II")  # the header behind the name: instance, version
 _LENGTH: Final = Struct(">I")
@@ -108,6 +115,14 @@ _ELSEWHERE: Final = {
 """Subsections with registers that XSAVES could hold; a stream keeps them as MSRs."""
 
 
+class Stretch(Protocol):
+    """The bytes of a stream, wherever they stand: a view, or the clusters of a disk image."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, key: slice, /) -> bytes | memoryview: ...
+
+
 class QemuStreamReader:
     """Reads QEMU migration streams of x86 machines."""
 
@@ -120,16 +135,24 @@ class QemuStreamReader:
 
     def read(self, data: Data, options: Options) -> Iterator[Found]:
         """The state of every vCPU, by instance of its section."""
-        if not self.recognises(data):
-            raise ArtefactError("no migration stream: it does not begin with QEVM, version 3", 0)
-        text, end = _description(data)
-        json_text.require_few(text)
-        cpus = _sections(data, end, _devices(text, end))
-        if not cpus:
-            raise ArtefactError("the stream has no section of an x86 vCPU")
-        for instance, start, described in cpus:
-            fields, subsections = _fields(data, start, json.loads(text[described]))
-            yield _found(data, instance, start, fields, subsections, options)
+        yield from vcpus(data, options)
+
+
+def vcpus(data: Stretch, options: Options, whose: str = "") -> Iterator[Found]:
+    """The state of every vCPU of a stream; ``whose`` stands before their labels.
+
+    ArtefactError where it is no whole stream of an x86 machine.
+    """
+    if bytes(data[: _MAGIC.size]) != _MAGIC.pack(b"QEVM", 3):
+        raise ArtefactError("no migration stream: it does not begin with QEVM, version 3", 0)
+    text, end = _description(data)
+    json_text.require_few(text)
+    cpus = _sections(data, end, _devices(text, end))
+    if not cpus:
+        raise ArtefactError("the stream has no section of an x86 vCPU")
+    for instance, start, described in cpus:
+        fields, subsections = _fields(data, start, json.loads(text[described]))
+        yield _found(data, f"{whose}vCPU {instance}", start, fields, subsections, options)
 
 
 READER: Final = QemuStreamReader()
@@ -148,10 +171,10 @@ class _Device(NamedTuple):
     described: slice | None
 
 
-def _description(data: Data) -> tuple[str, int]:
+def _description(data: Stretch) -> tuple[str, int]:
     """The JSON at the end, and the offset of its first byte."""
-    tail_at = max(0, len(data) - MAX_DESCRIPTION - 5)
-    tail = bytes(data[tail_at:])
+    tail_at = max(0, len(data) - MAX_DESCRIPTION - 5 - _PADDING)
+    tail = bytes(data[tail_at : len(data)]).rstrip(b"\0")
     # Text has no NUL, and a length below 16 MiB begins with one.
     last = tail.rfind(b"\0")
     for brace in range(last + 1, last + 5) if last > 0 else ():
@@ -260,7 +283,7 @@ def _name(node: Mapping[str, Any], at: int) -> str:
 
 
 def _sections(
-    data: Data, description: int, devices: Iterator[_Device]
+    data: Stretch, description: int, devices: Iterator[_Device]
 ) -> list[tuple[int, int, slice]]:
     """(instance, offset of the data, description) of every vCPU's section.
 
@@ -269,10 +292,10 @@ def _sections(
     """
     known = list(devices)
     end = description - 6
-    if end < 0 or data[end] != _EOF:
+    if end < 0 or _taken(data, end, _MARK)[0] != _EOF:
         raise ArtefactError("no end mark before the description", max(end, 0))
     left = sum(device.described is not None for device in known)
-    footers = end >= _SECTION.size and data[end - _SECTION.size] == _FOOTER
+    footers = end >= _SECTION.size and _taken(data, end - _SECTION.size, _SECTION)[0] == _FOOTER
     found: list[tuple[int, int, slice]] = []
     seen = set()
     for device in reversed(known):
@@ -284,15 +307,15 @@ def _sections(
         head = start - _IDENT.size - len(name) - 1 - _SECTION.size
         if head < _MAGIC.size:
             raise ArtefactError(f"the section of {device.name} would begin before the file", 0)
-        kind, section = _SECTION.unpack_from(data, head)
+        kind, section = _taken(data, head, _SECTION)
         named = head + _SECTION.size
         good = (
             kind == _SECTION_FULL
             and bytes(data[named : named + 1 + len(name)]) == bytes([len(name)]) + name
         )
-        good = good and _IDENT.unpack_from(data, start - _IDENT.size)[0] == device.instance
+        good = good and _taken(data, start - _IDENT.size, _IDENT)[0] == device.instance
         if footers:
-            good = good and _SECTION.unpack_from(data, data_end) == (_FOOTER, section)
+            good = good and _taken(data, data_end, _SECTION) == (_FOOTER, section)
         if not good:
             raise ArtefactError(
                 f"the section of {device.name} is not where the description has it", head
@@ -313,7 +336,7 @@ _Place = tuple[int, int]
 
 
 def _fields(
-    data: Data, start: int, described: Mapping[str, Any]
+    data: Stretch, start: int, described: Mapping[str, Any]
 ) -> tuple[dict[str, _Place], list[str]]:
     """The fields that are read, by name or by the name of their struct, and the subsections."""
     found: dict[str, _Place] = {}
@@ -352,18 +375,25 @@ def _fields(
     return found, subsections
 
 
+def _taken(data: Stretch, at: int, form: Struct) -> tuple[Any, ...]:
+    """The numbers that stand at byte ``at``."""
+    part = data[at : at + form.size]
+    if len(part) < form.size:
+        raise ArtefactError(f"the stream ends within {form.size} bytes", at)
+    return form.unpack(part)
+
+
 def _found(
-    data: Data,
-    instance: int,
+    data: Stretch,
+    label: str,
     start: int,
     fields: Mapping[str, _Place],
     subsections: list[str],
     options: Options,
 ) -> Found:
-    label = f"vCPU {instance}"
     for name in (*_NEEDED, *_NEEDED_STRUCTS):
         if name not in fields:
-            raise ArtefactError(f"the section of vCPU {instance} has no {name}", start)
+            raise ArtefactError(f"the section of {label} has no {name}", start)
 
     def number(name: str) -> int:
         if name not in fields:
@@ -431,13 +461,13 @@ def _found(
     return Found(label, area, source, None, tuple(notes), origin="assembled")
 
 
-def _x87(data: Data, at: int) -> bytes:
+def _x87(data: Stretch, at: int) -> bytes:
     """One x87 register as an area holds it: 10 bytes and 6 of padding."""
     return bytes(data[at : at + 8])[::-1] + bytes(data[at + 8 : at + 10])[::-1] + bytes(6)
 
 
-def _swapped(data: Data, place: _Place, size: int) -> bytes:
+def _swapped(data: Stretch, place: _Place, size: int) -> bytes:
     """64-bit words, big-endian in the stream, as an area holds them."""
     at, count = place
-    words = Struct(f">{count * size // 8}Q").unpack_from(data, at)
+    words = _taken(data, at, Struct(f">{count * size // 8}Q"))
     return Struct(f"<{len(words)}Q").pack(*words)
