@@ -300,3 +300,10 @@ def test_size_without_align64_is_less_than_the_layout() -> None:
     model = load_model("sapphire-rapids")
     assert model.compacted_layout(0x60207).size == 9152
     assert xsave_area_size(0x60207, True, model.cpuid_leaf_0xd()) == 9096
+
+
+def test_a_leaf_of_fewer_registers_is_refused() -> None:
+    from xsaveschema.qemu.helper import sub_leaf
+
+    with pytest.raises(XsaveError, match="no four registers of 32 bits"):
+        sub_leaf({2: (256, 576, 0)}, 2)  # type: ignore[dict-item]

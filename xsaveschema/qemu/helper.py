@@ -148,8 +148,10 @@ def check_mask(mask: int) -> None:
 def sub_leaf(leaf: Leaf0xD, number: int) -> tuple[int, int, int, int]:
     """The registers of a sub-leaf; zeros where CPUID has none."""
     registers = leaf.get(number, (0, 0, 0, 0))
-    if not 0 <= min(registers) <= max(registers) <= _U32:
-        raise XsaveError(f"leaf 0xD sub-leaf {number}: {registers} are no registers of 32 bits")
+    if len(registers) != 4 or not 0 <= min(registers) <= max(registers) <= _U32:
+        raise XsaveError(
+            f"leaf 0xD sub-leaf {number}: {registers} are no four registers of 32 bits"
+        )
     return registers
 
 
