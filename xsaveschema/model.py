@@ -144,6 +144,17 @@ def locate(fields: tuple[Field, ...], path: str, index: int) -> tuple[int, int] 
     return None
 
 
+class Rules(Struct, frozen=True):
+    """What a component's file says of the component as a whole.
+
+    ``needs`` names the components without which XCR0 may not enable it, ``together`` those that
+    XCR0 enables with it or not at all (SDM 13.3).
+    """
+
+    needs: tuple[str, ...] = ()
+    together: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, eq=False)
 class StateComponent:
     """One state component of one CPU model.
@@ -164,6 +175,12 @@ class StateComponent:
     xfd: bool
     optional: Optional | None
     load_fields: Callable[[], tuple[Field, ...]]
+    load_rules: Callable[[], Rules] = Rules
+
+    @cached_property
+    def rules(self) -> Rules:
+        """The component's rules; none for an opaque one. Read from YAML when first asked for."""
+        return self.load_rules()
 
     @cached_property
     def fields(self) -> tuple[Field, ...]:
@@ -296,7 +313,10 @@ class CpuModel:
         from zlib import crc32
 
         rows = [
-            (c.number, c.name, c.size, c.offset, c.align64, c.supervisor, c.xfd, c.fields)
+            (
+                *(c.number, c.name, c.size, c.offset, c.align64, c.supervisor, c.xfd),
+                *(c.fields, c.rules),
+            )
             for c in self.components.values()
         ]
         facts = [self.mxcsr_mask, sorted(self.instructions), sorted(self.registers), rows]

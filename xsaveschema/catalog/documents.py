@@ -135,6 +135,28 @@ class ComponentDoc(Struct, frozen=True, forbid_unknown_fields=True):
     number: Number
     title: Title
     source: Annotated[str, Meta(min_length=1, description="Where this is from")] | UnsetType = UNSET
+    needs: (
+        Annotated[
+            list[ComponentName],
+            Meta(
+                min_length=1,
+                description="The components without which XCR0 may not enable this one",
+                extra_json_schema=_UNIQUE,
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
+    together: (
+        Annotated[
+            list[ComponentName],
+            Meta(
+                min_length=1,
+                description="The components that XCR0 enables with this one or not at all",
+                extra_json_schema=_UNIQUE,
+            ),
+        ]
+        | UnsetType
+    ) = msgspec.field(default=UNSET, name="with")
     fields: list[FieldDoc] | UnsetType = UNSET
 
 

@@ -29,6 +29,7 @@ RULES: Final[dict[str, str]] = {
     # Components.
     "component-file": "A component's file is called NN-name.yaml, by its number and name.",
     "component-repeated": "A component is defined in one file.",
+    "component-companion": "needs: and with: name other components, each with a file.",
     "field-kind": "A field has either a type or fields.",
     "field-name": "A name stands once in a list of fields.",
     "field-size": "The size of a field is given for bytes, and no group is larger than it says.",
