@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
+from command import run
 
-from xsaveschema import Catalog, load_model
+from xsaveschema import Catalog, CpuModel, XsaveArea, diff, load_model, to_standard
+from xsaveschema.catalog.documents import Predicate
 from xsaveschema.errors import MaskError
 from xsaveschema.layout import takes_xcr0
+from xsaveschema.legality import PREDICATES
+from xsaveschema.restore import check, notes
 
 
 def legal(xcr0: int) -> bool:
@@ -63,23 +68,166 @@ component: matrix
 number: 20
 title: a user component of the next CPU
 needs: [avx]
-fields: [{name: control, type: u64}]
+fields:
+  - {name: control, type: u64, reserved: "63:8"}
+  - {name: depth, type: u8, multiple_of: 4, at_most: 16}
+"""
+SUPERVISOR = """\
+component: vault
+number: 21
+title: a supervisor component of the next CPU
+reserved_bytes: ["24:31"]
+fields:
+  - {name: control, type: u64, reserved: "63:8"}
+  - {name: target, type: u64, canonical: true}
 """
 MODEL = """\
 model: next
 title: the next CPU
-extends: zen4
+extends: sapphire-rapids
 components:
-  matrix: {size: 64, offset: 2496, align64: true}
+  matrix: {size: 64, offset: 11008}
+  vault: {size: 32, supervisor: true}
 confirmed: false
 source: made up
 """
 
 
-def test_a_component_of_a_users_is_judged_by_its_own_file(tmp_path: Path) -> None:
-    (tmp_path / "20-matrix.yaml").write_text(USER)
-    (tmp_path / "next.yaml").write_text(MODEL)
-    model = Catalog([tmp_path]).model("next")
+def next_cpu(folder: Path, user: str = USER) -> CpuModel:
+    """A model with two components that no line of Python knows."""
+    (folder / "20-matrix.yaml").write_text(user)
+    (folder / "21-vault.yaml").write_text(SUPERVISOR)
+    (folder / "next.yaml").write_text(MODEL)
+    return Catalog([folder]).model("next")
+
+
+def put(model: CpuModel, name: str, at: int, value: int, size: int = 8) -> bytes:
+    """A compacted area with a component in use that is zero but for one number."""
+    area = XsaveArea.new(model, "compacted")
+    slot = area.layout[name]
+    area.write(slot, slot.offset, bytes(slot.size))
+    area.write(slot, slot.offset + at, value.to_bytes(size, "little"))
+    return bytes(area)
+
+
+def test_an_xcr0_with_a_component_of_a_users_is_judged_by_its_file(tmp_path: Path) -> None:
+    model = next_cpu(tmp_path)
     assert model.limited(xcr0=0x100007).xcr0 == 0x100007
     with pytest.raises(MaskError, match=r"matrix without avx$"):
         model.limited(xcr0=0x100003)
+
+
+VALUES = [
+    (0, 0xFF, ""),
+    (0, 0x100, "vault.control is 0x100: bits 63:8 must be 0"),
+    (0, 1 << 63, "vault.control is 0x8000000000000000: bits 63:8 must be 0"),
+    (8, 0x00FF_FFFF_FFFF_FFFF, ""),
+    (8, 0xFF00_0000_0000_0000, ""),
+    (8, 0x0100_0000_0000_0000, "vault.target is 0x100000000000000: must be canonical"),
+    (8, 0xFE00_0000_0000_0000, "vault.target is 0xfe00000000000000: must be canonical"),
+    (16, (1 << 64) - 1, ""),
+    (24, 1, "vault bytes 24..31 must be 0"),
+    (24, 1 << 63, "vault bytes 24..31 must be 0"),
+]
+
+
+@pytest.mark.parametrize(("at", "value", "message"), VALUES)
+def test_xrstors_judges_a_supervisor_component_of_a_users_by_its_file(
+    tmp_path: Path, at: int, value: int, message: str
+) -> None:
+    model = next_cpu(tmp_path)
+    data = put(model, "vault", at, value)
+    faults = check(data, model, "xrstors")
+    found = [(f.rule, f.offset, f.message) for f in faults]
+    offset = model.compacted_layout()["vault"].offset + at
+    assert found == ([("supervisor", offset, message)] if message else [])
+    # What is not in use, or not asked for, is not looked at.
+    assert check(data, model, "xrstors", rfbm=model.xcr0) == []
+    file = tmp_path / "area.bin"
+    file.write_bytes(data)
+    command = ("check", str(file), "--model", "next", "--target", "xrstors")
+    done = run("--schemas", str(tmp_path), *command, code=1 if message else 0)
+    assert message in " ".join(done.stdout.split())
+
+
+def test_a_user_component_is_judged_where_its_file_says_what_happens(tmp_path: Path) -> None:
+    wrong = {"control": (0, 0x100, 8), "depth": (8, 6, 1)}
+    for field, (at, value, size) in wrong.items():
+        model = next_cpu(tmp_path)
+        data = put(model, "matrix", at, value, size)
+        assert check(data, model, "xrstors") == []
+        assert notes(data, model, "xrstors") == []
+
+        model = next_cpu(tmp_path, USER + "illegal: fault\n")
+        (fault,) = check(data, model, "xrstors")
+        assert (fault.rule, fault.offset) == (
+            "illegal-value",
+            model.compacted_layout()["matrix"].offset + at,
+        )
+        assert fault.message.startswith(
+            f"matrix.{field} is {value:#x}: must be a multiple of 4"
+        ) or (fault.message == "matrix.control is 0x100: bits 63:8 must be 0")
+        standard = to_standard(data, model).data
+        assert [f.rule for f in check(standard, model, "xrstor")] == ["illegal-value"]
+        assert check(standard, model, "xrstor", rfbm=7) == []
+        assert check(standard, model, "ptrace") == []
+
+        model = next_cpu(tmp_path, USER + "illegal: initial\n")
+        assert check(data, model, "xrstors") == []
+        (note,) = notes(data, model, "xrstors")
+        assert note.component == "matrix"
+        assert note.message.startswith("illegal, so the initial MATRIX is loaded: matrix.")
+        assert diff(data, bytes(XsaveArea.new(model, "compacted")), model) == []
+
+
+def test_a_depth_has_a_largest_value_as_well(tmp_path: Path) -> None:
+    model = next_cpu(tmp_path, USER + "illegal: fault\n")
+    legal = [n for n in range(256) if not check(put(model, "matrix", 8, n, 1), model, "xrstors")]
+    assert legal == [0, 4, 8, 12, 16]
+
+
+# SDM 13.5 and volume 4: the bits of each 64-bit word that XRSTORS takes, by component and byte.
+# An address is judged apart.
+TAKEN = {
+    ("cet_u", 0): ~0x3C0,
+    ("pasid", 0): 1 << 31 | 0xFFFFF,
+    ("uintr", 16): 1 << 63 | 0xFF_FFFF_FFFF,
+    ("uintr", 32): ~0,
+    ("pt", 64): ~0,
+    ("pt", 72): 0,
+    ("pt", 120): 0,
+    ("lbr", 8): 0x78,
+}
+LOW = {("cet_u", 8): 0x3, ("cet_s", 0): 0x3, ("cet_s", 8): 0x3, ("cet_s", 16): 0x3}
+LOW |= {("uintr", 0): 0, ("uintr", 8): 0, ("uintr", 24): 0x3F, ("uintr", 40): 0xE}
+TAKEN |= {place: (1 << 56) - 1 & ~low for place, low in LOW.items()}
+
+
+@pytest.mark.parametrize(("place", "taken"), TAKEN.items(), ids=str)
+def test_each_bit_of_the_supervisor_components_that_ship(
+    place: tuple[str, int], taken: int
+) -> None:
+    model = load_model("sapphire-rapids")
+    found = 0
+    for bit in range(64):
+        if not check(put(model, *place, 1 << bit), model, "xrstors"):
+            found |= 1 << bit
+    assert found == taken & (1 << 64) - 1
+    if place in LOW:
+        high = 0xFF << 56
+        assert check(put(model, *place, high), model, "xrstors") == []
+    if place[0] == "lbr":
+        assert check(put(model, *place, 0x48), model, "xrstors")
+
+
+def test_hdc_has_one_bit() -> None:
+    model = next(
+        m for m in Catalog().models() if "hdc" in m.components and "xsaves" in m.instructions
+    )
+    model = model.limited(xss=model.xss | model.components["hdc"].bit)
+    legal = [n for n in range(64) if not check(put(model, "hdc", 0, 1 << n), model, "xrstors")]
+    assert legal == [0]
+
+
+def test_the_language_names_the_predicates_that_there_are() -> None:
+    assert set(get_args(Predicate)) == set(PREDICATES)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
 
 from msgspec import UNSET, UnsetType
 
@@ -10,14 +10,44 @@ from xsaveschema.catalog.checks import check_unlike
 from xsaveschema.catalog.conform import near
 from xsaveschema.catalog.document import Document, Place
 from xsaveschema.catalog.documents import ComponentDoc
-from xsaveschema.model import Rules
+from xsaveschema.catalog.fields import MAX_END
+from xsaveschema.model import Field, Rules
 
 
-def build_rules(document: Document, doc: ComponentDoc) -> Rules:
-    """The rules of a component; faults go into ``document``."""
+def build_rules(document: Document, doc: ComponentDoc, fields: Sequence[Field]) -> Rules:
+    """The rules of a component with these fields; faults go into ``document``."""
     for key, names in (("needs", doc.needs), ("with", doc.together)):
         check_unlike(document, (key,), _listed(names))
-    return Rules(needs=_listed(doc.needs), together=_listed(doc.together))
+    if doc.predicate is not UNSET and doc.illegal is UNSET:
+        message = "nothing says what an illegal value does"
+        hint = "add illegal: fault, or illegal: initial"
+        document.fault("component-illegal", ("predicate",), message, hint)
+    return Rules(
+        needs=_listed(doc.needs),
+        together=_listed(doc.together),
+        reserved_bytes=tuple(_reserved_bytes(document, doc, fields)),
+        predicate="" if doc.predicate is UNSET else doc.predicate,
+        illegal="" if doc.illegal is UNSET else doc.illegal,
+    )
+
+
+def _reserved_bytes(
+    document: Document, doc: ComponentDoc, fields: Sequence[Field]
+) -> Iterator[tuple[int, int]]:
+    end = 0
+    for index, text in document.numbered(("reserved_bytes",), _listed(doc.reserved_bytes)):
+        place: Place = ("reserved_bytes", index)
+        first, last = map(int, text.split(":"))
+        taken = next((f for f in fields if f.offset <= last and first < f.end), None)
+        if not end <= first <= last < MAX_END:
+            message = f"{text} is empty, out of order or beyond {MAX_END:#x}"
+            document.fault("component-bytes", place, message, "write first:last, low ones first")
+        elif taken is not None:
+            message = f"bytes {text} and {taken.name} overlap"
+            document.fault("component-bytes", place, message, "a field's bits have reserved:")
+        else:
+            end = last + 1
+            yield first, end
 
 
 def check_companions(document: Document, doc: ComponentDoc, known: Collection[str]) -> None:

@@ -235,7 +235,8 @@ class Library:
             self._expect(path, kind, "component")
             parts: tuple[tuple[Field, ...], Rules] = (), Rules()
             if kind == "component" and doc:
-                parts = build_fields(document, doc), build_rules(document, doc)
+                fields = build_fields(document, doc)
+                parts = fields, build_rules(document, doc, fields)
                 if self._is_deep(path):
                     check_companions(document, doc, self.components)
             self._parts[path] = parts

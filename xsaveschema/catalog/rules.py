@@ -29,6 +29,8 @@ RULES: Final[dict[str, str]] = {
     # Components.
     "component-file": "A component's file is called NN-name.yaml, by its number and name.",
     "component-repeated": "A component is defined in one file.",
+    "component-bytes": "Reserved bytes lie in order within 1 MiB, and no field has any of them.",
+    "component-illegal": "A component with a predicate says what an illegal value does.",
     "component-companion": "needs: and with: name other components, each with a file.",
     "field-kind": "A field has either a type or fields.",
     "field-name": "A name stands once in a list of fields.",
@@ -37,6 +39,7 @@ RULES: Final[dict[str, str]] = {
     "field-overlap": "Fields share no bytes.",
     "field-place": "Fields end within the legacy region, or within 1 MiB, and are not too many.",
     "field-initial": "Only a number has an initial value, and it fits.",
+    "field-limits": "Only a number has limits; they fit it, and its initial value keeps to them.",
     "field-bits": "Only a number has bits, each range within it and no two of them sharing one.",
     # Whole registers.
     "register-name": "A register is defined once.",
