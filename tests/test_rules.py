@@ -10,7 +10,7 @@ from command import run
 
 from xsaveschema import Catalog, CpuModel, XsaveArea, diff, load_model, to_standard
 from xsaveschema.catalog.documents import Predicate
-from xsaveschema.errors import MaskError
+from xsaveschema.errors import MaskError, SchemaError
 from xsaveschema.layout import takes_xcr0
 from xsaveschema.legality import PREDICATES
 from xsaveschema.restore import check, notes
@@ -184,6 +184,57 @@ def test_a_depth_has_a_largest_value_as_well(tmp_path: Path) -> None:
     model = next_cpu(tmp_path, USER + "illegal: fault\n")
     legal = [n for n in range(256) if not check(put(model, "matrix", 8, n, 1), model, "xrstors")]
     assert legal == [0, 4, 8, 12, 16]
+
+
+COUNTED = """\
+component: matrix
+number: 20
+title: a list of as many elements as a field says
+fields:
+  - {name: used, type: u64}
+  - {name: element, type: u8, count: 16, counted_by: used}
+  - {name: plain, type: u8, at: 32, count: 8}
+"""
+
+
+def test_elements_that_a_field_does_not_count_mean_nothing(tmp_path: Path) -> None:
+    model = next_cpu(tmp_path, COUNTED)
+
+    def told(used: int) -> list[str]:
+        first, second = XsaveArea.new(model), XsaveArea.new(model)
+        for area in (first, second):
+            area["matrix"]["used"] = used
+        for index in (1, 5, 15):
+            second["matrix"][f"element[{index}]"] = 1
+        second["matrix"]["plain[7]"] = 1
+        return [delta.path.removeprefix("matrix.") for delta in diff(first, second)]
+
+    assert told(1) == ["plain[7]"]
+    assert told(2) == ["element[1]", "plain[7]"]
+    assert told(6) == ["element[1]", "element[5]", "plain[7]"]
+    assert (
+        told(0) == told(16) == told(99) == ["element[1]", "element[5]", "element[15]", "plain[7]"]
+    )
+
+
+def test_only_a_counted_field_may_have_fewer_elements_on_a_cpu(tmp_path: Path) -> None:
+    nine = "count: 9, type: bytes, size: 64"
+    text = f"component: matrix\nnumber: 20\ntitle: x\nfields: [{{name: row, {nine}}}]\n"
+    with pytest.raises(SchemaError, match="64 bytes are too few .* which end at 576"):
+        next_cpu(tmp_path, text)
+    text = text.replace("fields: [", "fields: [{name: used, type: u8}, ").replace(
+        nine, nine + ", counted_by: used"
+    )
+    with pytest.raises(SchemaError, match="64 bytes are too few .* which end at 65"):
+        next_cpu(tmp_path, text)
+    text = text.replace("size: 64", "size: 21")
+    model = next_cpu(tmp_path, text)
+    assert [leaf.path for leaf in model.components["matrix"].leaves] == [
+        "used",
+        "row[0]",
+        "row[1]",
+        "row[2]",
+    ]
 
 
 # SDM 13.5 and volume 4: the bits of each 64-bit word that XRSTORS takes, by component and byte.

@@ -119,7 +119,8 @@ class Field:
     ``offset`` is in bytes from the start of the component (of the area, for the legacy components
     x87 and sse), or from the start of the group that holds the field. ``size`` is that of one
     element, ``stride`` the distance between elements, ``count`` None for a field that does not
-    repeat. ``type`` is ``u8`` … ``u512``, ``bytes`` or ``group``.
+    repeat. ``type`` is ``u8`` … ``u512``, ``bytes`` or ``group``. ``counted_by`` names the field
+    beside a repeated one that says how many elements are in use, 0 being all.
     """
 
     name: str
@@ -133,6 +134,7 @@ class Field:
     bits: tuple[BitRange, ...] = ()
     fields: tuple[Field, ...] = ()
     limits: Limits = NO_LIMITS
+    counted_by: str = ""
 
     @property
     def end(self) -> int:

@@ -114,6 +114,16 @@ class FieldDoc(Struct, frozen=True, forbid_unknown_fields=True):
         Annotated[int, Meta(ge=1, le=4096, description="How many times the field repeats")]
         | UnsetType
     ) = UNSET
+    counted_by: (
+        Annotated[
+            FieldName,
+            Meta(
+                description="The number in the component that says how many elements are in use; "
+                "a CPU may have fewer elements than count"
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
     stride: (
         Annotated[
             int,

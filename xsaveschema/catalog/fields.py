@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from msgspec import UNSET
@@ -30,7 +30,10 @@ MAX_ELEMENTS: Final = 1 << 14
 
 def build_fields(document: Document, doc: ComponentDoc) -> tuple[Field, ...]:
     """The fields of a component; faults go into ``document``."""
-    fields = _level(document, [] if doc.fields is UNSET else doc.fields, ("fields",))
+    docs = [] if doc.fields is UNSET else doc.fields
+    fields = _level(document, docs, ("fields",))
+    if not document.gaps:  # the number may be what was left out
+        _check_counts(document, docs, ("fields",), {f.name: f for f in fields})
     if document.faults:
         return fields
     if _elements(fields) > MAX_ELEMENTS:
@@ -47,6 +50,26 @@ def build_fields(document: Document, doc: ComponentDoc) -> tuple[Field, ...]:
             )
             document.fault("field-place", ("fields", index), message, hint)
     return fields
+
+
+def _check_counts(
+    document: Document, docs: list[FieldDoc], place: Place, numbers: Mapping[str, Field]
+) -> None:
+    """Record a fault for each ``counted_by:`` that is none of ``numbers``, or not on a repeat."""
+    for index, doc in document.numbered(place, docs):
+        here = (*place, index)
+        if doc.fields is not UNSET:
+            _check_counts(document, doc.fields, (*here, "fields"), {})
+        if doc.counted_by is UNSET:
+            continue
+        if doc.count is UNSET or len(place) > 1:
+            message = f"{doc.name} does not repeat" if doc.count is UNSET else "within a group"
+            document.fault("field-count", (*here, "counted_by"), message, "remove it", key=True)
+            continue
+        by = numbers.get(doc.counted_by)
+        if by is None or by.type in ("group", "bytes") or by.count is not None:
+            message = f"{doc.counted_by} is no number of this component"
+            document.fault("field-count", (*here, "counted_by"), message)
 
 
 def _elements(fields: Sequence[Field]) -> int:
@@ -133,6 +156,7 @@ def _field(document: Document, doc: FieldDoc, here: Place, follows: int) -> Fiel
         bits=_bits(document, doc, here),
         fields=inner,
         limits=_limits(document, doc, here, size),
+        counted_by="" if doc.counted_by is UNSET else doc.counted_by,
     )
 
 

@@ -321,8 +321,8 @@ def _fitting_fields(
     library: Library, document: Document, name: str, size: int
 ) -> tuple[Field, ...]:
     fields = library.component_fields(name)
-    # A repeated field may have fewer elements on this CPU (LBR depth); its first must fit.
-    end = max((f.offset + f.size for f in fields), default=0)
+    # A counted field may have fewer elements on this CPU (LBR depth); its first must fit.
+    end = max((f.offset + f.size if f.counted_by else f.end for f in fields), default=0)
     if size < end:
         message = f"{size} bytes are too few for the fields of {name}, which end at {end}"
         place: Place = ("components", name, "size")

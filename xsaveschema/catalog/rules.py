@@ -36,6 +36,7 @@ RULES: Final[dict[str, str]] = {
     "field-name": "A name stands once in a list of fields.",
     "field-size": "The size of a field is given for bytes, and no group is larger than it says.",
     "field-stride": "Only a repeated field has a stride, and it is no less than the size.",
+    "field-count": "A number of the component counts a repeated field, and none within a group.",
     "field-overlap": "Fields share no bytes.",
     "field-place": "Fields end within the legacy region, or within 1 MiB, and are not too many.",
     "field-initial": "Only a number has an initial value, and it fits.",
