@@ -220,12 +220,12 @@ def test_elements_that_a_field_does_not_count_mean_nothing(tmp_path: Path) -> No
 def test_only_a_counted_field_may_have_fewer_elements_on_a_cpu(tmp_path: Path) -> None:
     nine = "count: 9, type: bytes, size: 64"
     text = f"component: matrix\nnumber: 20\ntitle: x\nfields: [{{name: row, {nine}}}]\n"
-    with pytest.raises(SchemaError, match="64 bytes are too few .* which end at 576"):
+    with pytest.raises(SchemaError, match=r"64 bytes are too few .* which end at 576"):
         next_cpu(tmp_path, text)
     text = text.replace("fields: [", "fields: [{name: used, type: u8}, ").replace(
         nine, nine + ", counted_by: used"
     )
-    with pytest.raises(SchemaError, match="64 bytes are too few .* which end at 65"):
+    with pytest.raises(SchemaError, match=r"64 bytes are too few .* which end at 65"):
         next_cpu(tmp_path, text)
     text = text.replace("size: 64", "size: 21")
     model = next_cpu(tmp_path, text)

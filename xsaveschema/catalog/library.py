@@ -9,7 +9,7 @@ stands twice is a fault.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -23,6 +23,7 @@ from xsaveschema.catalog.documents import ComponentDoc, ModelDoc, RegistersDoc
 from xsaveschema.catalog.fields import build_fields
 from xsaveschema.catalog.files import COMPONENT_FILE, shipped_directory
 from xsaveschema.catalog.models import LEGACY, Resolved, resolve
+from xsaveschema.catalog.rules import NO_SIZES
 from xsaveschema.catalog.signatures import SignatureIndex, describe
 from xsaveschema.catalog.source import read
 from xsaveschema.catalog.wholes import build_registers, check_registers, register_names
@@ -344,6 +345,19 @@ class Library:
                 self._registers_of(path)
             found += self.document(path).faults
         return found
+
+    def warnings(self, paths: Iterable[Path]) -> Iterator[SchemaFault]:
+        """What no file is refused for, and is worth telling all the same."""
+        for path in paths:
+            kind, doc = self._doc(path)
+            document = self.document(path)
+            if kind != "model" or doc is None or document.faults:
+                continue  # a fault may be what became of sizes:
+            # Without components of its own, a model has the sizes of the one that it extends.
+            if doc.sizes is UNSET and (doc.extends is UNSET or doc.components is not UNSET):
+                message = "no sizes: nothing would show a wrong size or offset"
+                hint = "add sizes: from CPUID, D.0.ECX and D.1.EBX with all components enabled"
+                yield document.found(NO_SIZES, ("model",), message, hint)
 
     def signature_faults(
         self, paths: Sequence[Path], against: Iterable[Path] = ()

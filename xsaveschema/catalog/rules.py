@@ -67,3 +67,9 @@ RULES: Final[dict[str, str]] = {
     "signature-taken": "A signature belongs to one model.",
 }
 """One sentence for each rule, by its identifier: what a file without a fault keeps to."""
+
+NO_SIZES: Final = "sizes-missing"
+WARNINGS: Final[dict[str, str]] = {
+    NO_SIZES: "A model whose components are its own has sizes, by which a wrong digit is seen.",
+}
+"""The same for what only lint tells, and no file is refused for."""
