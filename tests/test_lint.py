@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import ast
+import json
 import shutil
 from pathlib import Path
 
 import bad
 import pytest
 import yaml
+from command import run
 
 import xsaveschema.catalog as package
 from xsaveschema import Catalog
 from xsaveschema.catalog.files import shipped_directory
-from xsaveschema.catalog.lint import lint
-from xsaveschema.catalog.rules import RULES
+from xsaveschema.catalog.lint import lint, report
+from xsaveschema.catalog.rules import RULES, WARNINGS
 from xsaveschema.errors import SchemaError, SchemaFault, XsaveError
 
 CASES = [pytest.param(case, id=case.name.removesuffix(".yaml")) for case in bad.cases()]
@@ -147,6 +149,29 @@ def test_shipped_files_are_held_to_their_components_too(
     model = Catalog().model("skylake-server")
     with pytest.raises(SchemaError, match="64 bytes are too few"):
         _ = model.components["pt"].fields
+
+
+def test_a_model_without_sizes_is_warned_of(tmp_path: Path) -> None:
+    text = MODEL.format(name="mine")
+    path = write(tmp_path / "mine.yaml", text)
+    inherits = "model: heir\ntitle: x\nextends: zen4\nconfirmed: false\nsource: x\n"
+    heir = write(tmp_path / "heir.yaml", inherits)
+    found = report([tmp_path])
+    assert found.faults == []
+    assert [(f.file, f.line, f.rule, f.path) for f in found.warnings] == [
+        (str(path), 1, "sizes-missing", "model")
+    ]
+    assert set(rules(found.warnings)) == set(WARNINGS)
+    done = run("lint", str(tmp_path))  # exit code 0
+    assert done.stdout.startswith(f"{path}:1:8: model: warning: no sizes: ")
+    assert done.stdout.endswith("\nno faults, 1 warning\n")
+    told = json.loads(run("lint", str(path), "--json").stdout)
+    assert (told["faults"], len(told["warnings"])) == ([], 1)
+    heir.write_text(inherits + "components: {pkru: null}\n")
+    assert len(report([heir]).warnings) == 1
+    path.write_text(text + "sizes: {standard: 832}\n")
+    assert report([path]) == ([], [])
+    assert report().warnings == []
 
 
 def test_a_file_may_extend_and_replace_shipped_ones(tmp_path: Path) -> None:

@@ -361,12 +361,18 @@ def _side(area: XsaveArea, own: StateComponent, described: StateComponent, vendo
 
 
 def _stale_entries(a: _Side, b: _Side) -> tuple[str, ...]:
-    """Path prefixes of the LBR entries from DEPTH on, which XSAVES leaves alone (SDM 13.5.12)."""
-    if a.component.name != "lbr":
-        return ()
-    depths = (side.value("ia32_lbr_depth") for side in (a, b))
-    depth = max(depth for depth in (*depths, 0) if isinstance(depth, int))
-    return tuple(f"entries[{index}]." for index in range(depth or 64, 64))
+    """Path prefixes of the elements that neither side's counting field counts.
+
+    XSAVES leaves them alone (SDM 13.5.12: LBR entries from DEPTH on). A count of 0 tells nothing:
+    a restore to the initial state leaves DEPTH as it is.
+    """
+    found: list[str] = []
+    for field in a.component.fields:
+        if field.counted_by and field.count is not None:
+            counts = (side.value(field.counted_by) for side in (a, b))
+            used = max(count for count in (*counts, 0) if isinstance(count, int))
+            found += (f"{field.name}[{i}]" for i in range(used or field.count, field.count))
+    return tuple(found)
 
 
 def _bits(component: StateComponent, path: str) -> tuple[BitRange, ...]:

@@ -29,15 +29,6 @@ if TYPE_CHECKING:
     from xsaveschema.registers import Plan
     from xsaveschema.spans import Span
 
-# SDM 13.3: what XSETBV refuses. Components that are enabled together or not at all, ...
-_TOGETHER = (
-    ("bndregs", "bndcsr"),
-    ("opmask", "zmm_hi256", "hi16_zmm"),
-    ("tilecfg", "tiledata"),
-)
-# ... and components that need another one.
-_NEEDS = (("avx", "sse"), ("opmask", "avx"), ("zmm_hi256", "avx"), ("hi16_zmm", "avx"))
-
 
 @dataclass(frozen=True, slots=True)
 class Slot:
@@ -224,14 +215,18 @@ def check_xcr0(model: CpuModel, xcr0: int) -> None:
     if not xcr0 & X87:
         raise MaskError(f"{where}: bit 0 (x87) must be set", xcr0)
     enabled = {model.by_number[number].name for number in bits_of(xcr0)}
-    for group in _TOGETHER:
-        if missing := [name for name in group if name not in enabled]:
-            there = [name for name in group if name in enabled]
-            if there:
-                raise MaskError(f"{where}: {_list(there)} without {_list(missing)}", xcr0)
-    for name, need in _NEEDS:
-        if name in enabled and need not in enabled:
-            raise MaskError(f"{where}: {name} without {need}", xcr0)
+    users = [model.by_number[number] for number in bits_of(model.user_mask)]
+    # A group stands in one of its files and binds them all, so it counts there disabled, too.
+    for component in users:
+        group = (component.name, *component.rules.together)
+        there = [name for name in group if name in enabled]
+        if there and len(there) < len(group):
+            missing = [name for name in group if name not in enabled]
+            raise MaskError(f"{where}: {_list(there)} without {_list(missing)}", xcr0)
+    for component in users:
+        missing = [name for name in component.rules.needs if name not in enabled]
+        if component.name in enabled and missing:
+            raise MaskError(f"{where}: {component.name} without {_list(missing)}", xcr0)
 
 
 def takes_xcr0(model: CpuModel, xcr0: int) -> bool:

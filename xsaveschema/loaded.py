@@ -9,11 +9,12 @@ stored.
 from __future__ import annotations
 
 from copy import copy
-from functools import lru_cache
 from struct import Struct
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from xsaveschema.layout import Slot
+from xsaveschema.legality import illegal_tilecfg as illegal_tilecfg
+from xsaveschema.legality import illegal_values
 from xsaveschema.model import StateComponent
 
 if TYPE_CHECKING:
@@ -21,11 +22,6 @@ if TYPE_CHECKING:
 
 INTEL: Final = "GenuineIntel"
 
-_TILECFG_SIZE: Final = 64
-_COLSB: Final = Struct("<16x8H")
-_ROWS: Final = slice(48, 56)
-_TILECFG_RESERVED: Final = (slice(2, 16), slice(32, 48), slice(56, 64))
-_MOST_ROWS, _MOST_COLSB = 16, 64
 _X87: Final = Struct("<HHBBHQ")  # FCW, FSW, FTW, a reserved byte, FOP, FIP
 _X87_NAMES: Final = ("fcw", "fsw", "ftw", "", "fop", "fip")
 _FIP_SIGN: Final = 1 << 56
@@ -74,37 +70,13 @@ def stored(area: XsaveArea, slot: Slot) -> bytes:
 
 def as_loaded(component: StateComponent, image: bytes, vendor: str) -> Loaded:
     """What a CPU of ``vendor`` loads where ``image`` stands for a component that is in use."""
-    if component.name == "tilecfg" and (why := illegal_tilecfg(image)):
-        return Loaded(component.initial, f"illegal, so the initial TILECFG is loaded: {why}")
+    if component.illegal == "initial":
+        for found in illegal_values(component, image):
+            what = f"illegal, so the initial {component.name.upper()} is loaded"
+            return Loaded(component.initial, f"{what}: {found.message}")
     if component.name == "x87" and vendor == INTEL:
         return _x87_of_intel(image)
     return Loaded(image)
-
-
-@lru_cache(maxsize=1024)
-def illegal_tilecfg(image: bytes) -> str:
-    """Why a processor does not load a TILECFG (64 bytes) as it stands; empty for a legal one.
-
-    XRSTOR and XRSTORS load the initial TILECFG then, palette 0, without a fault; LDTILECFG raises
-    #GP, but for palette 0, which is initial whatever follows it (SDM vol. 1, 13.8.1; vol. 2,
-    LDTILECFG; HW: Intel with AMX). start_row has no limit, and colsb need not be a multiple of 4.
-    """
-    image = image.ljust(_TILECFG_SIZE, b"\0")
-    palette = image[0]
-    if palette > 1:
-        return f"there is no palette {palette}"
-    if not palette:
-        return "palette 0 with other bytes that are not 0" if any(image) else ""
-    if any(any(image[part]) for part in _TILECFG_RESERVED):
-        return "a reserved byte is not 0"
-    shapes = zip(image[_ROWS], _COLSB.unpack_from(image), strict=True)
-    for tile, (rows, colsb) in enumerate(shapes):
-        said = f"tmm{tile} has {rows} rows of {colsb} bytes"
-        if rows > _MOST_ROWS or colsb > _MOST_COLSB:
-            return f"{said}, more than {_MOST_ROWS} of {_MOST_COLSB}"
-        if bool(rows) != bool(colsb):
-            return f"{said}: one of them alone is 0"
-    return ""
 
 
 def _x87_of_intel(image: bytes) -> Loaded:

@@ -58,6 +58,8 @@ FEATURES: Final = ("xsaveopt", "xsavec", "xgetbv1", "xsaves", "xfd")
 
 Format = Literal["standard", "compacted"]
 Optional = Literal["present", "absent"]
+Illegal = Literal["fault", "initial"]
+"""What an illegal value does: the restore raises #GP, or loads the component's initial state."""
 
 
 def bits_of(mask: int) -> Iterator[int]:
@@ -85,6 +87,46 @@ class BitRange(Struct, frozen=True):
         return ((1 << self.width) - 1) << self.low
 
 
+class Limits(Struct, frozen=True):
+    """Which values of a field a processor takes.
+
+    ``reserved`` are bits that must be 0; ``canonical`` says that the value is an address of 57
+    bits, sign-extended: what every paging mode refuses otherwise (with 48 bits a processor is
+    stricter). ``at_most`` is None where there is no such limit.
+    """
+
+    reserved: int = 0
+    canonical: bool = False
+    at_most: int | None = None
+    multiple_of: int = 1
+
+    def broken_by(self, value: int) -> Iterator[str]:
+        """What a value must be and is not; nothing for a legal one."""
+        if value & self.reserved:
+            runs = ", ".join(
+                f"{high}:{low}" if high > low else f"{low}" for low, high in _runs(self.reserved)
+            )
+            yield f"{'bits' if self.reserved.bit_count() > 1 else 'bit'} {runs} must be 0"
+        if self.canonical and value >> 56 not in (0, 0xFF):
+            yield "must be canonical"
+        if value % self.multiple_of:
+            yield f"must be a multiple of {self.multiple_of}"
+        if self.at_most is not None and value > self.at_most:
+            yield f"must be at most {self.at_most}"
+
+
+def _runs(mask: int) -> Iterator[tuple[int, int]]:
+    """The (lowest, highest) of each unbroken run of set bits, the highest run first."""
+    while mask:
+        high = mask.bit_length() - 1
+        low = (~mask & (1 << high) - 1).bit_length()
+        yield low, high
+        mask &= (1 << low) - 1
+
+
+NO_LIMITS: Final = Limits()
+
+
 @dataclass(frozen=True, slots=True)
 class Field:
     """One field of a state component, possibly repeated, possibly a group of fields.
@@ -92,7 +134,8 @@ class Field:
     ``offset`` is in bytes from the start of the component (of the area, for the legacy components
     x87 and sse), or from the start of the group that holds the field. ``size`` is that of one
     element, ``stride`` the distance between elements, ``count`` None for a field that does not
-    repeat. ``type`` is ``u8`` … ``u512``, ``bytes`` or ``group``.
+    repeat. ``type`` is ``u8`` … ``u512``, ``bytes`` or ``group``. ``counted_by`` names the field
+    beside a repeated one that says how many elements are in use, 0 being all.
     """
 
     name: str
@@ -105,6 +148,8 @@ class Field:
     title: str = ""
     bits: tuple[BitRange, ...] = ()
     fields: tuple[Field, ...] = ()
+    limits: Limits = NO_LIMITS
+    counted_by: str = ""
 
     @property
     def end(self) -> int:
@@ -122,6 +167,7 @@ class Leaf(Struct, frozen=True):
     size: int
     raw: bool
     initial: int
+    limits: Limits = NO_LIMITS
 
 
 def leaves(fields: tuple[Field, ...], base: int = 0, prefix: str = "") -> Iterator[Leaf]:
@@ -133,7 +179,8 @@ def leaves(fields: tuple[Field, ...], base: int = 0, prefix: str = "") -> Iterat
             if field.fields:
                 yield from leaves(field.fields, offset, path + ".")
             else:
-                yield Leaf(path, offset, field.size, field.type == "bytes", field.initial)
+                raw = field.type == "bytes"
+                yield Leaf(path, offset, field.size, raw, field.initial, field.limits)
 
 
 def locate(fields: tuple[Field, ...], path: str, index: int) -> tuple[int, int] | None:
@@ -159,6 +206,22 @@ def locate(fields: tuple[Field, ...], path: str, index: int) -> tuple[int, int] 
     return None
 
 
+class Rules(Struct, frozen=True):
+    """What a component's file says of the component as a whole.
+
+    ``needs`` names the components without which XCR0 may not enable it, ``together`` those that
+    XCR0 enables with it or not at all (SDM 13.3). ``reserved_bytes`` are (start, end) of bytes that
+    must be 0, counted as field offsets are; ``predicate`` names what else makes its bytes illegal.
+    ``illegal`` is what an illegal value does to a restore, empty where the file does not say.
+    """
+
+    needs: tuple[str, ...] = ()
+    together: tuple[str, ...] = ()
+    reserved_bytes: tuple[tuple[int, int], ...] = ()
+    predicate: str = ""
+    illegal: Illegal | Literal[""] = ""
+
+
 @dataclass(frozen=True, eq=False)
 class StateComponent:
     """One state component of one CPU model.
@@ -179,6 +242,12 @@ class StateComponent:
     xfd: bool
     optional: Optional | None
     load_fields: Callable[[], tuple[Field, ...]]
+    load_rules: Callable[[], Rules] = Rules
+
+    @cached_property
+    def rules(self) -> Rules:
+        """The component's rules; none for an opaque one. Read from YAML when first asked for."""
+        return self.load_rules()
 
     @cached_property
     def fields(self) -> tuple[Field, ...]:
@@ -205,6 +274,15 @@ class StateComponent:
                     leaf.size, "little"
                 )
         return bytes(image)
+
+    @property
+    def illegal(self) -> Illegal | None:
+        """What an illegal value does to a restore; None: it loads any, as far as is known.
+
+        Supervisor components are loaded as WRMSR would load them (SDM 13.12), so the default
+        there is a fault.
+        """
+        return self.rules.illegal or ("fault" if self.supervisor else None)
 
     @property
     def bit(self) -> int:
@@ -321,7 +399,10 @@ class CpuModel(Keeper):
         from zlib import crc32
 
         rows = [
-            (c.number, c.name, c.size, c.offset, c.align64, c.supervisor, c.xfd, c.fields)
+            (
+                *(c.number, c.name, c.size, c.offset, c.align64, c.supervisor, c.xfd),
+                *(c.fields, c.rules),
+            )
             for c in self.components.values()
         ]
         facts = [self.mxcsr_mask, sorted(self.instructions), sorted(self.registers), rows]

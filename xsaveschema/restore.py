@@ -17,6 +17,7 @@ from xsaveschema.convert import to_compacted
 from xsaveschema.errors import Fault, MaskError, WrongTypeError, XsaveError, described, hex_mask
 from xsaveschema.header import MASKS, XCOMP_BV_OFFSET, XSTATE_BV_OFFSET, Buffer, view_of
 from xsaveschema.layout import Layout, check_mask, check_user_mask, compacted, standard
+from xsaveschema.legality import illegal_values
 from xsaveschema.loaded import as_restored
 from xsaveschema.model import (
     COMPACTED,
@@ -31,7 +32,6 @@ from xsaveschema.model import (
 )
 from xsaveschema.restore_rules import RULES as RULES
 from xsaveschema.restore_rules import Target as Target
-from xsaveschema.supervisor import supervisor_faults
 
 _LEGACY: Final = X87 | SSE
 _AVX: Final = 1 << 2
@@ -95,9 +95,7 @@ def check(
     if target in ("ptrace", "kvm"):
         return list(_linux(case))
     faults = list(_instruction(case, address))
-    if target == "xrstors" and not faults:
-        faults += supervisor_faults(case.view, _layout(case), case.xstate_bv & case.rfbm)
-    return faults
+    return faults or list(_values(case))
 
 
 def misplaced(area: XsaveArea, model: CpuModel) -> list[Fault]:
@@ -334,6 +332,17 @@ def _instruction(case: _Case, address: int | None) -> Iterator[Fault]:
         )
     if case.rfbm & (case.xstate_bv & SSE if case.compacted else SSE | _AVX):
         yield from _mxcsr(case, "mxcsr")
+
+
+def _values(case: _Case) -> Iterator[Fault]:
+    """The values of components that the instruction loads and refuses, each where it stands."""
+    for slot in _layout(case):
+        component = slot.component
+        if not component.bit & case.xstate_bv & case.rfbm or component.illegal != "fault":
+            continue
+        rule = "supervisor" if component.supervisor else "illegal-value"
+        for found in illegal_values(component, bytes(case.view[slot.origin : slot.end])):
+            yield _fault(rule, slot.origin + found.offset, found.message)
 
 
 def _form(case: _Case) -> Iterator[Fault]:

@@ -102,6 +102,11 @@ RULES: Final[dict[str, Rule]] = {
         "XRSTORS faults on values of supervisor components that the MSRs would refuse.",
         "correct the value",
     ),
+    "illegal-value": Rule(
+        "SDM 13.5, and the component's file",
+        "A restore faults on values of a user component whose file says so (illegal: fault).",
+        "correct the value",
+    ),
     "ptrace-length": Rule(
         "Linux: ptrace_regset; HW: Linux 6.18",
         "ptrace takes a register set in units of 8 bytes.",

@@ -23,7 +23,7 @@ from xsaveschema.catalog.files import (
 from xsaveschema.catalog.library import Library
 from xsaveschema.errors import ModelNotFoundError, SchemaError, WrongTypeError, described, items
 from xsaveschema.kept import Keeper
-from xsaveschema.model import CpuModel, Field, Register
+from xsaveschema.model import CpuModel, Field, Register, Rules
 
 __all__ = [
     "MAX_FILES",
@@ -131,6 +131,10 @@ class Catalog(Keeper):
     def component_fields(self, name: str) -> tuple[Field, ...]:
         """The fields of a component that has a file; SchemaError if the file has faults."""
         return self._library.component_fields(name)
+
+    def component_rules(self, name: str) -> Rules:
+        """The rules of a component, none without a file; SchemaError if the file has faults."""
+        return self._library.component_rules(name)
 
     def registers(self) -> Mapping[str, Register]:
         """Every whole register by name; a later file's definition wins."""

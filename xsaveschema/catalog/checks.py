@@ -10,7 +10,7 @@ from xsaveschema.catalog.document import Document, Place, quoted
 from xsaveschema.catalog.documents import ModelDoc
 from xsaveschema.catalog.hints import single_change
 from xsaveschema.catalog.signatures import SignatureIndex, describe
-from xsaveschema.errors import MaskError, hex_mask
+from xsaveschema.errors import MaskError, SchemaError, hex_mask
 from xsaveschema.layout import check_xcr0, compacted, standard
 from xsaveschema.model import CpuModel, Signature
 
@@ -28,12 +28,17 @@ def check_repeats(document: Document, doc: ModelDoc) -> None:
         if signature.steppings is not UNSET:
             lists.append((("signatures", index, "steppings"), signature.steppings))
     for place, items in lists:
-        seen: set[str | int] = set()
-        for index, item in document.numbered(place, items):
-            if item in seen:
-                shown = hex_mask(item) if isinstance(item, int) else quoted(item)
-                document.fault("repeated", (*place, index), f"{shown} stands twice", "remove one")
-            seen.add(item)
+        check_unlike(document, place, items)
+
+
+def check_unlike(document: Document, place: Place, items: Sequence[str | int]) -> None:
+    """Record a fault for each value that stands twice in the list at ``place``."""
+    seen: set[str | int] = set()
+    for index, item in document.numbered(place, items):
+        if item in seen:
+            shown = hex_mask(item) if isinstance(item, int) else quoted(item)
+            document.fault("repeated", (*place, index), f"{shown} stands twice", "remove one")
+        seen.add(item)
 
 
 def check_provenance(document: Document, doc: ModelDoc) -> None:
@@ -73,6 +78,8 @@ def check_mask(document: Document, model: CpuModel) -> bool:
     except MaskError as error:
         document.fault("default-mask", ("components",), str(error), key=True)
         return False
+    except SchemaError:
+        return False  # reported where it stands
     return True
 
 

@@ -15,9 +15,10 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from xsaveschema.model import MAX_EXTENT
+from xsaveschema.model import MAX_EXTENT, Illegal
 
 FieldType = Literal["u8", "u16", "u32", "u64", "u80", "u128", "u256", "u512", "bytes"]
+Predicate = Literal["tilecfg"]
 Instruction = Literal["xsaveopt", "xsavec", "xgetbv1", "xsaves", "xfd"]
 
 # `(?!\n)$`: in Python `$` also matches before a last line feed, in an editor's ECMAScript not.
@@ -59,6 +60,13 @@ Bits = Annotated[
     Meta(
         pattern=r"^[0-9]{1,3}:[0-9]{1,3}(?!\n)$",
         description='A range of bits in quotes, high before low: "9:8"',
+    ),
+]
+ByteRange = Annotated[
+    str,
+    Meta(
+        pattern=r"^[0-9]{1,7}:[0-9]{1,7}(?!\n)$",
+        description='A range of bytes in quotes, first and last: "72:127"',
     ),
 ]
 Text = Annotated[str, Meta(min_length=1)]
@@ -105,6 +113,16 @@ class FieldDoc(Struct, frozen=True, forbid_unknown_fields=True):
         Annotated[int, Meta(ge=1, le=4096, description="How many times the field repeats")]
         | UnsetType
     ) = UNSET
+    counted_by: (
+        Annotated[
+            FieldName,
+            Meta(
+                description="The number in the component that says how many elements are in use; "
+                "a CPU may have fewer elements than count"
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
     stride: (
         Annotated[
             int,
@@ -125,6 +143,23 @@ class FieldDoc(Struct, frozen=True, forbid_unknown_fields=True):
         ]
         | UnsetType
     ) = UNSET
+    reserved: (
+        Annotated[
+            Bit | Bits | list[Bit | Bits],
+            Meta(description="Bits that must be 0: a number, a range in quotes, or a list"),
+        ]
+        | UnsetType
+    ) = UNSET
+    canonical: (
+        Annotated[bool, Meta(description="An address that must be canonical, of 57 bits")]
+        | UnsetType
+    ) = UNSET
+    at_most: (
+        Annotated[int, Meta(ge=0, description="The largest value that is legal")] | UnsetType
+    ) = UNSET
+    multiple_of: (
+        Annotated[int, Meta(ge=2, description="What divides every legal value")] | UnsetType
+    ) = UNSET
     fields: (
         Annotated[list["FieldDoc"], Meta(min_length=1, description="The fields of a group")]
         | UnsetType
@@ -138,6 +173,51 @@ class ComponentDoc(Struct, frozen=True, forbid_unknown_fields=True):
     number: Number
     title: Title
     source: Annotated[str, Meta(min_length=1, description="Where this is from")] | UnsetType = UNSET
+    needs: (
+        Annotated[
+            list[ComponentName],
+            Meta(
+                min_length=1,
+                description="The components without which XCR0 may not enable this one",
+                extra_json_schema=_UNIQUE,
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
+    together: (
+        Annotated[
+            list[ComponentName],
+            Meta(
+                min_length=1,
+                description="The components that XCR0 enables with this one or not at all",
+                extra_json_schema=_UNIQUE,
+            ),
+        ]
+        | UnsetType
+    ) = msgspec.field(default=UNSET, name="with")
+    reserved_bytes: (
+        Annotated[
+            list[ByteRange],
+            Meta(min_length=1, description="Bytes that no field names and that must be 0"),
+        ]
+        | UnsetType
+    ) = UNSET
+    predicate: (
+        Annotated[
+            Predicate, Meta(description="A rule of several fields that the package knows by name")
+        ]
+        | UnsetType
+    ) = UNSET
+    illegal: (
+        Annotated[
+            Illegal,
+            Meta(
+                description="What a value against the rules does: fault (the default of a "
+                "supervisor component), or initial: the initial state is loaded without one"
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
     fields: list[FieldDoc] | UnsetType = UNSET
 
 

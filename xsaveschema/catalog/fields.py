@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from msgspec import UNSET
 
 from xsaveschema.catalog.document import Document, Place
 from xsaveschema.catalog.documents import ComponentDoc, FieldDoc
-from xsaveschema.model import EXTENDED_OFFSET, LEGACY_SIZE, MAX_EXTENT, BitRange, Field
+from xsaveschema.model import (
+    EXTENDED_OFFSET,
+    LEGACY_SIZE,
+    MAX_EXTENT,
+    NO_LIMITS,
+    BitRange,
+    Field,
+    Limits,
+)
 
 SIZES: Final = {
     "u8": 1,
@@ -28,7 +36,10 @@ MAX_ELEMENTS: Final = 1 << 14
 
 def build_fields(document: Document, doc: ComponentDoc) -> tuple[Field, ...]:
     """The fields of a component; faults go into ``document``."""
-    fields = _level(document, [] if doc.fields is UNSET else doc.fields, ("fields",))
+    docs = [] if doc.fields is UNSET else doc.fields
+    fields = _level(document, docs, ("fields",))
+    if not document.gaps:  # the number may be what was left out
+        _check_counts(document, docs, ("fields",), {f.name: f for f in fields})
     if document.faults:
         return fields
     if _elements(fields) > MAX_ELEMENTS:
@@ -45,6 +56,26 @@ def build_fields(document: Document, doc: ComponentDoc) -> tuple[Field, ...]:
             )
             document.fault("field-place", ("fields", index), message, hint)
     return fields
+
+
+def _check_counts(
+    document: Document, docs: list[FieldDoc], place: Place, numbers: Mapping[str, Field]
+) -> None:
+    """Record a fault for each ``counted_by:`` that is none of ``numbers``, or not on a repeat."""
+    for index, doc in document.numbered(place, docs):
+        here = (*place, index)
+        if doc.fields is not UNSET:
+            _check_counts(document, doc.fields, (*here, "fields"), {})
+        if doc.counted_by is UNSET:
+            continue
+        if doc.count is UNSET or len(place) > 1:
+            message = f"{doc.name} does not repeat" if doc.count is UNSET else "within a group"
+            document.fault("field-count", (*here, "counted_by"), message, "remove it", key=True)
+            continue
+        by = numbers.get(doc.counted_by)
+        if by is None or by.type in ("group", "bytes") or by.count is not None:
+            message = f"{doc.counted_by} is no number of this component"
+            document.fault("field-count", (*here, "counted_by"), message)
 
 
 def _elements(fields: Sequence[Field]) -> int:
@@ -128,8 +159,10 @@ def _field(document: Document, doc: FieldDoc, here: Place, follows: int) -> Fiel
         stride=stride,
         initial=_initial(document, doc, here, size),
         title="" if doc.title is UNSET else doc.title,
-        bits=_bits(document, doc, here, size),
+        bits=_bits(document, doc, here),
         fields=inner,
+        limits=_limits(document, doc, here, size),
+        counted_by="" if doc.counted_by is UNSET else doc.counted_by,
     )
 
 
@@ -171,7 +204,7 @@ def _initial(document: Document, doc: FieldDoc, here: Place, size: int) -> int:
     return doc.initial
 
 
-def _bits(document: Document, doc: FieldDoc, here: Place, size: int) -> tuple[BitRange, ...]:
+def _bits(document: Document, doc: FieldDoc, here: Place) -> tuple[BitRange, ...]:
     if doc.bits is UNSET:
         return ()
     if doc.type is UNSET or doc.type == "bytes":
@@ -181,20 +214,61 @@ def _bits(document: Document, doc: FieldDoc, here: Place, size: int) -> tuple[Bi
     taken = 0
     for name, spec in doc.bits.items():
         place = (*here, "bits", name)
-        high, low = (spec, spec) if isinstance(spec, int) else map(int, spec.split(":"))
-        if high < low:
-            document.fault(
-                "field-bits", place, f"{high}:{low} is empty", f'write high:low, "{low}:{high}"'
-            )
+        found = _range_of_bits(document, name, spec, doc.type, place)
+        if found is None:
             continue
-        if high >= 8 * size:
-            message = f"bit {high} lies outside a {doc.type} of {8 * size} bits"
-            document.fault("field-bits", place, message)
-            continue
-        found = BitRange(name, low, high - low + 1)
         if found.mask & taken:
             other = next(other.name for other in ranges if found.mask & other.mask)
             document.fault("field-bits", place, f"{name} and {other} share bits")
         taken |= found.mask
         ranges.append(found)
     return tuple(ranges)
+
+
+def _range_of_bits(
+    document: Document, name: str, spec: int | str, kind: str, place: Place
+) -> BitRange | None:
+    """The bits that a number or "high:low" means in a field of a type; None with a fault."""
+    width = 8 * SIZES[kind]
+    high, low = (spec, spec) if isinstance(spec, int) else map(int, spec.split(":"))
+    if high < low:
+        hint = f'write high:low, "{low}:{high}"'
+        document.fault("field-bits", place, f"{high}:{low} is empty", hint)
+        return None
+    if high >= width:
+        message = f"bit {high} lies outside a {kind} of {width} bits"
+        document.fault("field-bits", place, message)
+        return None
+    return BitRange(name, low, high - low + 1)
+
+
+def _limits(document: Document, doc: FieldDoc, here: Place, size: int) -> Limits:
+    given = [key for key in Limits.__struct_fields__ if getattr(doc, key) is not UNSET]
+    if not given:
+        return NO_LIMITS
+    if doc.type is UNSET or doc.type == "bytes":
+        place = (*here, given[0])
+        document.fault("field-limits", place, "only a number has limits", key=True)
+        return NO_LIMITS
+    reserved = 0
+    specs = [] if doc.reserved is UNSET else doc.reserved
+    for index, spec in enumerate(specs if isinstance(specs, list) else [specs]):
+        place = (*here, "reserved", *((index,) if isinstance(specs, list) else ()))
+        if found := _range_of_bits(document, "reserved", spec, doc.type, place):
+            reserved |= found.mask
+    canonical = doc.canonical is True
+    if canonical and doc.type != "u64":
+        message = f"an address has 64 bits, a {doc.type} has {8 * size}"
+        document.fault("field-limits", (*here, "canonical"), message)
+    at_most = None if doc.at_most is UNSET else doc.at_most
+    multiple_of = 1 if doc.multiple_of is UNSET else doc.multiple_of
+    for key in ("at_most", "multiple_of"):
+        limit = getattr(doc, key)
+        if limit is not UNSET and limit >> (8 * size):
+            message = f"{limit:#x} does not fit a {doc.type}"
+            document.fault("field-limits", (*here, key), message)
+    limits = Limits(reserved, canonical, at_most, multiple_of)
+    if doc.initial is not UNSET and (broken := next(limits.broken_by(doc.initial), "")):
+        message = f"the initial value is {doc.initial:#x}: {broken}"
+        document.fault("field-limits", (*here, "initial"), message)
+    return limits

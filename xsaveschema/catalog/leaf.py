@@ -100,7 +100,7 @@ def model_from_leaf(
             f"leaf 0xD allows XCR0 {hex_mask(xcr0)} and IA32_XSS {hex_mask(xss)}, but has no "
             f"sub-leaf for {said}: the layout is unknown"
         )
-    components = legacy_components(library.component_fields)
+    components = legacy_components(library.component_fields, library.component_rules)
     for number in sorted(leaf):
         size, offset, flags, _ = leaf[number]
         if number < 2 or not size:
@@ -116,6 +116,7 @@ def model_from_leaf(
             xfd=bool(flags & 4),
             optional=None if (xcr0 | xss) >> number & 1 else "absent",
             load_fields=partial(library.component_fields, known) if known else tuple,
+            load_rules=partial(library.component_rules, known or ""),
         )
     announced = leaf.get(1, (0, 0, 0, 0))[0]
     model = CpuModel(

@@ -9,24 +9,26 @@ stands twice is a fault.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from msgspec import UNSET, Struct, field
 
+from xsaveschema.catalog.component_rules import build_rules, check_companions
 from xsaveschema.catalog.conform import kind_of, typed
 from xsaveschema.catalog.document import Document, quoted
 from xsaveschema.catalog.documents import ComponentDoc, ModelDoc, RegistersDoc
 from xsaveschema.catalog.fields import build_fields
 from xsaveschema.catalog.files import COMPONENT_FILE, shipped_directory
 from xsaveschema.catalog.models import LEGACY, Resolved, resolve
+from xsaveschema.catalog.rules import NO_SIZES
 from xsaveschema.catalog.signatures import SignatureIndex, describe
 from xsaveschema.catalog.source import read
 from xsaveschema.catalog.wholes import build_registers, check_registers, register_names
 from xsaveschema.errors import SchemaError, SchemaFault, XsaveError, plain
-from xsaveschema.model import Field, Register
+from xsaveschema.model import Field, Register, Rules
 
 
 class ComponentFile(Struct, frozen=True):
@@ -65,7 +67,7 @@ class Library:
         self._documents: dict[Path, Document] = {}
         self._docs: dict[Path, tuple[str | None, Any]] = {}
         self._resolved: dict[Path, Resolved] = {}
-        self._fields: dict[Path, tuple[Field, ...]] = {}
+        self._parts: dict[Path, tuple[tuple[Field, ...], Rules]] = {}
         self._built: dict[Path, dict[str, Register]] = {}
         self._sizes: dict[str, set[int]] | None = None
         # Stems of files that could not be indexed: whoever extends such a model is not to blame.
@@ -215,19 +217,31 @@ class Library:
 
     def component_fields(self, name: str) -> tuple[Field, ...]:
         """The fields of a component that has a file; SchemaError if the file has faults."""
+        return self._sound_parts(name)[0]
+
+    def component_rules(self, name: str) -> Rules:
+        """The rules of a component, none without a file; SchemaError if the file has faults."""
+        return self._sound_parts(name)[1] if name in self.components else Rules()
+
+    def _sound_parts(self, name: str) -> tuple[tuple[Field, ...], Rules]:
         path = self.components[name].path
-        fields = self._fields_of(path)
+        parts = self._parts_of(path)
         if faults := self.document(path).faults:
             raise SchemaError(faults)
-        return fields
+        return parts
 
-    def _fields_of(self, path: Path) -> tuple[Field, ...]:
-        if path not in self._fields:
-            kind, doc = self._doc(path)
+    def _parts_of(self, path: Path) -> tuple[tuple[Field, ...], Rules]:
+        if path not in self._parts:
+            document, (kind, doc) = self.document(path), self._doc(path)
             self._expect(path, kind, "component")
-            made = build_fields(self.document(path), doc) if kind == "component" and doc else ()
-            self._fields[path] = made
-        return self._fields[path]
+            parts: tuple[tuple[Field, ...], Rules] = (), Rules()
+            if kind == "component" and doc:
+                fields = build_fields(document, doc)
+                parts = fields, build_rules(document, doc, fields)
+                if self._is_deep(path):
+                    check_companions(document, doc, self.components)
+            self._parts[path] = parts
+        return self._parts[path]
 
     def registers(self) -> Mapping[str, Register]:
         """Every whole register by name; SchemaError if a file has faults."""
@@ -326,11 +340,24 @@ class Library:
                 found += () if made.model else made.faults
                 continue
             if kind == "component":
-                self._fields_of(path)
+                self._parts_of(path)
             elif kind == "registers" and doc is not None:
                 self._registers_of(path)
             found += self.document(path).faults
         return found
+
+    def warnings(self, paths: Iterable[Path]) -> Iterator[SchemaFault]:
+        """What no file is refused for, and is worth telling all the same."""
+        for path in paths:
+            kind, doc = self._doc(path)
+            document = self.document(path)
+            if kind != "model" or doc is None or document.faults:
+                continue  # a fault may be what became of sizes:
+            # Without components of its own, a model has the sizes of the one that it extends.
+            if doc.sizes is UNSET and (doc.extends is UNSET or doc.components is not UNSET):
+                message = "no sizes: nothing would show a wrong size or offset"
+                hint = "add sizes: from CPUID, D.0.ECX and D.1.EBX with all components enabled"
+                yield document.found(NO_SIZES, ("model",), message, hint)
 
     def signature_faults(
         self, paths: Sequence[Path], against: Iterable[Path] = ()

@@ -5,10 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 from xsaveschema.catalog.files import schema_files, shipped_directory, user_files
 from xsaveschema.catalog.library import Library
 from xsaveschema.errors import SchemaFault, plain
+
+
+class Report(NamedTuple):
+    """What lint finds: faults, with which a file is not loaded, and warnings, each in order."""
+
+    faults: list[SchemaFault]
+    warnings: list[SchemaFault]
 
 
 def lint(paths: Iterable[str | os.PathLike[str]] = ()) -> list[SchemaFault]:
@@ -18,6 +26,11 @@ def lint(paths: Iterable[str | os.PathLike[str]] = ()) -> list[SchemaFault]:
     together, on top of the shipped ones (and those of ``XSAVESCHEMA_PATH``): they may extend and
     replace those, but not each other. XsaveError where a path does not exist.
     """
+    return report(paths).faults
+
+
+def report(paths: Iterable[str | os.PathLike[str]] = ()) -> Report:
+    """The faults that :func:`lint` finds, and what is worth a warning: see ``rules.WARNINGS``."""
     if isinstance(paths, str | os.PathLike):
         paths = [paths]
     given = [Path(path) for path in paths]
@@ -44,4 +57,4 @@ def lint(paths: Iterable[str | os.PathLike[str]] = ()) -> list[SchemaFault]:
     library.add(targets.values())
     found += library.faults(judged)
     found += library.signature_faults(sorted(judged), against=sorted(library.models.values()))
-    return sorted(set(found))
+    return Report(sorted(set(found)), sorted(library.warnings(judged)))

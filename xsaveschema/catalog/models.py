@@ -27,6 +27,7 @@ from xsaveschema.model import (
     CpuModel,
     Field,
     Register,
+    Rules,
     Signature,
     StateComponent,
 )
@@ -44,6 +45,9 @@ class Library(Protocol):
 
     def component_fields(self, name: str) -> tuple[Field, ...]:
         """The fields of a component that has a file; SchemaError if the file has faults."""
+
+    def component_rules(self, name: str) -> Rules:
+        """The rules of a component, none without a file; SchemaError if the file has faults."""
 
     def registers(self) -> Mapping[str, Register]:
         """Every whole register."""
@@ -95,7 +99,7 @@ def resolve(
     """The model that a document describes, on top of the one that it extends.
 
     Faults go into ``document``. ``deep`` also reads the component files and checks their fields
-    against the sizes; else that happens when the fields are first used.
+    against the sizes, and judges the default mask; else that happens when they are first used.
     """
     made = Resolved(document, base)
     if doc is None:
@@ -116,7 +120,8 @@ def resolve(
     made.sound = _check_overlap(made) and made.sound
     if made.sound:
         model = _model(library, document, doc, made)
-        made.sound = check_mask(document, model) and check_sizes(
+        # The rules of XCR0 stand in the component files.
+        made.sound = (not deep or check_mask(document, model)) and check_sizes(
             library.sizes_seen, document, doc, model
         )
         if (base is None or base.model) and not document.faults and not made.elsewhere:
@@ -145,7 +150,7 @@ def _inherit(made: Resolved, doc: ModelDoc, base: Resolved | None) -> None:
 
 
 def _model(library: Library, document: Document, doc: ModelDoc, made: Resolved) -> CpuModel:
-    components = legacy_components(library.component_fields)
+    components = legacy_components(library.component_fields, library.component_rules)
     components |= sorted(made.components.items(), key=lambda item: item[1].number)
     return CpuModel(
         name=doc.model,
@@ -165,9 +170,9 @@ def _model(library: Library, document: Document, doc: ModelDoc, made: Resolved) 
 
 
 def legacy_components(
-    fields: Callable[[str], tuple[Field, ...]],
+    fields: Callable[[str], tuple[Field, ...]], rules: Callable[[str], Rules]
 ) -> dict[str, StateComponent]:
-    """x87 and sse, which every model has; ``fields`` reads those of a component by its name."""
+    """x87 and sse, which every model has, with what reads a component's fields and rules."""
     return {
         name: StateComponent(
             number=number,
@@ -179,6 +184,7 @@ def legacy_components(
             xfd=False,
             optional=None,
             load_fields=partial(fields, name),
+            load_rules=partial(rules, name),
         )
         for number, (name, (offset, size)) in enumerate(LEGACY.items())
     }
@@ -307,6 +313,7 @@ def _component(
         xfd=entry.xfd,
         optional=None if entry.optional is UNSET else entry.optional,
         load_fields=load,
+        load_rules=partial(library.component_rules, name),
     )
 
 
@@ -314,8 +321,8 @@ def _fitting_fields(
     library: Library, document: Document, name: str, size: int
 ) -> tuple[Field, ...]:
     fields = library.component_fields(name)
-    # A repeated field may have fewer elements on this CPU (LBR depth); its first must fit.
-    end = max((f.offset + f.size for f in fields), default=0)
+    # A counted field may have fewer elements on this CPU (LBR depth); its first must fit.
+    end = max((f.offset + f.size if f.counted_by else f.end for f in fields), default=0)
     if size < end:
         message = f"{size} bytes are too few for the fields of {name}, which end at {end}"
         place: Place = ("components", name, "size")

@@ -29,13 +29,18 @@ RULES: Final[dict[str, str]] = {
     # Components.
     "component-file": "A component's file is called NN-name.yaml, by its number and name.",
     "component-repeated": "A component is defined in one file.",
+    "component-bytes": "Reserved bytes lie in order within 1 MiB, and no field has any of them.",
+    "component-illegal": "A component with a predicate says what an illegal value does.",
+    "component-companion": "needs: and with: name other components, each with a file.",
     "field-kind": "A field has either a type or fields.",
     "field-name": "A name stands once in a list of fields.",
     "field-size": "The size of a field is given for bytes, and no group is larger than it says.",
     "field-stride": "Only a repeated field has a stride, and it is no less than the size.",
+    "field-count": "A number of the component counts a repeated field, and none within a group.",
     "field-overlap": "Fields share no bytes.",
     "field-place": "Fields end within the legacy region, or within 1 MiB, and are not too many.",
     "field-initial": "Only a number has an initial value, and it fits.",
+    "field-limits": "Only a number has limits; they fit it, and its initial value keeps to them.",
     "field-bits": "Only a number has bits, each range within it and no two of them sharing one.",
     # Whole registers.
     "register-name": "A register is defined once.",
@@ -62,3 +67,9 @@ RULES: Final[dict[str, str]] = {
     "signature-taken": "A signature belongs to one model.",
 }
 """One sentence for each rule, by its identifier: what a file without a fault keeps to."""
+
+NO_SIZES: Final = "sizes-missing"
+WARNINGS: Final[dict[str, str]] = {
+    NO_SIZES: "A model whose components are its own has sizes, by which a wrong digit is seen.",
+}
+"""The same for what only lint tells, and no file is refused for."""

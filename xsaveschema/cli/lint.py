@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,18 +22,21 @@ def command(paths: tuple[str, ...], as_json: bool) -> int:
     """Report every fault in schema files.
 
     PATH is a file or a folder of them. Each fault is told as file:line:column, with the line and,
-    where there is one, a hint. Exits with 1 where there is a fault.
+    where there is one, a hint. Exits with 1 where there is a fault; a warning is none.
     """
-    from xsaveschema.catalog.lint import lint
+    from xsaveschema.catalog.lint import report
 
-    faults = lint([Path(path) for path in paths])
+    faults, warnings = report([Path(path) for path in paths])
     if as_json:
-        print_json({"faults": [_facts(fault) for fault in faults]})
+        told = {"faults": faults, "warnings": warnings} if warnings else {"faults": faults}
+        print_json({kind: [_facts(fault) for fault in found] for kind, found in told.items()})
     else:
-        for fault in faults:
+        marked = [replace(found, message=f"warning: {found.message}") for found in warnings]
+        for fault in sorted([*faults, *marked]):
             echo(str(fault))
         files = len({fault.file for fault in faults})
-        echo(_count(len(faults), "fault") + (f" in {_count(files, 'file')}" if files else ""))
+        said = _count(len(faults), "fault") + (f" in {_count(files, 'file')}" if files else "")
+        echo(said + (f", {_count(len(warnings), 'warning')}" if warnings else ""))
     return 1 if faults else 0
 
 
