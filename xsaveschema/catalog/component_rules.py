@@ -33,6 +33,8 @@ def build_rules(document: Document, doc: ComponentDoc, fields: Sequence[Field]) 
 def _reserved_bytes(
     document: Document, doc: ComponentDoc, fields: Sequence[Field]
 ) -> Iterator[tuple[int, int]]:
+    if document.faults or document.gaps:
+        fields = ()  # they may stand elsewhere than their file means
     end = 0
     for index, text in document.numbered(("reserved_bytes",), _listed(doc.reserved_bytes)):
         place: Place = ("reserved_bytes", index)
