@@ -35,6 +35,9 @@ SSE: Final = 1 << 1
 COMPACTED: Final = 1 << 63
 """XCOMP_BV bit 63: the area is in the compacted format."""
 
+MXCSR_MASK: Final = 0xFFFF
+"""The MXCSR_MASK of a CPU model whose file gives none."""
+
 MXCSR_INITIAL: Final = 0x1F80
 FCW_INITIAL: Final = 0x37F
 

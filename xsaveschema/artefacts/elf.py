@@ -186,7 +186,7 @@ class CoreLayouts:
         """The layout of an area of the core."""
         view = view_of(data)
         mask = bytes(view[XCR0_OFFSET : XCR0_OFFSET + 16])
-        key = (len(view), mask, mxcsr_mask_of(view))
+        key = (len(view), mask, mxcsr_mask_of(view, self._options.model, self._options.catalog))
         found = self._found.get(key)
         if found is None:
             if len(self._found) >= _SHAPES_MAX:
@@ -265,7 +265,8 @@ class CoreLayouts:
 
     def _judged(self, known: Known, view: memoryview) -> Known:
         """Add what tells that a debugger wrote the area, in whatever layout it knew."""
-        mask, seen = known.model.xcr0, mxcsr_mask_of(view)
+        mask = known.model.xcr0
+        seen = mxcsr_mask_of(view, known.model, self._options.catalog)
         (stored,) = Struct("<I").unpack_from(view, MXCSR_OFFSET + 4)
         notes = list(known.notes)
         if mask & ~_AVX_ALONE:

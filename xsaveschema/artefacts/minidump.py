@@ -280,7 +280,7 @@ def _found(
     view = memoryview(image)
     if rows:
         catalog = options.catalog or default_catalog()
-        model, source = _described(tuple(rows), mxcsr_mask_of(view), catalog)
+        model, source = _described(tuple(rows), mxcsr_mask_of(view, catalog=catalog), catalog)
         known = told(Known(model, source), options, view, "the dump's MISC_INFO_5")
     else:
         known = of_area(view, options)

@@ -24,6 +24,7 @@ from xsaveschema.errors import SchemaError, SchemaFault
 from xsaveschema.layout import Slot, overlap
 from xsaveschema.model import (
     EXTENDED_OFFSET,
+    MXCSR_MASK,
     CpuModel,
     Field,
     Register,
@@ -69,7 +70,7 @@ class Resolved(Struct):
     base: Resolved | None
     vendor: str = ""
     instructions: tuple[str, ...] = ()
-    mxcsr_mask: int = 0xFFFF
+    mxcsr_mask: int = MXCSR_MASK
     components: dict[str, StateComponent] = field(default_factory=dict)
     places: dict[str, tuple[Document, Place]] = field(default_factory=dict)
     signatures: tuple[tuple[int, Signature], ...] = ()

@@ -16,7 +16,7 @@ from xsaveschema.catalog.files import shipped_directory
 from xsaveschema.catalog.library import Library
 from xsaveschema.errors import SchemaError, hex_mask
 from xsaveschema.layout import compacted
-from xsaveschema.model import FEATURES, CpuModel, Signature, StateComponent, bits_of
+from xsaveschema.model import FEATURES, MXCSR_MASK, CpuModel, Signature, StateComponent, bits_of
 
 _VENDORS: Final = {
     "GenuineIntel": "Intel",
@@ -177,7 +177,7 @@ def _model(model: CpuModel) -> Iterator[str]:
     for component in model.components.values():
         if component.optional:
             yield f"- optional: {_place(component)}, {_OPTIONAL[component.optional]}"
-    if model.mxcsr_mask != 0xFFFF:
+    if model.mxcsr_mask != MXCSR_MASK:
         yield f"- MXCSR_MASK {hex_mask(model.mxcsr_mask)}"
     if model.confirmed:
         yield f"- confirmed by {_count(len(model.confirmed_by), 'dump')}"
