@@ -30,6 +30,12 @@ SOFTWARE_OFFSET: Final = 416
 XCR0_OFFSET: Final = 464
 MXCSR_OFFSET: Final = 24
 
+LEGACY: Final = {"x87": (0, 160), "sse": (160, 256)}
+"""Offset and size in bytes of the components in the legacy region, by name and in order of number.
+
+The region is the same on every CPU (SDM 13.4.1).
+"""
+
 X87: Final = 1 << 0
 SSE: Final = 1 << 1
 COMPACTED: Final = 1 << 63

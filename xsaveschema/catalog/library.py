@@ -22,13 +22,13 @@ from xsaveschema.catalog.document import Document, printable, quoted
 from xsaveschema.catalog.documents import ComponentDoc, ModelDoc, RegistersDoc
 from xsaveschema.catalog.fields import build_fields
 from xsaveschema.catalog.files import COMPONENT_FILE, shipped_directory
-from xsaveschema.catalog.models import LEGACY, Resolved, resolve
+from xsaveschema.catalog.models import Resolved, resolve
 from xsaveschema.catalog.rules import NO_SIZES
 from xsaveschema.catalog.signatures import SignatureIndex, describe
 from xsaveschema.catalog.source import read
 from xsaveschema.catalog.wholes import build_registers, check_registers, register_names
 from xsaveschema.errors import SchemaError, SchemaFault, XsaveError
-from xsaveschema.model import MXCSR_MASK, Field, Register, Rules
+from xsaveschema.model import LEGACY, MXCSR_MASK, Field, Register, Rules
 
 
 class ComponentFile(Struct, frozen=True):

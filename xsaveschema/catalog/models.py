@@ -24,6 +24,7 @@ from xsaveschema.errors import SchemaError, SchemaFault
 from xsaveschema.layout import Slot, overlap
 from xsaveschema.model import (
     EXTENDED_OFFSET,
+    LEGACY,
     MXCSR_MASK,
     CpuModel,
     Field,
@@ -33,8 +34,6 @@ from xsaveschema.model import (
     StateComponent,
 )
 
-# The legacy region is the same on every CPU (SDM 13.4.1): offset and size in bytes.
-LEGACY: Final = {"x87": (0, 160), "sse": (160, 256)}
 _KEYS: Final = frozenset(ModelDoc.__struct_fields__)
 
 

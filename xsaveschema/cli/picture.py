@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 from rich.text import Text
 
 from xsaveschema.layout import Layout
-from xsaveschema.model import HEADER_OFFSET, HEADER_SIZE, LEGACY_SIZE
+from xsaveschema.model import HEADER_OFFSET, HEADER_SIZE, LEGACY, LEGACY_SIZE, SOFTWARE_OFFSET
 
 GAP: Final = "unused"
 HEADER: Final = "header"
@@ -39,13 +39,10 @@ class Block(NamedTuple):
 def blocks(layout: Layout) -> list[Block]:
     """The area from byte 0 to its end, in memory order, nothing left out."""
     found = []
-    fixed = [(SOFTWARE, 416, LEGACY_SIZE - 416), (HEADER, HEADER_OFFSET, HEADER_SIZE)]
+    software = LEGACY_SIZE - SOFTWARE_OFFSET
+    fixed = [(SOFTWARE, SOFTWARE_OFFSET, software), (HEADER, HEADER_OFFSET, HEADER_SIZE)]
     fixed += [(GAP, offset, size) for offset, size in layout.gaps]
-    fixed += [
-        (GAP, offset, size)
-        for name, offset, size in (("x87", 0, 160), ("sse", 160, 256))
-        if name not in layout
-    ]
+    fixed += [(GAP, offset, size) for name, (offset, size) in LEGACY.items() if name not in layout]
     found = [Block(name, offset, size, "", -1) for name, offset, size in fixed]
     found += [
         Block(slot.name, slot.offset, slot.size, _KEYS[index % len(_KEYS)], index)
