@@ -19,6 +19,7 @@ ENGINE |= {"evidence", "loaded", "restore_rules"}
 # A module's layer: it may import its own layer and those below.
 LAYERS: list[set[str]] = [
     {"errors"},
+    {"rules"},
     {"model"},
     {"layout"},
     {"traces"},
@@ -28,7 +29,7 @@ LAYERS: list[set[str]] = [
     {"cli", "__main__"},
 ]
 # catalog and cpuid read data; they stand beside the engine and may see of it only the header.
-SIDE = {"catalog": {"errors", "model", "layout", "traces", "header", "catalog"}}
+SIDE = {"catalog": {"errors", "rules", "model", "layout", "traces", "header", "catalog"}}
 SIDE["cpuid"] = {"errors", "model", "layout", "cpuid"}
 
 

@@ -23,7 +23,8 @@ from xsaveschema.catalog.files import (
 )
 from xsaveschema.catalog.library import Library
 from xsaveschema.errors import ModelNotFoundError, SchemaError
-from xsaveschema.model import MXCSR_MASK, CpuModel, Field, Register, Rules
+from xsaveschema.model import MXCSR_MASK, CpuModel, Field, Register
+from xsaveschema.rules import Rules
 
 __all__ = [
     "MAX_FILES",

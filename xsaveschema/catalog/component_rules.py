@@ -11,7 +11,8 @@ from xsaveschema.catalog.conform import near
 from xsaveschema.catalog.document import Document, Place
 from xsaveschema.catalog.documents import ComponentDoc
 from xsaveschema.catalog.fields import MAX_END
-from xsaveschema.model import Field, Rules
+from xsaveschema.model import Field
+from xsaveschema.rules import Rules
 
 
 def build_rules(document: Document, doc: ComponentDoc, fields: Sequence[Field]) -> Rules:
@@ -34,6 +35,8 @@ def build_rules(document: Document, doc: ComponentDoc, fields: Sequence[Field]) 
 def _reserved_bytes(
     document: Document, doc: ComponentDoc, fields: Sequence[Field]
 ) -> Iterator[tuple[int, int]]:
+    if document.faults or document.gaps:
+        fields = ()  # they may stand elsewhere than their file means
     end = 0
     for index, text in document.numbered(("reserved_bytes",), _listed(doc.reserved_bytes)):
         place: Place = ("reserved_bytes", index)

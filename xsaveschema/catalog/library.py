@@ -28,7 +28,8 @@ from xsaveschema.catalog.signatures import SignatureIndex, describe
 from xsaveschema.catalog.source import read
 from xsaveschema.catalog.wholes import build_registers, check_registers, register_names
 from xsaveschema.errors import SchemaError, SchemaFault, XsaveError
-from xsaveschema.model import LEGACY, MXCSR_MASK, Field, Register, Rules
+from xsaveschema.model import LEGACY, MXCSR_MASK, Field, Register
+from xsaveschema.rules import Rules
 
 
 class ComponentFile(Struct, frozen=True):

@@ -29,10 +29,10 @@ from xsaveschema.model import (
     CpuModel,
     Field,
     Register,
-    Rules,
     Signature,
     StateComponent,
 )
+from xsaveschema.rules import Rules
 
 _KEYS: Final = frozenset(ModelDoc.__struct_fields__)
 
