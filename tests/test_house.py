@@ -19,7 +19,7 @@ ENGINE |= {"evidence", "loaded", "restore_rules", "spans"}
 # A module's layer: it may import its own layer and those below.
 LAYERS: list[set[str]] = [
     {"errors", "kept"},
-    {"io"},
+    {"io", "rules"},
     {"model"},
     {"layout"},
     {"traces"},
@@ -29,7 +29,7 @@ LAYERS: list[set[str]] = [
     {"cli", "__main__"},
 ]
 # catalog and cpuid read data; they stand beside the engine and may see of it only the header.
-SIDE = {"catalog": {"errors", "kept", "model", "layout", "traces", "header", "catalog"}}
+SIDE = {"catalog": {"errors", "kept", "rules", "model", "layout", "traces", "header", "catalog"}}
 SIDE["cpuid"] = {"errors", "model", "layout", "cpuid"}
 
 

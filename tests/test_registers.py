@@ -7,7 +7,7 @@ import struct
 import pytest
 
 from xsaveschema import XsaveArea, load_model
-from xsaveschema.errors import NoPlaceError, ValueRangeError
+from xsaveschema.errors import NoPlaceError, ValueRangeError, XsaveError
 
 COMPACTED = 1 << 63
 
@@ -124,3 +124,19 @@ def test_a_tile_is_written_within_its_shape_alone() -> None:
     wanted = bytearray(b"\x77" * 1024)
     wanted[:8] = wanted[64:72] = bytes(8)
     assert area.raw["tiledata"][:1024] == wanted
+
+
+def test_the_shape_of_a_tile() -> None:
+    area = XsaveArea.new(load_model("sapphire-rapids"))
+    assert area.registers.shape("tmm1") == (16, 64)
+    assert len(area.registers["tmm1"]) == 1024
+    for field, value in {"palette": 1, "rows[1]": 3, "colsb[1]": 12, "rows[2]": 16}.items():
+        area["tilecfg"][field] = value
+    area["tilecfg"]["colsb[2]"] = 64
+    assert [area.registers.shape(f"tmm{n}") for n in range(3)] == [(0, 0), (3, 12), (16, 64)]
+    area["tilecfg"]["palette"] = 2  # illegal: the initial one is loaded
+    assert area.registers.shape("tmm1") == (16, 64)
+    with pytest.raises(XsaveError, match="zmm1 is no tile"):
+        area.registers.shape("zmm1")
+    with pytest.raises(NoPlaceError):
+        XsaveArea.new(load_model("sapphire-rapids").limited(xcr0=7)).registers.shape("tmm1")

@@ -10,10 +10,13 @@ from command import run
 
 from xsaveschema import Catalog, CpuModel, XsaveArea, diff, load_model, to_standard
 from xsaveschema.catalog.documents import Predicate
+from xsaveschema.catalog.leaf import model_from_leaf
 from xsaveschema.errors import MaskError, SchemaError
+from xsaveschema.evidence import contradictions
 from xsaveschema.layout import takes_xcr0
 from xsaveschema.legality import PREDICATES
 from xsaveschema.restore import check, notes
+from xsaveschema.traces import mxcsr_mask_of
 
 
 def legal(xcr0: int) -> bool:
@@ -278,6 +281,55 @@ def test_hdc_has_one_bit() -> None:
     model = model.limited(xss=model.xss | model.components["hdc"].bit)
     legal = [n for n in range(64) if not check(put(model, "hdc", 0, 1 << n), model, "xrstors")]
     assert legal == [0]
+
+
+def test_the_mxcsr_mask_of_a_users_model_is_one_of_a_processor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "next.yaml").write_text(
+        "model: next\ntitle: x\nextends: zen4\nmxcsr_mask: 0x3FFFF\nconfirmed: false\nsource: x\n"
+    )
+    catalog = Catalog([tmp_path])
+    area = memoryview(bytes(XsaveArea.new(catalog.model("next"))))
+    zen4 = load_model("zen4")
+    assert mxcsr_mask_of(area) == 0
+    assert contradictions(area, zen4) == ()
+    assert mxcsr_mask_of(area, catalog=catalog) == 0x3FFFF
+    assert mxcsr_mask_of(area, catalog.model("next")) == 0x3FFFF
+    (said,) = contradictions(area, zen4, catalog)
+    assert said.startswith("MXCSR_MASK is 0x3FFFF, with bits 0x10000 that zen4's")
+    batch = pytest.importorskip("xsaveschema.batch.traces")
+    rows = batch.np.frombuffer(area, "u1")[None]
+    assert batch.contradicted(rows, zen4) == {}
+    monkeypatch.setenv("XSAVESCHEMA_PATH", str(tmp_path))
+    assert mxcsr_mask_of(area) == 0x3FFFF
+    assert list(batch.contradicted(rows, load_model("zen4"))) == [0]
+
+
+@pytest.mark.parametrize(
+    ("vendor", "mask"),
+    [("AuthenticAMD", 0x2FFFF), ("HygonGenuine", 0x2FFFF), ("GenuineIntel", 0xFFFF), ("", 0xFFFF)],
+)
+def test_a_cpu_without_a_file_has_the_mxcsr_mask_of_its_vendors_models(
+    vendor: str, mask: int
+) -> None:
+    leaf = load_model("zen4").cpuid_leaf_0xd()
+    for catalog in (Catalog(), Catalog(shipped=False)):
+        made = model_from_leaf(leaf, name="made", vendor=vendor, catalog=catalog)
+        assert made.mxcsr_mask == mask
+    shipped = {model.mxcsr_mask for model in Catalog().models() if model.vendor == vendor}
+    assert shipped <= {mask}
+
+
+def test_a_named_model_is_read_without_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    area = bytes(XsaveArea.new(load_model("zen4")))
+    asked: list[object] = []
+    monkeypatch.setattr(Catalog, "mxcsr_masks", property(asked.append))
+    monkeypatch.setattr(Catalog, "models", asked.append)
+    for name in ("zen4", "zen5"):
+        assert XsaveArea.parse(area, load_model(name)).model.name == name
+    run("decode", "-", "--model", "zen4", data=area)
+    assert asked == []
 
 
 def test_the_language_names_the_predicates_that_there_are() -> None:

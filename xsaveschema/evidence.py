@@ -69,7 +69,7 @@ def contradictions(
             found += _by_host(model, seen, _catalog(catalog).models())
         else:
             found += _by_mask(model, seen, catalog)
-    mask = mxcsr_mask_of(view)
+    mask = mxcsr_mask_of(view, model, catalog)
     if alien := mask & ~model.mxcsr_mask:
         found.append(
             f"MXCSR_MASK is {hex_mask(mask)}, with bits {hex_mask(alien)} that {model.name}'s "
@@ -96,7 +96,7 @@ def hints(view: memoryview, model: CpuModel, seen: Shown | None) -> tuple[str, .
             if seen is not None:
                 what = f"the mask {hex_mask(mask)} at byte {seen.at}"
             found.append(f"the area has {len(view)} bytes; {model.name} takes {size} for {what}")
-    mask = mxcsr_mask_of(view)
+    mask = mxcsr_mask_of(view, model)
     if mask and mask != model.mxcsr_mask:
         found.append(
             f"MXCSR_MASK is {hex_mask(mask)}, {model.name}'s own is {hex_mask(model.mxcsr_mask)}: "

@@ -12,7 +12,8 @@ from functools import lru_cache
 from struct import Struct
 from typing import Final, NamedTuple
 
-from xsaveschema.model import NO_LIMITS, StateComponent
+from xsaveschema.model import StateComponent
+from xsaveschema.rules import NO_LIMITS
 
 _TILECFG_SIZE: Final = 64
 _COLSB: Final = Struct("<16x8H")
@@ -32,7 +33,7 @@ def illegal_values(component: StateComponent, image: bytes) -> Iterator[IllegalV
     """What in a component's bytes is against its rules; ``image`` is indexed by field offset."""
     rules, name = component.rules, component.name
     for leaf in component.leaves:
-        if leaf.limits is NO_LIMITS or leaf.limits == NO_LIMITS:
+        if leaf.limits == NO_LIMITS:
             continue
         value = int.from_bytes(image[leaf.offset : leaf.offset + leaf.size], "little")
         for why in leaf.limits.broken_by(value):

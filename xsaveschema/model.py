@@ -23,6 +23,7 @@ from xsaveschema.errors import (
     hex_mask,
 )
 from xsaveschema.kept import Keeper, Kept, kept
+from xsaveschema.rules import NO_LIMITS, Illegal, Limits, Rules
 
 if TYPE_CHECKING:
     from construct import Construct
@@ -44,11 +45,19 @@ MAX_EXTENT: Final = 1 << 20
 That is a hundred times TILEDATA: past it stands a typing error, damage or malice, in YAML as in a
 CPUID leaf.
 """
+LEGACY: Final = {"x87": (0, 160), "sse": (160, 256)}
+"""Offset and size in bytes of the components in the legacy region, by name and in order of number.
+
+The region is the same on every CPU (SDM 13.4.1).
+"""
 
 X87: Final = 1 << 0
 SSE: Final = 1 << 1
 COMPACTED: Final = 1 << 63
 """XCOMP_BV bit 63: the area is in the compacted format."""
+
+MXCSR_MASK: Final = 0xFFFF
+"""The MXCSR_MASK of a CPU model whose file gives none."""
 
 MXCSR_INITIAL: Final = 0x1F80
 FCW_INITIAL: Final = 0x37F
@@ -58,8 +67,6 @@ FEATURES: Final = ("xsaveopt", "xsavec", "xgetbv1", "xsaves", "xfd")
 
 Format = Literal["standard", "compacted"]
 Optional = Literal["present", "absent"]
-Illegal = Literal["fault", "initial"]
-"""What an illegal value does: the restore raises #GP, or loads the component's initial state."""
 
 
 def bits_of(mask: int) -> Iterator[int]:
@@ -85,46 +92,6 @@ class BitRange(Struct, frozen=True):
     def mask(self) -> int:
         """The range's bits, in place."""
         return ((1 << self.width) - 1) << self.low
-
-
-class Limits(Struct, frozen=True):
-    """Which values of a field a processor takes.
-
-    ``reserved`` are bits that must be 0; ``canonical`` says that the value is an address of 57
-    bits, sign-extended: what every paging mode refuses otherwise (with 48 bits a processor is
-    stricter). ``at_most`` is None where there is no such limit.
-    """
-
-    reserved: int = 0
-    canonical: bool = False
-    at_most: int | None = None
-    multiple_of: int = 1
-
-    def broken_by(self, value: int) -> Iterator[str]:
-        """What a value must be and is not; nothing for a legal one."""
-        if value & self.reserved:
-            runs = ", ".join(
-                f"{high}:{low}" if high > low else f"{low}" for low, high in _runs(self.reserved)
-            )
-            yield f"{'bits' if self.reserved.bit_count() > 1 else 'bit'} {runs} must be 0"
-        if self.canonical and value >> 56 not in (0, 0xFF):
-            yield "must be canonical"
-        if value % self.multiple_of:
-            yield f"must be a multiple of {self.multiple_of}"
-        if self.at_most is not None and value > self.at_most:
-            yield f"must be at most {self.at_most}"
-
-
-def _runs(mask: int) -> Iterator[tuple[int, int]]:
-    """The (lowest, highest) of each unbroken run of set bits, the highest run first."""
-    while mask:
-        high = mask.bit_length() - 1
-        low = (~mask & (1 << high) - 1).bit_length()
-        yield low, high
-        mask &= (1 << low) - 1
-
-
-NO_LIMITS: Final = Limits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,22 +171,6 @@ def locate(fields: tuple[Field, ...], path: str, index: int) -> tuple[int, int] 
             return None if field.fields else (offset, field.size)
         fields = field.fields
     return None
-
-
-class Rules(Struct, frozen=True):
-    """What a component's file says of the component as a whole.
-
-    ``needs`` names the components without which XCR0 may not enable it, ``together`` those that
-    XCR0 enables with it or not at all (SDM 13.3). ``reserved_bytes`` are (start, end) of bytes that
-    must be 0, counted as field offsets are; ``predicate`` names what else makes its bytes illegal.
-    ``illegal`` is what an illegal value does to a restore, empty where the file does not say.
-    """
-
-    needs: tuple[str, ...] = ()
-    together: tuple[str, ...] = ()
-    reserved_bytes: tuple[tuple[int, int], ...] = ()
-    predicate: str = ""
-    illegal: Illegal | Literal[""] = ""
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,18 +15,21 @@ from xsaveschema.errors import (
     MissingStateError,
     NoPlaceError,
     UnknownComponentError,
+    XsaveError,
     hex_mask,
 )
 from xsaveschema.fields import encode
 from xsaveschema.kept import kept
 from xsaveschema.layout import Layout, Slot
 from xsaveschema.loaded import loaded
-from xsaveschema.model import CpuModel, Piece, Register, locate
+from xsaveschema.model import LEGACY, CpuModel, Piece, Register, locate
 from xsaveschema.spans import ALWAYS as ALWAYS
 
 if TYPE_CHECKING:
     from xsaveschema.area import XsaveArea
 
+_XMM_OFFSET: Final = LEGACY["sse"][0]
+_ROW: Final = 64  # bytes from one row of a tile to the next (SDM vol. 1, 18.2)
 _number: Final = int.from_bytes
 
 
@@ -179,10 +182,22 @@ class Registers(MutableMapping[str, Any]):
         place, low, _ = plan.top
         return self._number(place) >> low & 7
 
+    def shape(self, name: str) -> tuple[int, int]:
+        """Rows and bytes a row of a tile, as its bytes are read and written here.
+
+        NoPlaceError as for reading it; XsaveError for a register that is no tile.
+        """
+        plan = self._plans.get(name)
+        if plan is None:
+            raise self._absent(name)
+        if plan.shape is None:
+            raise XsaveError(f"{name} is no tile: it has no rows")
+        return self._shape(plan)
+
     def _shape(self, plan: Plan) -> tuple[int, int]:
         """Rows and bytes a row of a tile; the whole tile where the TILECFG loaded is initial."""
         assert plan.shape is not None  # noqa: S101 - the caller's condition
-        most_rows, most_bytes = plan.size // 64, 64
+        most_rows, most_bytes = plan.size // _ROW, _ROW
         images = [loaded(self._area, place.slot).image for place in plan.shape]
         if not any(map(any, images)):
             return most_rows, most_bytes
@@ -200,7 +215,7 @@ class Registers(MutableMapping[str, Any]):
         if not self._area.xstate_bv & place.bit:
             return bytes(rows * colsb)
         data = self._area.buffer[place.start : place.end]
-        return b"".join(data[64 * row : 64 * row + colsb] for row in range(rows))
+        return b"".join(data[_ROW * row : _ROW * row + colsb] for row in range(rows))
 
     def _set_tile(self, plan: Plan, value: int | bytes) -> None:
         rows, colsb = self._shape(plan)
@@ -213,7 +228,7 @@ class Registers(MutableMapping[str, Any]):
         if self._area.xstate_bv & place.bit:
             tile[:] = self._area.buffer[place.start : place.end]
         for row in range(rows):
-            tile[64 * row : 64 * row + colsb] = data[colsb * row : colsb * (row + 1)]
+            tile[_ROW * row : _ROW * row + colsb] = data[colsb * row : colsb * (row + 1)]
         self._area.write(place.slot, place.start, bytes(tile))
 
 

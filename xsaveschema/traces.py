@@ -9,16 +9,21 @@ stores itself, and CPUs of different vendors have different ones.
 from __future__ import annotations
 
 from struct import Struct
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from xsaveschema.model import (
     EXTENDED_OFFSET,
     HEADER_OFFSET,
+    MXCSR_MASK,
     MXCSR_OFFSET,
     SSE,
     X87,
     XCR0_OFFSET,
+    CpuModel,
 )
+
+if TYPE_CHECKING:
+    from xsaveschema.catalog import Catalog
 
 FP_XSTATE_MAGIC1: Final = 0x46505853
 """What Linux puts at byte 464 of the area in a signal frame (struct _fpx_sw_bytes)."""
@@ -31,9 +36,6 @@ FSAVE_SIZE: Final = 112
 WORDS: Final = Struct("<IIQI")
 """The words of a signal frame: magic1, extended_size, xfeatures, xstate_size."""
 XFEATURES_OFFSET: Final = XCR0_OFFSET + 8
-
-MXCSR_MASKS: Final = (0xFFFF, 0x2FFFF)
-"""The MXCSR_MASKs of processors that have XSAVE: without and with AMD's misaligned SSE mode."""
 
 _U32: Final = Struct("<I")
 _U64: Final = Struct("<Q")
@@ -85,10 +87,30 @@ def _frame(view: memoryview) -> Shown | None:
     return Shown(xfeatures, XFEATURES_OFFSET, size)
 
 
-def mxcsr_mask_of(view: memoryview) -> int:
-    """MXCSR_MASK as a processor stored it in the area; 0 where no processor did."""
-    (mask,) = _U32.unpack_from(view, MXCSR_OFFSET + 4)
-    return mask if mask in MXCSR_MASKS else 0
+def mxcsr_mask_word(view: memoryview) -> int:
+    """What stands in the area at the place of MXCSR_MASK, whoever wrote it."""
+    mask: int = _U32.unpack_from(view, MXCSR_OFFSET + 4)[0]
+    return mask
+
+
+def mxcsr_mask_of(
+    view: memoryview, model: CpuModel | None = None, catalog: Catalog | None = None
+) -> int:
+    """MXCSR_MASK as a processor stored it in the area; 0 where no processor did.
+
+    Processors are ``model`` and those of the catalogue, which is asked where that does not do.
+    """
+    mask = mxcsr_mask_word(view)
+    if mask in (0, MXCSR_MASK) or (model is not None and mask == model.mxcsr_mask):
+        return mask
+    return mask if mask in mxcsr_masks(catalog) else 0
+
+
+def mxcsr_masks(catalog: Catalog | None = None) -> frozenset[int]:
+    """Every MXCSR_MASK that a CPU of the catalogue has."""
+    from xsaveschema.catalog import default_catalog
+
+    return (catalog or default_catalog()).mxcsr_masks
 
 
 def of_kvm(view: memoryview) -> bool:

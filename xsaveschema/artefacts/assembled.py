@@ -73,7 +73,7 @@ def assemble(
     there = X87 | SSE | sum(1 << number for number in present)
     missing = _named(xstate_bv & ~there, catalog)
     gone = xstate_bv & ~there
-    mxcsr_mask = mxcsr_mask_of(memoryview(legacy))
+    mxcsr_mask = mxcsr_mask_of(memoryview(legacy), options.model, catalog)
     model, why = _model(held, xstate_bv, gone, mxcsr_mask, options, catalog)
     supervisor = xstate_bv & ~gone & model.supervisor_mask
     user = model.xcr0 & ~gone

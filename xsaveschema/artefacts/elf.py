@@ -275,7 +275,7 @@ class CoreLayouts:
         """The layout of an area of the core."""
         view = view_of(data)
         mask = bytes(view[XCR0_OFFSET : XCR0_OFFSET + 16])
-        key = (len(view), mask, mxcsr_mask_of(view))
+        key = (len(view), mask, mxcsr_mask_of(view, self._options.model, self._options.catalog))
         found = self._found.get(key)
         if found is None:
             if len(self._found) >= _SHAPES_MAX:
@@ -354,7 +354,8 @@ class CoreLayouts:
 
     def _judged(self, known: Known, view: memoryview) -> Known:
         """Add what tells that a debugger wrote the area, in whatever layout it knew."""
-        mask, seen = known.model.xcr0, mxcsr_mask_of(view)
+        mask = known.model.xcr0
+        seen = mxcsr_mask_of(view, known.model, self._options.catalog)
         (stored,) = Struct("<I").unpack_from(view, MXCSR_OFFSET + 4)
         notes = list(known.notes)
         without_tiles = mask & _AVX512 and not mask & _TILES

@@ -17,8 +17,8 @@ from xsaveschema.errors import EvidenceError, hex_mask
 from xsaveschema.evidence import contradictions, hints, seen_under, shown_in
 from xsaveschema.header import view_of
 from xsaveschema.layout import Layout, standard
-from xsaveschema.model import EXTENDED_OFFSET, CpuModel, under
-from xsaveschema.traces import MXCSR_MASKS, mxcsr_mask_of
+from xsaveschema.model import EXTENDED_OFFSET, MXCSR_MASK, CpuModel, under
+from xsaveschema.traces import mxcsr_mask_of
 
 Row = tuple[int, int, int]
 """A component's number, size and standard offset."""
@@ -90,7 +90,7 @@ def told(
     if given is None:
         return known._replace(others=alike(layout, options.catalog), origin=origin)
     against = [f"{what} is not {given.name}'s layout"] if not has_places(given, layout) else []
-    if mask := mxcsr_mask_of(view) & ~given.mxcsr_mask:
+    if mask := mxcsr_mask_of(view, given, options.catalog) & ~given.mxcsr_mask:
         against.append(f"MXCSR_MASK has bits {hex_mask(mask)}, which {given.name}'s lacks")
     if against:
         return assumed(given, against, options)
@@ -109,7 +109,7 @@ def best(match: Match, view: memoryview, catalog: Catalog | None = None) -> Know
 
     MXCSR_MASK in the area tells AMD's processors from Intel's, whose layouts differ.
     """
-    mask = mxcsr_mask_of(view)
+    mask = mxcsr_mask_of(view, catalog=catalog)
     fits = [
         fit
         for fit in zip(match.candidates, match.models, match.layouts, strict=True)
@@ -128,7 +128,7 @@ def best(match: Match, view: memoryview, catalog: Catalog | None = None) -> Know
             by += " and MXCSR_MASK"
     others = alike(layouts[0], catalog) if layouts else None
     notes: tuple[str, ...] = ()
-    if by.endswith("MXCSR_MASK") and mask == min(MXCSR_MASKS):
+    if by.endswith("MXCSR_MASK") and mask == MXCSR_MASK:
         notes = (
             f"MXCSR_MASK {hex_mask(mask)} alone speaks for this layout; an emulated AMD CPU writes "
             "it, too: then name the CPU",
@@ -196,7 +196,7 @@ def of_rows(rows: list[Row], view: memoryview, origin: str, catalog: Catalog | N
     built = replace(
         built,
         title=f"CPU as {origin} describes it",
-        mxcsr_mask=mxcsr_mask_of(view) or built.mxcsr_mask,
+        mxcsr_mask=mxcsr_mask_of(view, built, catalog) or built.mxcsr_mask,
         source=origin,
     )
     return Known(built, origin)

@@ -324,7 +324,7 @@ def _found(
     if rows:
         catalog = options.catalog or default_catalog()
         rows = [*rows, *_untold(rows, compaction | mask, catalog)]
-        model, source = _described(catalog, tuple(rows), mxcsr_mask_of(view))
+        model, source = _described(catalog, tuple(rows), mxcsr_mask_of(view, catalog=catalog))
         known = told(Known(model, source), options, view, "the dump's MISC_INFO_5")
     else:
         known = of_area(view, options)

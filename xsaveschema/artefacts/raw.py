@@ -7,15 +7,27 @@ are longer than ``struct kvm_xsave``.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from functools import reduce
+from operator import or_
+from typing import TYPE_CHECKING, Final
 
 from xsaveschema.artefacts.layouts import of_area
 from xsaveschema.artefacts.reader import WHOLE, ArtefactError, Data, Found, InPlace, Options
 from xsaveschema.artefacts.source import MAX_AREA
 from xsaveschema.errors import Fault
 from xsaveschema.header import MASKS, view_of
-from xsaveschema.model import COMPACTED, EXTENDED_OFFSET, HEADER_OFFSET, MXCSR_OFFSET, SSE
-from xsaveschema.traces import MXCSR_MASKS
+from xsaveschema.model import (
+    COMPACTED,
+    EXTENDED_OFFSET,
+    HEADER_OFFSET,
+    MXCSR_MASK,
+    MXCSR_OFFSET,
+    SSE,
+)
+from xsaveschema.traces import mxcsr_masks
+
+if TYPE_CHECKING:
+    from xsaveschema.catalog import Catalog
 
 _RESERVED: Final = (
     ("header-16-23", HEADER_OFFSET + 16, HEADER_OFFSET + 24),
@@ -44,11 +56,11 @@ class RawReader(InPlace):
         require_look(view, options)
         found = of_area(view, options).found(view, options, WHOLE, 0)
         if not options.strict:
-            found.area.faults += tuple(look(view))
+            found.area.faults += tuple(look(view, options.catalog))
         yield found
 
 
-def look(data: memoryview) -> Iterator[Fault]:
+def look(data: memoryview, catalog: Catalog | None = None) -> Iterator[Fault]:
     """What in a file's bytes no area has that a system or an instruction wrote whole.
 
     Reserved header bytes that are not zero, an MXCSR with bits that no CPU has, and nothing at all
@@ -65,7 +77,7 @@ def look(data: memoryview) -> Iterator[Fault]:
         yield Fault("blank", MXCSR_OFFSET, "nothing is in use, and MXCSR and MXCSR_MASK are 0")
     mxcsr = int.from_bytes(view[MXCSR_OFFSET : MXCSR_OFFSET + 4], "little")
     means = xstate_bv & SSE or not xcomp_bv & COMPACTED
-    if means and mxcsr & ~max(MXCSR_MASKS):
+    if means and mxcsr & ~MXCSR_MASK and mxcsr & ~reduce(or_, mxcsr_masks(catalog)):
         yield Fault("mxcsr", MXCSR_OFFSET, f"MXCSR {mxcsr:#010x} has bits that no processor has")
 
 
@@ -73,7 +85,7 @@ def require_look(data: memoryview, options: Options) -> None:
     """ArtefactError where a file does not look like an area, and nobody insists that it is one."""
     if not options.strict or options.assume or not options.look:
         return
-    if faults := [*look(data)]:
+    if faults := [*look(data, options.catalog)]:
         raise ArtefactError(
             f"does not look like an area: {'; '.join(map(str, faults))}; check says what a "
             "processor makes of it, --lenient shows it, and --assume-model takes it for one"

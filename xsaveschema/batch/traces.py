@@ -12,7 +12,7 @@ from xsaveschema.batch.rows import BIT63, Areas, distinct, headers, run
 from xsaveschema.errors import EvidenceError, XsaveError
 from xsaveschema.evidence import contradictions, describes
 from xsaveschema.model import HEADER_OFFSET, MXCSR_OFFSET, XCR0_OFFSET, CpuModel
-from xsaveschema.traces import FP_XSTATE_MAGIC1, MXCSR_MASKS
+from xsaveschema.traces import FP_XSTATE_MAGIC1, mxcsr_masks
 
 _Flags = npt.NDArray[np.bool_]
 _Words = npt.NDArray[np.uint64]
@@ -37,7 +37,9 @@ def contradicted(array: Areas, model: CpuModel) -> dict[int, XsaveError]:
     xstate, xcomp = headers(array)
     words = run(array, XCR0_OFFSET, XCR0_OFFSET + 8).copy().view("<u8")
     masks = run(array, MXCSR_OFFSET + 4, MXCSR_OFFSET + 8).copy().view("<u4")
-    masks[~np.isin(masks, MXCSR_MASKS)] = 0  # no processor's, and says nothing
+    masks[masks & ~np.uint32(model.mxcsr_mask) == 0] = 0  # contradicts nothing
+    if masks.any():
+        masks[~np.isin(masks, [*mxcsr_masks()])] = 0  # no processor's, and says nothing
     bad: dict[int, XsaveError] = {}
     for mask in distinct(masks):
         same = masks == mask

@@ -8,6 +8,7 @@ says so.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property, lru_cache, reduce
 from operator import or_
@@ -23,7 +24,8 @@ from xsaveschema.catalog.files import (
 from xsaveschema.catalog.library import Library
 from xsaveschema.errors import ModelNotFoundError, SchemaError, WrongTypeError, described, items
 from xsaveschema.kept import Keeper
-from xsaveschema.model import CpuModel, Field, Register, Rules
+from xsaveschema.model import MXCSR_MASK, CpuModel, Field, Register
+from xsaveschema.rules import Rules
 
 __all__ = [
     "MAX_FILES",
@@ -122,6 +124,17 @@ class Catalog(Keeper):
     def user_components(self) -> int:
         """Every user component that a model of the catalogue has, as a bit mask."""
         return reduce(or_, (model.user_mask for model in self.models()), 0)
+
+    @cached_property
+    def mxcsr_masks(self) -> frozenset[int]:
+        """Every MXCSR_MASK that a model of the catalogue has."""
+        masks = (mask for found in self._library.mxcsr_masks().values() for mask in found)
+        return frozenset({MXCSR_MASK, *masks})
+
+    def mxcsr_mask(self, vendor: str) -> int:
+        """The MXCSR_MASK that most models of a vendor have (by CPUID leaf 0's string)."""
+        found = Counter(self._library.mxcsr_masks().get(vendor, (MXCSR_MASK,)))
+        return found.most_common(1)[0][0]
 
     def component_names(self) -> Mapping[str, int]:
         """Every component that has a file, with its number."""

@@ -10,7 +10,8 @@ from xsaveschema.catalog.checks import check_unlike
 from xsaveschema.catalog.conform import near
 from xsaveschema.catalog.document import Document, Place
 from xsaveschema.catalog.documents import ComponentDoc
-from xsaveschema.model import MAX_EXTENT, Field, Rules
+from xsaveschema.model import MAX_EXTENT, Field
+from xsaveschema.rules import Rules
 
 
 def build_rules(document: Document, doc: ComponentDoc, fields: Sequence[Field]) -> Rules:

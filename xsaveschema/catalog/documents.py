@@ -15,7 +15,8 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from xsaveschema.model import MAX_EXTENT, Illegal
+from xsaveschema.model import MAX_EXTENT
+from xsaveschema.rules import Illegal
 
 FieldType = Literal["u8", "u16", "u32", "u64", "u80", "u128", "u256", "u512", "bytes"]
 Predicate = Literal["tilecfg"]

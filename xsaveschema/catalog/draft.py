@@ -22,7 +22,7 @@ from xsaveschema.catalog.kin import differences, owner_of, same_layout
 from xsaveschema.catalog.leaf import model_from_leaf
 from xsaveschema.errors import SchemaError, XsaveError, hex_mask, plain
 from xsaveschema.layout import compacted, standard
-from xsaveschema.model import FEATURES, CpuModel, Signature, StateComponent
+from xsaveschema.model import FEATURES, MXCSR_MASK, CpuModel, Signature, StateComponent
 
 if TYPE_CHECKING:
     from xsaveschema.cpuid import CpuidRecord
@@ -252,7 +252,7 @@ class _Writer:
             lines.append(f"instructions: {_instructions(seen)}")
         lines += self._components()
         lines.append(self._sizes())
-        if base is None and seen.mxcsr_mask != 0xFFFF:
+        if base is None and seen.mxcsr_mask != MXCSR_MASK:
             mask = hex_mask(seen.mxcsr_mask)
             lines.append(f"mxcsr_mask: {mask}  # as on every {seen.vendor} CPU with XSAVE")
         if self.record.hypervisor:

@@ -9,15 +9,8 @@ from msgspec import UNSET
 
 from xsaveschema.catalog.document import Document, Place
 from xsaveschema.catalog.documents import ComponentDoc, FieldDoc
-from xsaveschema.model import (
-    EXTENDED_OFFSET,
-    LEGACY_SIZE,
-    MAX_EXTENT,
-    NO_LIMITS,
-    BitRange,
-    Field,
-    Limits,
-)
+from xsaveschema.model import EXTENDED_OFFSET, LEGACY_SIZE, MAX_EXTENT, BitRange, Field
+from xsaveschema.rules import NO_LIMITS, Limits
 
 SIZES: Final = {
     "u8": 1,

@@ -22,7 +22,7 @@ from xsaveschema.errors import (
 from xsaveschema.header import MASKS, Buffer, buffer_layout, view_of
 from xsaveschema.layout import Layout, compacted, has_layout, standard, takes_xcr0
 from xsaveschema.model import COMPACTED, HEADER_OFFSET, CpuModel, bits_of, under
-from xsaveschema.traces import Shown, mxcsr_mask_of, shown
+from xsaveschema.traces import Shown, mxcsr_mask_word, shown
 
 Registers4 = tuple[int, int, int, int]
 
@@ -166,7 +166,7 @@ def _by_area(data: Buffer, models: list[CpuModel]) -> Match:
     if xcomp_bv & COMPACTED:
         # Unless none of them can compact, or none says what it can.
         fits = [fit for fit in fits if fit.model.instructions & _COMPACT] or fits
-    return _match(_by_mxcsr_mask(fits, mxcsr_mask_of(view)), said)
+    return _match(_by_mxcsr_mask(fits, mxcsr_mask_word(view)), said)
 
 
 def _mask(view: memoryview, xstate_bv: int, models: list[CpuModel]) -> Shown | None:

@@ -130,7 +130,7 @@ def model_from_leaf(
         components=MappingProxyType(components),
         xcr0=xcr0,
         xss=xss,
-        mxcsr_mask=0x2FFFF if vendor in ("AuthenticAMD", "HygonGenuine") else 0xFFFF,
+        mxcsr_mask=library.mxcsr_mask(vendor),
         confirmed_by=(),
         source="CPUID leaf 0xD",
         file="",

@@ -22,13 +22,14 @@ from xsaveschema.catalog.document import Document, quoted
 from xsaveschema.catalog.documents import ComponentDoc, ModelDoc, RegistersDoc
 from xsaveschema.catalog.fields import build_fields
 from xsaveschema.catalog.files import COMPONENT_FILE, shipped_directory
-from xsaveschema.catalog.models import LEGACY, Resolved, resolve
+from xsaveschema.catalog.models import Resolved, resolve
 from xsaveschema.catalog.rules import NO_SIZES
 from xsaveschema.catalog.signatures import SignatureIndex, describe
 from xsaveschema.catalog.source import read
 from xsaveschema.catalog.wholes import build_registers, check_registers, register_names
 from xsaveschema.errors import SchemaError, SchemaFault, XsaveError, plain
-from xsaveschema.model import Field, Register, Rules
+from xsaveschema.model import LEGACY, MXCSR_MASK, Field, Register
+from xsaveschema.rules import Rules
 
 
 class ComponentFile(Struct, frozen=True):
@@ -69,6 +70,7 @@ class Library:
         self._resolved: dict[Path, Resolved] = {}
         self._parts: dict[Path, tuple[tuple[Field, ...], Rules]] = {}
         self._built: dict[Path, dict[str, Register]] = {}
+        self._masks: dict[str, list[int]] | None = None
         self._sizes: dict[str, set[int]] | None = None
         # Stems of files that could not be indexed: whoever extends such a model is not to blame.
         self._nameless: set[str] = set()
@@ -273,6 +275,24 @@ class Library:
                         if entry is not None:
                             self._sizes.setdefault(component, set()).add(entry.size)
         return self._sizes.get(name, set())
+
+    def mxcsr_masks(self) -> Mapping[str, list[int]]:
+        """The MXCSR_MASKs that models do not inherit, by vendor; shipped ones are always there.
+
+        A model that inherits its vendor and gives a mask stands under "".
+        """
+        if self._masks is None:
+            self._masks = {}
+            for path in sorted({*self._shipped_models, *self.models.values()}):
+                kind, doc = self._doc(path)
+                if kind == "model" and doc is not None:
+                    mask = doc.mxcsr_mask
+                    if mask is UNSET and doc.extends is UNSET:
+                        mask = MXCSR_MASK
+                    if mask is not UNSET:
+                        vendor = "" if doc.vendor is UNSET else doc.vendor
+                        self._masks.setdefault(vendor, []).append(mask)
+        return self._masks
 
     def _is_deep(self, path: Path) -> bool:
         return path in self.deep or self.shipped(path) is None

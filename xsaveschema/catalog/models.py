@@ -24,16 +24,16 @@ from xsaveschema.errors import SchemaError, SchemaFault
 from xsaveschema.layout import Slot, overlap
 from xsaveschema.model import (
     EXTENDED_OFFSET,
+    LEGACY,
+    MXCSR_MASK,
     CpuModel,
     Field,
     Register,
-    Rules,
     Signature,
     StateComponent,
 )
+from xsaveschema.rules import Rules
 
-# The legacy region is the same on every CPU (SDM 13.4.1): offset and size in bytes.
-LEGACY: Final = {"x87": (0, 160), "sse": (160, 256)}
 _KEYS: Final = frozenset(ModelDoc.__struct_fields__)
 
 
@@ -69,7 +69,7 @@ class Resolved(Struct):
     base: Resolved | None
     vendor: str = ""
     instructions: tuple[str, ...] = ()
-    mxcsr_mask: int = 0xFFFF
+    mxcsr_mask: int = MXCSR_MASK
     components: dict[str, StateComponent] = field(default_factory=dict)
     places: dict[str, tuple[Document, Place]] = field(default_factory=dict)
     signatures: tuple[tuple[int, Signature], ...] = ()

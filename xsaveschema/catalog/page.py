@@ -16,7 +16,17 @@ from xsaveschema.catalog.files import shipped_directory
 from xsaveschema.catalog.library import Library
 from xsaveschema.errors import SchemaError, hex_mask
 from xsaveschema.layout import compacted
-from xsaveschema.model import FEATURES, CpuModel, Signature, StateComponent, bits_of
+from xsaveschema.model import (
+    FEATURES,
+    HEADER_OFFSET,
+    HEADER_SIZE,
+    LEGACY,
+    MXCSR_MASK,
+    CpuModel,
+    Signature,
+    StateComponent,
+    bits_of,
+)
 
 _VENDORS: Final = {
     "GenuineIntel": "Intel",
@@ -30,6 +40,7 @@ _OPTIONAL: Final = {
     "present": "some parts lack it",
     "absent": "most parts lack it, and the masks here leave it out",
 }
+_LEGACY: Final = ", ".join(f"{name} ({size} bytes at {at})" for name, (at, size) in LEGACY.items())
 _HEAD: Final = f"""\
 <!-- Generated from the files under schemas/models by `{_COMMAND}`: do not edit. -->
 
@@ -44,8 +55,8 @@ files; after a change to one, run `{_COMMAND}`.
   format for XCR0, the compacted format for XCR0 and IA32_XSS together.
 - A model is confirmed if CPUID dumps of real CPUs show exactly its layout; the number counts the
   dumps that its file names. Where there is none, the source is named.
-- Every area also has x87 (160 bytes at 0), sse (256 bytes at 160) and the XSAVE header (64 bytes at
-  512).
+- Every area also has {_LEGACY} and the XSAVE header ({HEADER_SIZE} bytes at
+  {HEADER_OFFSET}).
 """
 
 
@@ -177,7 +188,7 @@ def _model(model: CpuModel) -> Iterator[str]:
     for component in model.components.values():
         if component.optional:
             yield f"- optional: {_place(component)}, {_OPTIONAL[component.optional]}"
-    if model.mxcsr_mask != 0xFFFF:
+    if model.mxcsr_mask != MXCSR_MASK:
         yield f"- MXCSR_MASK {hex_mask(model.mxcsr_mask)}"
     if model.confirmed:
         yield f"- confirmed by {_count(len(model.confirmed_by), 'dump')}"

@@ -17,7 +17,6 @@ from xsaveschema.registers import widest
 _VECTORS: Final = ("zmm", "ymm", "xmm")
 _DIGITS: Final = "0123456789"
 _INDEX: Final = re.compile(r"\[\d+\]")
-_TILE: Final = 1024  # bytes of a whole tile
 
 
 class Row(NamedTuple):
@@ -101,11 +100,8 @@ def _empty(area: XsaveArea, index: int) -> bool:
 
 
 def _tile(area: XsaveArea, register: Register, value: bytes) -> Row:
-    per_row = 64
-    if register.shape and len(value) < _TILE:
-        rows = register.shape[0]
-        per_row = len(value) // area[rows.component][rows.field][register.index]
-    shown = f"{len(value) // per_row} rows of {per_row} bytes"
+    rows, per_row = area.registers.shape(register.name)
+    shown = f"{rows} rows of {per_row} bytes"
     return Row(register.name, shown, more=tuple(_dump(value, per_row)))
 
 
