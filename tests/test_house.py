@@ -14,7 +14,7 @@ import xsaveschema
 ROOT = Path(xsaveschema.__file__).parent
 ENGINE = {"structs", "area", "fields", "registers", "convert", "restore", "diff", "compare"}
 ENGINE |= {"batch", "header", "qemu", "legality", "testing", "stream", "arrow", "parquet", "dask"}
-ENGINE |= {"evidence", "loaded", "restore_rules", "spans"}
+ENGINE |= {"evidence", "loaded", "restore_rules", "spans", "plan"}
 
 # A module's layer: it may import its own layer and those below.
 LAYERS: list[set[str]] = [

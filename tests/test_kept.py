@@ -17,7 +17,7 @@ from writers import criu, minidump, xen
 from writers.state import SIZES, ZEN4, State
 
 import xsaveschema as xs
-from xsaveschema import artefacts, batch, convert
+from xsaveschema import artefacts, batch, plan
 from xsaveschema.kept import Keeper, kept
 
 PACKAGE = Path(xs.__file__).parent
@@ -132,12 +132,18 @@ def test_a_catalogue_and_its_models_go_when_nobody_has_them(
 
 
 def test_conversions_to_a_model_that_stays_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(convert, "_MOST_PLANS", 8)
+    monkeypatch.setattr(plan, "_MOST_PLANS", 8)
+    monkeypatch.setattr(plan, "_MOST_JOBS", 4)
     stays = replace(xs.load_model("zen4"))
-    for _ in range(50):
+    for number in range(50):
         source = replace(stays)
-        xs.relayout(bytes(xs.XsaveArea.new(source)), source=source, target=stays)
-        assert len(stays.plans) <= 10
+        area = bytearray(bytes(xs.XsaveArea.new(source)))
+        area[24:28] = number.to_bytes(4, "little")  # a state of its own
+        xs.relayout(area, source=source, target=stays)
+        xs.to_compacted(area, stays)
+        jobs = stays.jobs.values()
+        assert len(jobs) <= 4
+        assert sum(len(job.plans) for job in jobs) <= 4 * 10
 
 
 def test_no_cache_of_a_module_takes_what_refers_to_a_catalogue() -> None:
@@ -149,7 +155,7 @@ def test_no_cache_of_a_module_takes_what_refers_to_a_catalogue() -> None:
                 for each in node.decorator_list
             ):
                 taken = ast.unparse(node.args) + (ast.unparse(node.returns) if node.returns else "")
-                names = {"CpuModel", "Layout", "Catalog", "_Job", "StateComponent"}
+                names = {"CpuModel", "Layout", "Catalog", "Job", "StateComponent"}
                 wrong = [name for name in names if name in taken]
                 assert not wrong or node.name == "_default", (
                     f"{path.name}: {node.name} keeps {wrong}"

@@ -21,9 +21,9 @@ import numpy as np
 import numpy.typing as npt
 
 from xsaveschema import batch
-from xsaveschema.convert import require_format
 from xsaveschema.errors import XsaveError
 from xsaveschema.model import CpuModel, Format
+from xsaveschema.plan import require_format
 
 Data = Any
 """A pyarrow.RecordBatch or a pyarrow.Table."""

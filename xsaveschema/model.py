@@ -325,8 +325,8 @@ class CpuModel(Keeper):
         return self.load_registers()
 
     @cached_property
-    def plans(self) -> Kept:
-        """Conversions to this model that were worked out; see convert.py."""
+    def jobs(self) -> Kept:
+        """Conversions to this model that were asked for; see plan.py."""
         return Kept()
 
     @cached_property

@@ -29,21 +29,6 @@ from xsaveschema.batch.rows import (
     run,
 )
 from xsaveschema.batch.traces import contradicted, telling
-from xsaveschema.convert import (
-    Drop,
-    Software,
-    _compacted_job,
-    _Job,
-    _known_plan,
-    _numbers,
-    _Plan,
-    _planned,
-    _require,
-    _standard_job,
-    initial_runs,
-    loss,
-    require_format,
-)
 from xsaveschema.errors import TooShortError, WrongTypeError, XsaveError, described
 from xsaveschema.header import buffer_layout
 from xsaveschema.layout import Layout
@@ -55,6 +40,17 @@ from xsaveschema.model import (
     SSE,
     CpuModel,
     Format,
+)
+from xsaveschema.plan import (
+    Drop,
+    Job,
+    Plan,
+    Software,
+    initial_runs,
+    job_for,
+    loss,
+    numbers_of,
+    require_format,
 )
 
 _T = TypeVar("_T")
@@ -102,7 +98,7 @@ def to_standard(
     converted (BatchError, nothing is written); "collect" leaves its row zero and lists it.
     ``threads`` splits the rows; numpy copies without holding the interpreter's lock.
     """
-    job = _Job(*_standard_job(model, model, xcr0, software))
+    job = job_for(model, model, "standard", xcr0, software)
     return _convert(areas, job, drop, out, threads, errors, assume)
 
 
@@ -119,7 +115,7 @@ def to_compacted(
     assume: bool = False,
 ) -> Batch:
     """Convert areas that ``model`` wrote to the compacted format; see xsaveschema.to_compacted."""
-    job = _Job(*_compacted_job(model, model, xcomp_bv, software))
+    job = job_for(model, model, "compacted", xcomp_bv, software)
     return _convert(areas, job, drop, out, threads, errors, assume)
 
 
@@ -140,16 +136,14 @@ def relayout(
 ) -> Batch:
     """Move areas from one model's layout to another's; ``format`` is the result's."""
     require_format(format, xcr0, xcomp_bv)
-    if format == "standard":
-        job = _Job(*_standard_job(source, target, xcr0, software))
-    else:
-        job = _Job(*_compacted_job(source, target, xcomp_bv, software))
+    mask = xcr0 if format == "standard" else xcomp_bv
+    job = job_for(source, target, format, mask, software)
     return _convert(areas, job, drop, out, threads, errors, assume)
 
 
 def _convert(
     areas: Any,
-    job: _Job,
+    job: Job,
     drop: Drop,
     out: Areas | None,
     threads: int,
@@ -158,12 +152,11 @@ def _convert(
 ) -> Batch:
     if errors not in ("raise", "collect"):
         raise XsaveError(f"errors={errors!r}: raise or collect")
-    _require(job.source, job.target, job.software)
     if not isinstance(threads, int):
         raise WrongTypeError(f"threads: pass a number, not {described(threads)}")
-    permitted = frozenset(_numbers(job.source, job.target, drop))
+    permitted = frozenset(numbers_of(job.source, job.target, drop))
     array = as_rows(areas)
-    layout = _planned(job, (MXCSR_INITIAL, 0, 0, 0)).layout
+    layout = job.layout
     fresh = out is None
     if out is None:
         out = np.zeros((len(array), layout.size), np.uint8)
@@ -245,7 +238,7 @@ class _Group(NamedTuple):
     ``union`` and ``common`` are what any and what all of them have in use.
     """
 
-    plan: _Plan
+    plan: Plan
     union: int
     common: int
     xcomp_bv: int
@@ -274,7 +267,7 @@ class _Step:
     bad: dict[int, XsaveError] = field(default_factory=dict)
 
 
-def _judge(array: Areas, job: _Job, permitted: frozenset[int], first: int, assume: bool) -> _Step:
+def _judge(array: Areas, job: Job, permitted: frozenset[int], first: int, assume: bool) -> _Step:
     """Group some rows by their headers; find those that cannot be converted, and why."""
     xstate, xcomp = headers(array)
     mxcsr = run(array, *_MXCSR).copy().view("<u4")
@@ -300,7 +293,7 @@ def _judge(array: Areas, job: _Job, permitted: frozenset[int], first: int, assum
 def _judge_kind(
     array: Areas,
     alike: npt.NDArray[np.bool_],
-    job: _Job,
+    job: Job,
     kind: _Kind,
     permitted: frozenset[int],
     step: _Step,
@@ -310,23 +303,23 @@ def _judge_kind(
         part = alike & (step.odd == forced)
         for xstate_bv in distinct(step.xstate[part]):
             state = (0 if forced else MXCSR_INITIAL, kind.told, xstate_bv, kind.xcomp_bv)
-            plan = _known_plan(job, state)
+            plan = job.plans.get(state)
             if plan is None or plan.needed > array.shape[1] or plan.may_lose:
                 rows = np.flatnonzero(part & (step.xstate == xstate_bv))
                 _judge_state(array, rows, job, state, permitted, step, good)
 
 
 def _groups(
-    job: _Job, rows: npt.NDArray[np.bool_], xstate: npt.NDArray[np.uint64], kind: _Kind
+    job: Job, rows: npt.NDArray[np.bool_], xstate: npt.NDArray[np.uint64], kind: _Kind
 ) -> Iterator[_Group]:
     states = xstate[rows]
     union, common = int(np.bitwise_or.reduce(states)), int(np.bitwise_and.reduce(states))
     try:
-        plan = _planned(job, (MXCSR_INITIAL, kind.told, union, kind.xcomp_bv))
+        plan = job.plan((MXCSR_INITIAL, kind.told, union, kind.xcomp_bv))
     except XsaveError:
         # Components that share bytes: no row has both in use. One group a state, then.
         for alone in distinct(states):
-            plan = _planned(job, (MXCSR_INITIAL, kind.told, alone, kind.xcomp_bv))
+            plan = job.plan((MXCSR_INITIAL, kind.told, alone, kind.xcomp_bv))
             yield _Group(plan, alone, alone, kind.xcomp_bv, rows & (xstate == alone))
         return
     yield _Group(plan, union, common, kind.xcomp_bv, True if rows.all() else rows)
@@ -335,7 +328,7 @@ def _groups(
 def _judge_state(
     array: Areas,
     rows: npt.NDArray[np.intp],
-    job: _Job,
+    job: Job,
     state: tuple[int, bool, int, int],
     permitted: frozenset[int],
     step: _Step,
@@ -343,7 +336,7 @@ def _judge_state(
 ) -> None:
     """Judge rows that share a state: can they be converted, and what do they lose?"""
     try:
-        plan = _planned(job, state)
+        plan = job.plan(state)
         if array.shape[1] < plan.needed:
             buffer_layout(job.source, state[2], state[3], array.shape[1])
     except XsaveError as error:
@@ -355,10 +348,10 @@ def _judge_state(
 
 
 def _judge_loss(
-    plan: _Plan,
+    plan: Plan,
     array: Areas,
     rows: npt.NDArray[np.intp],
-    job: _Job,
+    job: Job,
     permitted: frozenset[int],
     step: _Step,
     good: npt.NDArray[np.bool_],
@@ -380,7 +373,7 @@ def _judge_loss(
             step.lost[number] = step.lost.get(number, 0) + count
 
 
-def _write(array: Areas, out: Areas, job: _Job, step: _Step, fresh: bool) -> None:
+def _write(array: Areas, out: Areas, job: Job, step: _Step, fresh: bool) -> None:
     """Write some rows, group by group; those that cannot be converted become zero."""
     for group in step.groups:
         _fill(array, out, group, fresh)
@@ -402,7 +395,7 @@ def _fill(array: Areas, out: Areas, group: _Group, fresh: bool) -> None:
 def _correct(
     array: Areas,
     out: Areas,
-    job: _Job,
+    job: Job,
     group: _Group,
     xstate: npt.NDArray[np.uint64],
     odd: npt.NDArray[np.bool_],
@@ -415,7 +408,7 @@ def _correct(
     for slot in layout:
         if group.union & ~group.common & slot.component.bit:
             initial = _initial(xstate, np.uint64(slot.component.bit), rows)
-            for start, data in initial_runs(slot, layout.format):
+            for start, data in initial_runs(layout, slot.component):
                 run(out, start, start + len(data))[initial] = constant(data)
     kept = (xstate | np.where(odd, _SSE, np.uint64(0))) & np.uint64(layout.mask)
     header = out[:, HEADER_OFFSET : HEADER_OFFSET + 8].view("<u8")[:, 0]
@@ -432,7 +425,7 @@ def _correct(
         run(out, *_MXCSR)[_initial(xstate, _SSE, rows)] = constant(_MXCSR_INITIAL)
 
 
-def _mask_of(array: Areas, job: _Job) -> npt.NDArray[np.void]:
+def _mask_of(array: Areas, job: Job) -> npt.NDArray[np.void]:
     """MXCSR_MASK of the results: the areas' own, or that of the CPU to which they move."""
     own = run(array, *_MASK)
     if job.source.name == job.target.name:
