@@ -36,7 +36,6 @@ from xsaveschema.model import (
     HEADER_OFFSET,
     MXCSR_INITIAL,
     MXCSR_OFFSET,
-    SSE,
     XCR0_OFFSET,
     CpuModel,
     Format,
@@ -44,8 +43,8 @@ from xsaveschema.model import (
     under,
 )
 from xsaveschema.registers import Registers
+from xsaveschema.spans import ALWAYS, MXCSR_PATH
 
-_XMM_OFFSET: Final = 160
 _masks: Final = MASKS.unpack_from
 _writer: Final = Struct(
     f"<{MXCSR_OFFSET + 4}xI{XCR0_OFFSET - MXCSR_OFFSET - 8}xQ{HEADER_OFFSET - XCR0_OFFSET - 8}xQQ"
@@ -327,28 +326,16 @@ class XsaveArea:
         missing component is no longer missing then; it still has no place.
         """
         number = self._missing_number(key)
-        if number is not None:
-            self._writable()
-            left = {n: name for n, name in self._missing.items() if n != number}
-            self._missing = MappingProxyType(left)
-            if 1 << number == SSE:
-                self._initialise_mxcsr(self._view)
-            self._set_in_use(1 << number, False)
-            return
-        slot = self.layout[key]
+        if number is None:
+            number = self.layout[key].number
         view = self._writable()
-        self._set_in_use(slot.component.bit, False)
-        image = slot.component.initial
+        left = {n: name for n, name in self._missing.items() if n != number}
+        self._missing = MappingProxyType(left)
+        self._set_in_use(1 << number, False)
         blank = self.format == "compacted"
-        for start, end in slot.ranges:
-            at = start - slot.origin
-            view[start:end] = bytes(end - start) if blank else image[at : at + end - start]
-        if slot.component.bit == SSE:
-            self._initialise_mxcsr(view)
-
-    def _initialise_mxcsr(self, view: memoryview) -> None:
-        mxcsr = 0 if self.format == "compacted" else MXCSR_INITIAL
-        view[MXCSR_OFFSET : MXCSR_OFFSET + 4] = mxcsr.to_bytes(4, "little")
+        for span in self.layout.spans_of(number):
+            if span.alive != ALWAYS or span.path == MXCSR_PATH:
+                view[span.offset : span.end] = bytes(span.size) if blank else span.initial
 
     # What Fields and Registers stand on.
 
@@ -385,12 +372,9 @@ class XsaveArea:
             raise MissingStateError(self.missing, what, self.layout.mask)
 
     def _wake(self, slot: Slot, view: memoryview) -> None:
-        image = slot.component.initial
-        for start, end in slot.ranges:
-            at = start - slot.origin
-            view[start:end] = image[at : at + end - start]
-        if slot.component.bit == SSE and self.format == "compacted":
-            view[MXCSR_OFFSET : MXCSR_OFFSET + 8] = image[MXCSR_OFFSET : MXCSR_OFFSET + 8]
+        for span in self.layout.spans_of(slot.number):
+            if span.alive != ALWAYS:
+                view[span.offset : span.end] = span.initial
         self._set_in_use(slot.component.bit, True)
 
     def _set_in_use(self, bits: int, live: bool) -> None:

@@ -21,8 +21,6 @@ from xsaveschema.model import (
     COMPACTED,
     EXTENDED_OFFSET,
     HEADER_OFFSET,
-    MXCSR_INITIAL,
-    MXCSR_OFFSET,
     SOFTWARE_OFFSET,
     SSE,
     XCR0_OFFSET,
@@ -39,8 +37,6 @@ Kind = Literal["state", "unknown", "in-use", "format", "mask", "reserved", "soft
 X87_POINTERS: Final = ("x87.fop", "x87.fip", "x87.fdp")
 """What AMD processors save as 0 unless an x87 exception is pending (HW): for ``ignore=``."""
 
-_MASK_OFFSET: Final = MXCSR_OFFSET + 4
-_MASK_END: Final = MXCSR_OFFSET + 8
 _RESERVED: Final = HEADER_OFFSET + 16
 _FRAME: Final = ("header", "legacy")
 _INDEX: Final = re.compile(r"\[\d+\]")
@@ -343,19 +339,10 @@ def _side(area: XsaveArea, own: StateComponent, described: StateComponent, vendo
 
     ``vendor`` is that of the CPU which loads both sides; empty where there is no such CPU.
     """
-    view, in_use = area.buffer, area.xstate_bv & area.layout.mask & own.bit
-    if in_use:
-        image = bytearray(stored(area, area.layout[own.number]))
-    else:
-        image = bytearray(described.initial[: own.reach].ljust(own.reach, b"\0"))
-    if own.bit == SSE:
-        if in_use or not area.xcomp_bv & COMPACTED:
-            image[MXCSR_OFFSET:_MASK_END] = view[MXCSR_OFFSET:_MASK_END]
-        else:
-            image[MXCSR_OFFSET:_MASK_OFFSET] = MXCSR_INITIAL.to_bytes(4, "little")
-            image[_MASK_OFFSET:_MASK_END] = bytes(4)
+    in_use = area.xstate_bv & area.layout.mask & own.bit
+    initial = described.initial[: own.reach].ljust(own.reach, b"\0")
+    memory = stored(area, own.number, initial)
     leaves = {leaf.path: leaf for leaf in described.leaves if leaf.offset + leaf.size <= own.reach}
-    memory = bytes(image)
     means = as_loaded(own, memory, vendor).image if in_use else memory
     return _Side(described, means, memory, leaves)
 

@@ -82,7 +82,7 @@ class Layout(Keeper):
     by component name or number.
     """
 
-    __slots__ = ("_by_key", "_spans", "_starts", "format", "mask", "model", "size", "slots")
+    __slots__ = ("_by_key", "_of", "_spans", "_starts", "format", "mask", "model", "size", "slots")
 
     def __init__(self, model: CpuModel, format: Format, mask: int, slots: Iterable[Slot]):
         self.model = model
@@ -93,6 +93,7 @@ class Layout(Keeper):
         self._by_key: dict[str | int, Slot] = {slot.name: slot for slot in self.slots}
         self._by_key |= {slot.number: slot for slot in self.slots}
         self._spans: tuple[Span, ...] | None = None
+        self._of: dict[int, tuple[Span, ...]] | None = None
         self._starts: dict[int, Span] | None = None
 
     @cached_property
@@ -112,6 +113,16 @@ class Layout(Keeper):
 
             self._spans = spans_of(self)
         return self._spans
+
+    def spans_of(self, number: int) -> tuple[Span, ...]:
+        """The spans of a component, MXCSR and MXCSR_MASK with SSE's; none where it has no place."""
+        if self._of is None:
+            found: dict[int, list[Span]] = {}
+            for span in self.spans():
+                if span.component is not None:
+                    found.setdefault(span.component.number, []).append(span)
+            self._of = {number: tuple(spans) for number, spans in found.items()}
+        return self._of.get(number, ())
 
     def span_at(self, offset: int) -> Span | None:
         """The span that begins at this byte; None where none does."""

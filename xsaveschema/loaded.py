@@ -42,7 +42,8 @@ def loaded(area: XsaveArea, slot: Slot) -> Loaded:
     """A component of an area as the area's own CPU loads it; initial where it is not in use."""
     if not area.xstate_bv & slot.component.bit:
         return Loaded(slot.component.initial)
-    return as_loaded(slot.component, stored(area, slot), area.model.vendor)
+    image = stored(area, slot.number, slot.component.initial)
+    return as_loaded(slot.component, image, area.model.vendor)
 
 
 def as_restored(area: XsaveArea) -> tuple[XsaveArea, dict[str, str]]:
@@ -55,17 +56,21 @@ def as_restored(area: XsaveArea) -> tuple[XsaveArea, dict[str, str]]:
         return area, {}
     restored = copy(area)
     for slot, image, _ in changed:
-        for start, end in slot.ranges:
-            restored.buffer[start:end] = image[start - slot.origin : end - slot.origin]
+        for span in area.layout.spans_of(slot.number):
+            if span.lives(area.xstate_bv):
+                at = span.offset - slot.origin
+                restored.buffer[span.offset : span.end] = image[at : at + span.size]
     return restored, {slot.name: reason for slot, _, reason in changed}
 
 
-def stored(area: XsaveArea, slot: Slot) -> bytes:
-    """What stands in memory at a component's place, indexed by field offset."""
-    image = bytearray(slot.component.reach)
-    for start, end in slot.ranges:
-        image[start - slot.origin : end - slot.origin] = area.buffer[start:end]
-    return bytes(image)
+def stored(area: XsaveArea, number: int, image: bytes) -> bytes:
+    """What is alive of a component in an area's memory, over ``image``, indexed by field offset."""
+    layout, found = area.layout, bytearray(image)
+    origin = layout[number].origin if number in layout else 0
+    for span in layout.spans_of(number):
+        if span.lives(area.xstate_bv):
+            found[span.offset - origin : span.end - origin] = area.buffer[span.offset : span.end]
+    return bytes(found)
 
 
 def as_loaded(component: StateComponent, image: bytes, vendor: str) -> Loaded:

@@ -39,11 +39,10 @@ from xsaveschema.model import (
     XCR0_OFFSET,
     CpuModel,
     Format,
-    StateComponent,
     bits_of,
     require_model,
 )
-from xsaveschema.spans import Span
+from xsaveschema.spans import MASK_PATH, Span
 
 Drop = Iterable[str | int]
 Software = Literal["keep", "zero"]
@@ -57,7 +56,6 @@ State = tuple[int, bool | Literal[0], int, int]
 
 NOTHING: Final[Mapping[int, str]] = MappingProxyType({})
 _LEGACY: Final = X87 | SSE
-_MXCSR_MASK: Final = "sse.mxcsr_mask"
 _MOST_JOBS: Final = 16
 _MOST_PLANS: Final = 1024
 """What a model keeps of conversions to it, and each of those of the states that it met."""
@@ -216,10 +214,10 @@ def _plan(job: Job, xstate_bv: int, xcomp_bv: int, wakes: bool, told: bool) -> P
             # In the compacted format nothing looks at them, and they are zero.
             if job.format == "standard":
                 built.constant(span.offset, span.initial)
-        elif span.path == _MXCSR_MASK and source.name != job.target.name:
+        elif span.path == MASK_PATH and source.name != job.target.name:
             # The processor's: another CPU's area has that one's.
             built.constant(span.offset, job.target.mxcsr_mask.to_bytes(span.size, "little"))
-        elif span.path == _MXCSR_MASK:
+        elif span.path == MASK_PATH:
             built.copy(span.offset, span.end, span.offset)
         elif (at := places.of(span)) is None:
             built.constant(span.offset, span.initial)
@@ -257,21 +255,6 @@ def _plan(job: Job, xstate_bv: int, xcomp_bv: int, wakes: bool, told: bool) -> P
         order=tuple if order == sorted(order) else itemgetter(*order),
         put=_runs(goals, layout.size).pack_into,
     )
-
-
-def initial_runs(layout: Layout, component: StateComponent) -> Iterator[tuple[int, bytes]]:
-    """Where a component stands, and what while it is initial, run by run.
-
-    As XSAVE writes it in the standard format; in the compacted one nothing looks at it: zeros.
-    """
-    own = (span for span in layout.spans() if span.alive == component.bit)
-    start, image = 0, b""
-    for span in own:
-        if span.offset != start + len(image):
-            yield from [(start, image)] if image else []
-            start, image = span.offset, b""
-        image += span.initial if layout.format == "standard" else bytes(span.size)
-    yield from [(start, image)] if image else []
 
 
 class _Places:

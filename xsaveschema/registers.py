@@ -22,13 +22,12 @@ from xsaveschema.fields import encode
 from xsaveschema.kept import kept
 from xsaveschema.layout import Layout, Slot
 from xsaveschema.loaded import loaded
-from xsaveschema.model import LEGACY, CpuModel, Piece, Register, locate
+from xsaveschema.model import CpuModel, Piece, Register, locate
 from xsaveschema.spans import ALWAYS as ALWAYS
 
 if TYPE_CHECKING:
     from xsaveschema.area import XsaveArea
 
-_XMM_OFFSET: Final = LEGACY["sse"][0]
 _ROW: Final = 64  # bytes from one row of a tile to the next (SDM vol. 1, 18.2)
 _number: Final = int.from_bytes
 

@@ -30,6 +30,9 @@ software; the XSAVE header; between components, or before one that is aligned to
 
 ALWAYS: Final = 0
 """In place of a component's bit: alive whatever XSTATE_BV says."""
+MXCSR_PATH: Final = "sse.mxcsr"
+MASK_PATH: Final = "sse.mxcsr_mask"
+"""The paths of the two that are alive by a rule of their own."""
 MXCSR_END: Final = MXCSR_OFFSET + 8
 """Behind MXCSR and MXCSR_MASK."""
 
@@ -141,3 +144,21 @@ def _pieces(
         yield piece(at, start, "field", f"{component.name}.{leaf.path}", leaf)
     if start < end:
         yield piece(start, end, "reserved", component.name, None)
+
+
+def initial_runs(layout: Layout, number: int) -> Iterator[tuple[int, bytes]]:
+    """Where a component stands, and what while it is initial, in as few runs as may be.
+
+    As XSAVE writes it in the standard format; in the compacted one nothing looks at it: zeros.
+    """
+    start, image = 0, b""
+    for span in layout.spans_of(number):
+        if span.alive == ALWAYS:
+            continue
+        if image and span.offset != start + len(image):
+            yield start, image
+            image = b""
+        start = start if image else span.offset
+        image += span.initial if layout.format == "standard" else bytes(span.size)
+    if image:
+        yield start, image

@@ -12,6 +12,7 @@ silently. This is the only module that imports construct.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from itertools import groupby
 from typing import Any, NoReturn
 
 from construct import (
@@ -192,18 +193,14 @@ def _layout_struct(layout: Layout, trailing: bool) -> Construct:
         members.append(name / (_Present(subcon, size) if layout.xcomp_bv == 0 else subcon))
         defaults[name] = default
 
-    end = EXTENDED_OFFSET
-    for slot in layout:
-        if slot.component.legacy:
-            continue
-        if slot.offset < end:
-            raise XsaveError(
-                f"{layout!r}: {slot.name} at {slot.offset} overlaps what stands before it"
-            )
-        if gap := slot.offset - end:
-            extended(f"gap_{end}", Bytes(gap), gap, bytes(gap))
-        extended(slot.name, component_struct(slot.component), slot.size, {})
-        end = slot.end
+    state = (span for span in layout.spans() if span.offset >= EXTENDED_OFFSET)
+    for component, group in groupby(state, key=lambda span: span.component):
+        spans = list(group)
+        start, size = spans[0].offset, sum(span.size for span in spans)
+        if component is None:
+            extended(f"gap_{start}", Bytes(size), size, bytes(size))
+        else:
+            extended(component.name, component_struct(component), size, {})
     if trailing:
         members.append("trailing" / GreedyBytes)
         defaults["trailing"] = b""

@@ -46,12 +46,12 @@ from xsaveschema.plan import (
     Job,
     Plan,
     Software,
-    initial_runs,
     job_for,
     loss,
     numbers_of,
     require_format,
 )
+from xsaveschema.spans import initial_runs
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -408,7 +408,7 @@ def _correct(
     for slot in layout:
         if group.union & ~group.common & slot.component.bit:
             initial = _initial(xstate, np.uint64(slot.component.bit), rows)
-            for start, data in initial_runs(layout, slot.component):
+            for start, data in initial_runs(layout, slot.number):
                 run(out, start, start + len(data))[initial] = constant(data)
     kept = (xstate | np.where(odd, _SSE, np.uint64(0))) & np.uint64(layout.mask)
     header = out[:, HEADER_OFFSET : HEADER_OFFSET + 8].view("<u8")[:, 0]
