@@ -370,7 +370,7 @@ def test_a_file_of_many_areas_is_held_to_the_evidence(tmp_path: Path) -> None:
     command += ["--stride", "2696", "-o", str(out)]
     said = fails(*command)
     assert "area 2: model ice-lake-server did not write this" in said
-    result = run(*command, "--on-error", "skip", code=1)
+    result = run(*command, "--errors", "skip", code=1)
     assert "area 2: model" in result.stderr
     assert "area 6: model ice-lake-server did not write this: MXCSR_MASK" in result.stderr
     size = ICE.compacted_layout().size
@@ -379,7 +379,7 @@ def test_a_file_of_many_areas_is_held_to_the_evidence(tmp_path: Path) -> None:
         part = data[index * size : (index + 1) * size]
         wanted = bytes(size) if index in (2, 6) else xs.to_compacted(row, ICE).data
         assert part == wanted
-    run(*command, "--assume-model", "--on-error", "copy")
+    run(*command, "--assume-model", "--errors", "copy")
 
 
 def test_offsets_that_a_file_does_not_have_are_nobodys_word(tmp_path: Path) -> None:
@@ -425,7 +425,7 @@ def test_conversions_are_held_to_the_evidence_and_launder_none() -> None:
             )
             assert many.data[0].tobytes() == done.data
             refused = batch.relayout(
-                rows, source=source, target=target, format="standard", errors="collect"
+                rows, source=source, target=target, format="standard", errors="skip"
             )
             assert isinstance(refused.errors[0], EvidenceError)
 

@@ -43,20 +43,20 @@ GOOD = [area(index) for index in range(AREAS)]
 MIXED = [area(index, index in BAD) for index in range(AREAS)]
 
 
-def task(on_error: str = "stop", **options: Any) -> Any:
+def task(errors: str = "raise", **options: Any) -> Any:
     options = {"source": ZEN4, "model": ZEN4, "format": "compacted", "stride": STRIDE} | options
-    return stream.Task(on_error=on_error, **options)
+    return stream.Task(errors=errors, **options)
 
 
-def expected(areas: list[bytes], on_error: str = "stop") -> bytes:
+def expected(areas: list[bytes], errors: str = "raise") -> bytes:
     """The same by conversions of one area."""
     parts = []
     for data in areas:
         try:
             result = bytes(to_compacted(data, ZEN4).data)
         except XsaveError:
-            result = data if on_error == "copy" else bytes(2432)
-        parts.append(result.ljust(STRIDE if on_error == "copy" else 2432, b"\0"))
+            result = data if errors == "copy" else bytes(2432)
+        parts.append(result.ljust(STRIDE if errors == "copy" else 2432, b"\0"))
     return b"".join(parts)
 
 
@@ -91,12 +91,12 @@ def test_every_area_is_converted_as_alone(files: tuple[Path, Path]) -> None:
     assert names(output.parent) == {"in", "out"}
 
 
-@pytest.mark.parametrize("on_error", ["skip", "copy"])
-def test_a_bad_area_keeps_its_place(files: tuple[Path, Path], on_error: str) -> None:
+@pytest.mark.parametrize("errors", ["skip", "copy"])
+def test_a_bad_area_keeps_its_place(files: tuple[Path, Path], errors: str) -> None:
     source, output = files
     source.write_bytes(b"".join(MIXED))
-    pieces = convert(task(on_error), source, output)
-    assert output.read_bytes() == expected(MIXED, on_error)
+    pieces = convert(task(errors), source, output)
+    assert output.read_bytes() == expected(MIXED, errors)
     faults = {index: text for piece in pieces for index, text in piece.bad.items()}
     assert tuple(faults) == BAD
     assert all("XCOMP_BV" in text for text in faults.values())
@@ -207,14 +207,14 @@ def test_what_another_task_left_is_not_touched(files: tuple[Path, Path], change:
         run = stream.convert_file(task(), file, output)
         next(run)
         run.close()
-    other = task("copy" if change == "policy" else "stop", mask=7 if change == "mask" else None)
+    other = task("copy" if change == "policy" else "raise", mask=7 if change == "mask" else None)
     if change == "input":
         source.write_bytes(b"".join(GOOD[1:]))
     if change == "no journal":
         (output.parent / "out.part.journal").unlink()
     before = {path: path.read_bytes() for path in output.parent.iterdir()}
     options = {"drop": (2, 5, 6, 7)} if change == "mask" else {}
-    other = task(other.on_error, mask=other.mask, **options)
+    other = task(other.errors, mask=other.mask, **options)
     with pytest.raises(XsaveError, match=r"out\.part exists, and is not what this command left"):
         convert(other, source, output)
     assert {path: path.read_bytes() for path in output.parent.iterdir()} == before

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 try:
     import pyarrow as pa
@@ -23,7 +23,7 @@ import numpy.typing as npt
 from xsaveschema import batch
 from xsaveschema.errors import XsaveError
 from xsaveschema.model import CpuModel, Format
-from xsaveschema.plan import require_format
+from xsaveschema.plan import Errors, require_errors, require_format
 
 Data = Any
 """A pyarrow.RecordBatch or a pyarrow.Table."""
@@ -89,19 +89,21 @@ def to_arrow(
     model: CpuModel,
     registers: Iterable[str] | None = None,
     *,
-    errors: Literal["raise", "null"] = "raise",
+    errors: Errors = "raise",
 ) -> pa.Table:
     """Registers as columns of a table, one row an area; see :func:`xsaveschema.batch.decode`.
 
     Numbers of up to 64 bits are unsigned integers, wider registers fixed-size binary, low bytes
-    first. ``errors`` "null" leaves the registers of an area that cannot be read, or is null, null,
-    and adds a column ``error`` that says why. ``pyarrow.parquet.write_table`` keeps the table.
+    first. ``errors`` "null" leaves the registers of an area that cannot be read null, "skip" leaves
+    them 0; both keep nulls, and add a column ``error`` that says why.
+    ``pyarrow.parquet.write_table`` keeps the table.
     """
     rows, absent = _with_nulls(areas, errors) if hasattr(areas, "type") else (areas, {})
-    found = batch.decode(rows, model, registers, errors=_errors(errors))
+    require_errors(errors, "raise", "skip", "null")
+    found = batch.decode(rows, model, registers, errors="raise" if errors == "raise" else "skip")
     found.errors |= absent
     count = len(found.columns["xstate_bv"])
-    bad = list(found.errors)
+    bad = list(found.errors if errors == "null" else absent)
     mask, without_header = np.zeros(count, bool), np.zeros(count, bool)
     mask[bad] = True
     without_header[list(absent)] = True
@@ -112,7 +114,7 @@ def to_arrow(
             columns[name] = pa.array(column, mask=without_header if header else mask)
         else:
             columns[name] = array_of(column.view(np.uint8), bad)
-    if errors == "null":
+    if errors != "raise":
         columns["error"] = _reasons(count, found.errors)
     return pa.table(columns)
 
@@ -122,22 +124,23 @@ class Convert:
     """A function of a record batch or a table: its areas converted, all other columns kept.
 
     The arguments are those of :func:`xsaveschema.batch.relayout`; ``column`` has the areas.
-    ``errors`` "null" leaves an area that cannot be converted null, and adds a column ``error`` that
-    says why. Metadata and the other columns' fields stay.
+    ``errors`` "null" makes an area that cannot be converted null; it, "skip" and "copy" leave nulls
+    null, and add a column ``error`` that says why. Metadata and the other columns' fields stay.
     """
 
     model: CpuModel
-    format: Format
+    format: Format | None = None
     column: str = "area"
     source: CpuModel | None = None
     xcr0: int | None = None
     xcomp_bv: int | None = None
     drop: tuple[str | int, ...] = ()
-    errors: Literal["raise", "null"] = "raise"
+    errors: Errors = "raise"
 
     def __post_init__(self) -> None:
-        require_format(self.format, self.xcr0, self.xcomp_bv)
-        _errors(self.errors)
+        if self.format is not None:
+            require_format(self.format, self.xcr0, self.xcomp_bv)
+        require_errors(self.errors, "raise", "skip", "copy", "null")
 
     def __call__(self, data: Data) -> Data:
         """Convert; the result is of the kind that ``data`` is."""
@@ -150,12 +153,13 @@ class Convert:
             xcr0=self.xcr0,
             xcomp_bv=self.xcomp_bv,
             drop=self.drop,
-            errors=_errors(self.errors),
+            errors="skip" if self.errors == "null" else self.errors,
         )
         errors = result.errors | absent
         columns = dict.fromkeys(data.schema.names)
-        found: dict[str, Any] = {**columns, self.column: array_of(result.data, errors)}
-        if self.errors == "null":
+        nulls = errors if self.errors == "null" else absent
+        found: dict[str, Any] = {**columns, self.column: array_of(result.data, nulls)}
+        if self.errors != "raise":
             if "error" in columns:
                 raise XsaveError("the data has a column 'error' already: rename it first")
             found["error"] = _reasons(len(areas), errors)
@@ -176,10 +180,10 @@ class Decode:
     model: CpuModel
     registers: tuple[str, ...] | None = None
     column: str = "area"
-    errors: Literal["raise", "null"] = "raise"
+    errors: Errors = "raise"
 
     def __post_init__(self) -> None:
-        _errors(self.errors)
+        require_errors(self.errors, "raise", "skip", "null")
 
     def __call__(self, data: Data) -> Data:
         """Decode; the result is of the kind that ``data`` is."""
@@ -193,12 +197,6 @@ class Decode:
     schema = Convert.schema
 
 
-def _errors(errors: str) -> str:
-    if errors not in ("raise", "null"):
-        raise XsaveError(f"errors={errors!r}: raise or null")
-    return "raise" if errors == "raise" else "collect"
-
-
 def _column(data: Data, name: str) -> Any:
     names = data.schema.names
     if name not in names:
@@ -210,7 +208,7 @@ def _column(data: Data, name: str) -> Any:
 
 def _with_nulls(column: Any, errors: str) -> tuple[batch.Areas, dict[int, XsaveError]]:
     """The areas, and those that are null where that is no error."""
-    if errors != "null":
+    if errors == "raise":
         return areas_of(column), {}
     array = _array(column)
     rows = _rows(array)

@@ -17,7 +17,6 @@ from xsaveschema.evidence import describes, judge
 from xsaveschema.header import MASKS, Buffer, buffer_layout, buffer_of, view_of
 from xsaveschema.layout import Layout
 from xsaveschema.model import (
-    COMPACTED,
     EXTENDED_OFFSET,
     HEADER_OFFSET,
     MXCSR_INITIAL,
@@ -35,6 +34,7 @@ from xsaveschema.plan import (
     Software,
     State,
     job_for,
+    kept_format,
     loss,
     numbers_of,
     require_format,
@@ -133,12 +133,11 @@ def relayout(
     require_model(target, "target")
     if format is None:
         view = data.buffer if isinstance(data, XsaveArea) else view_of(data)
-        xcomp = MASKS.unpack_from(view, HEADER_OFFSET)[1]
-        format = "compacted" if xcomp & COMPACTED else "standard"
-        if format == "compacted" and xcomp_bv is None:
-            xcomp_bv = xcomp & (target.xcr0 | target.xss)
-    require_format(format, xcr0, xcomp_bv)
-    mask = xcr0 if format == "standard" else xcomp_bv
+        own = MASKS.unpack_from(view, HEADER_OFFSET)[1]
+        format, mask = kept_format(own, target, xcr0, xcomp_bv)
+    else:
+        require_format(format, xcr0, xcomp_bv)
+        mask = xcr0 if format == "standard" else xcomp_bv
     job = job_for(source, target, format, mask, software)
     return _convert(data, job, drop, out, assume)
 

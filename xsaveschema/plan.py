@@ -51,6 +51,12 @@ Software = Literal["keep", "zero"]
 A mask of the writer's system there, or the words of its signal frame, describe the layout: kept,
 they become the result's own mask in the standard format, and zeros in the compacted one.
 """
+Errors = Literal["raise", "skip", "copy", "null"]
+"""What becomes of an area of many that cannot be converted, or read.
+
+It ends the work; its place is left zero; it is copied as it is, with zeros behind; or it becomes
+null, where there is such a value. But for the first, it is listed with the reason.
+"""
 State = tuple[int, bool | Literal[0], int, int]
 """MXCSR, whether bytes 464..511 tell the writer's mask, XSTATE_BV and XCOMP_BV."""
 
@@ -186,6 +192,28 @@ def _job(
     else:
         check_mask(mask, "XCOMP_BV")
     return Job(source, target, format, mask & ~COMPACTED, software)
+
+
+def require_errors(errors: object, *takes: Errors) -> None:
+    """XsaveError for what is no policy, or none of those that a function ``takes``."""
+    if errors not in takes:
+        what = f"errors={errors!r}" if isinstance(errors, str) else described(errors)
+        raise XsaveError(f"errors: pass {', '.join(map(repr, takes))}, not {what}")
+
+
+def kept_format(
+    xcomp_bv: int, target: CpuModel, xcr0: int | None, mask: int | None
+) -> tuple[Format, int | None]:
+    """The format of an area with this XCOMP_BV, and the mask with which a target keeps it.
+
+    A compacted area keeps its XCOMP_BV as far as the target has the components enabled, where no
+    ``mask`` names others. XsaveError for the mask of the other format.
+    """
+    format: Format = "compacted" if xcomp_bv & COMPACTED else "standard"
+    require_format(format, xcr0, mask)
+    if format == "standard":
+        return format, xcr0
+    return format, xcomp_bv & (target.xcr0 | target.xss) if mask is None else mask
 
 
 def require_format(format: str, xcr0: int | None, xcomp_bv: int | None) -> None:

@@ -15,24 +15,23 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from io import FileIO
 from itertools import islice
 from pathlib import Path
 from select import select
-from typing import Any, BinaryIO, Final, Literal, cast
+from typing import Any, BinaryIO, Final, cast
 
 import numpy as np
 
 from xsaveschema import batch
 from xsaveschema.errors import TooShortError, XsaveError
+from xsaveschema.header import MASKS, view_of
 from xsaveschema.io import NEW_FILE, open_own, permissions, replacing, settle, write_all
 from xsaveschema.layout import Layout
-from xsaveschema.model import EXTENDED_OFFSET, CpuModel, Format
-
-OnError = Literal["stop", "skip", "copy"]
-"""An area that cannot be converted ends the work, becomes zero, or is copied as it is."""
+from xsaveschema.model import COMPACTED, EXTENDED_OFFSET, HEADER_OFFSET, CpuModel, Format
+from xsaveschema.plan import Errors, kept_format, require_errors
 
 _PIECE: Final = 16 << 20
 """Bytes of the input, or of the output, that are in memory at once."""
@@ -44,27 +43,39 @@ _CHECKPOINT: Final = 64 << 20
 class Task:
     """What is to become of each area: the arguments of :func:`xsaveschema.batch.relayout`.
 
-    ``stride`` is the distance between two areas of the input in bytes; ``mask`` the XCR0 of a
-    standard result or the XCOMP_BV of a compacted one, None for the model's. An area that
-    ``source`` cannot have written is one that cannot be converted, unless ``assume`` insists.
+    ``format`` None keeps that of the first area. ``stride`` is the distance between two areas of
+    the input in bytes; ``mask`` the XCR0 of a standard result or the XCOMP_BV of a compacted one,
+    None for the model's. An area that ``source`` cannot have written is one that cannot be
+    converted, unless ``assume`` insists.
     """
 
     source: CpuModel
     model: CpuModel
-    format: Format
+    format: Format | None
     stride: int
     mask: int | None = None
     drop: tuple[str | int, ...] = ()
-    on_error: OnError = "stop"
+    errors: Errors = "raise"
     threads: int = 1
     assume: bool = False
 
     def __post_init__(self) -> None:
+        require_errors(self.errors, "raise", "skip", "copy")
         if self.stride < EXTENDED_OFFSET:
             raise XsaveError(
                 f"a stride of {self.stride} bytes: the legacy region and the header alone take "
                 f"{EXTENDED_OFFSET}"
             )
+
+    def kept(self, head: bytes) -> Task:
+        """The same, with the format of the area that begins with ``head`` where none is named."""
+        if self.format is not None:
+            return self
+        xcomp_bv = MASKS.unpack_from(view_of(head), HEADER_OFFSET)[1]
+        standard = not xcomp_bv & COMPACTED
+        masks = (self.mask, None) if standard else (None, self.mask)
+        format, mask = kept_format(xcomp_bv, self.model, *masks)
+        return replace(self, format=format, mask=mask)
 
     @cached_property
     def layout(self) -> Layout:
@@ -74,7 +85,7 @@ class Task:
     @cached_property
     def width(self) -> int:
         """The distance between two areas of the output in bytes; a copied area fits in whole."""
-        return max(self.layout.size, self.stride if self.on_error == "copy" else 0)
+        return max(self.layout.size, self.stride if self.errors == "copy" else 0)
 
     def convert(self, areas: batch.Areas, out: batch.Areas | None) -> batch.Batch:
         """Convert some areas; see :func:`xsaveschema.batch.relayout`."""
@@ -89,7 +100,7 @@ class Task:
             drop=self.drop,
             out=out,
             threads=self.threads,
-            errors="raise" if self.on_error == "stop" else "collect",
+            errors=self.errors,
             assume=self.assume,
         )
 
@@ -119,6 +130,7 @@ def convert_stream(
     Raises batch.BatchError for an area that stops the work, with all before it written, and
     TooShortError where the last area is cut off.
     """
+    task, head = _settled(task, source, head)
     for piece, data in _pieces(task, source, 0, head):
         _write_all(sink.write, data)
         yield piece
@@ -147,6 +159,7 @@ def convert_file(task: Task, source: BinaryIO, output: Path) -> Iterator[Piece]:
     where ``OUT.part`` is not this task's, or not this user's alone, or the input changes while it
     is read. A new file is open to nobody that the input is not open to.
     """
+    task, _ = _settled(task, source, b"")
     status = os.fstat(source.fileno())
     whole, rest = divmod(status.st_size, task.stride)
     if rest:
@@ -188,6 +201,15 @@ def convert_file(task: Task, source: BinaryIO, output: Path) -> Iterator[Piece]:
         journal.path.unlink()
 
 
+def _settled(task: Task, source: BinaryIO, head: bytes) -> tuple[Task, bytes]:
+    """The task with a format, and what has been read of the source by now."""
+    if task.format is not None:
+        return task, head
+    while len(head) < EXTENDED_OFFSET and (more := source.read(EXTENDED_OFFSET - len(head))):
+        head += more
+    return task.kept(head), head
+
+
 def part_of(output: Path) -> Path:
     """The file that grows until it takes the place of ``output``."""
     return output.with_name(output.name + ".part")
@@ -218,10 +240,6 @@ def _pieces(
             # What stands before it is done: the work can go on from the very area.
             count, stop = error.index, error
             result = task.convert(areas[:count], out[:count])
-        out[:, task.layout.size :] = 0
-        if task.on_error == "copy":
-            bad = list(result.errors)
-            out[bad, : task.stride] = areas[bad]
         if count:
             errors = {first + index: str(error) for index, error in sorted(result.errors.items())}
             yield Piece(first, count, errors, result.dropped), out[:count].reshape(-1).data
@@ -267,12 +285,12 @@ def _write_all(write: Callable[[memoryview], Any], data: memoryview) -> None:
         data = data[count:]
 
 
-def _digest(task: Task, on_error: OnError, source: BinaryIO) -> str:
+def _digest(task: Task, errors: Errors, source: BinaryIO) -> str:
     """What makes two runs the same work: the layouts, what is asked for, and the input itself."""
     parts = [
         *([model.digest, model.xcr0, model.xss] for model in (task.source, task.model)),
         [task.format, task.layout.mask, task.stride, task.width, sorted(map(str, task.drop))],
-        [on_error, task.assume, *_identity(os.fstat(source.fileno()))],
+        [errors, task.assume, *_identity(os.fstat(source.fileno()))],
     ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
@@ -301,9 +319,9 @@ class _Journal:
     def __init__(self, path: Path, task: Task, source: BinaryIO):
         self.path = path
         self.done = 0
-        self._digest = _digest(task, task.on_error, source)
+        self._digest = _digest(task, task.errors, source)
         # What stopped at a bad area may be gone on with past it.
-        self._digests = {self._digest, _digest(task, "stop", source)}
+        self._digests = {self._digest, _digest(task, "raise", source)}
         self._lines = 0
         self._end = 0
         self._waiting: list[Piece] = []

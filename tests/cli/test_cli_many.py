@@ -36,14 +36,14 @@ def test_a_file(source: Path) -> None:
     assert out.read_bytes() == expected(GOOD)
 
 
-@pytest.mark.parametrize("on_error", ["skip", "copy"])
-def test_bad_areas(source: Path, on_error: str) -> None:
+@pytest.mark.parametrize("errors", ["skip", "copy"])
+def test_bad_areas(source: Path, errors: str) -> None:
     out, bad = source.with_name("out"), source.with_name("bad")
     result = run(
-        "convert", "--batch", str(source), *TO, "-o", str(out), "--on-error", on_error,
+        "convert", "--batch", str(source), *TO, "-o", str(out), "--errors", errors,
         "--bad", str(bad), code=1,
     )  # fmt: skip
-    assert out.read_bytes() == expected(MIXED, on_error)
+    assert out.read_bytes() == expected(MIXED, errors)
     lines = [json.loads(line) for line in bad.read_text().splitlines()]
     assert tuple(line["index"] for line in lines) == BAD
     assert all("XCOMP_BV" in line["fault"] for line in lines)
@@ -54,7 +54,7 @@ def test_bad_areas(source: Path, on_error: str) -> None:
 def test_many_bad_areas_do_not_flood_the_terminal(source: Path) -> None:
     source.write_bytes(MIXED[3] * 500)
     out = source.with_name("out")
-    args = ("convert", "--batch", str(source), *TO, "-o", str(out), "--on-error", "skip")
+    args = ("convert", "--batch", str(source), *TO, "-o", str(out), "--errors", "skip")
     result = run(*args, code=1)
     assert len(result.stderr.splitlines()) == 22
     assert "480 more" in result.stderr
@@ -68,7 +68,7 @@ def test_a_bad_area_stops_and_the_same_command_goes_on(source: Path) -> None:
     assert said.startswith(f"{source}: area 3: illegal XSAVE header")
     assert f"{out}.part keeps what is done: the same command goes on from there" in said
     assert not out.exists()
-    result = run(*args, "--on-error", "skip", code=1)
+    result = run(*args, "--errors", "skip", code=1)
     assert "50 areas" in result.stderr
     assert "3 of them by an earlier run" in result.stderr
     assert out.read_bytes() == expected(MIXED, "skip")
@@ -123,8 +123,8 @@ def test_the_length_of_the_first_area_is_the_stride(tmp_path: Path) -> None:
     ("args", "said"),
     [
         (("--stride", "2440"), "need --batch"),
-        (("--on-error", "skip"), "need --batch"),
-        (("--batch",), "--batch needs --model and --format"),
+        (("--errors", "skip"), "need --batch"),
+        (("--batch",), "--batch needs --model"),
         (("--batch", "--model", "zen4", "--as-qemu"), "--as-qemu"),
         (("--batch", "--model", "zen4", "--area", "x"), "--area"),
         (("--batch", "--model", "zen4", "--stride", "0"), "--stride"),
@@ -173,7 +173,7 @@ def test_the_report_is_written_over_nothing_of_the_run(source: Path, name: str) 
     source.with_name("twin").hardlink_to(out)
     before = {path: path.read_bytes() for path in source.parent.iterdir()}
     bad = str(source.with_name(name))
-    args = ("convert", "--batch", str(source), *TO, "-o", str(out), "--on-error", "skip")
+    args = ("convert", "--batch", str(source), *TO, "-o", str(out), "--errors", "skip")
     assert "--bad names a file" in fails(*args, "--bad", bad, code=2)
     assert {path: path.read_bytes() for path in source.parent.iterdir()} == before
 
@@ -231,7 +231,7 @@ def test_only_what_can_go_on_is_offered(source: Path) -> None:
     """Copied areas are wider than these results: what is done has no room for them."""
     out = source.with_name("out")
     args = ("convert", "--batch", str(source), *TO, "-o", str(out))
-    assert "with --on-error skip past it" in fails(*args)
+    assert "with --errors skip past it" in fails(*args)
     with source.open("rb") as file:
         said = fails("convert", "--batch", "-", *TO, "-o", str(out), data=file.read())
     assert "keeps" not in said, "a pipe begins anew"
@@ -261,7 +261,7 @@ def test_the_report_is_not_standard_input(source: Path) -> None:
 def test_bad_areas_are_not_skipped_onto_the_only_copy(source: Path) -> None:
     before = source.read_bytes()
     args = ("convert", "--batch", str(source), *TO, "-o", str(source))
-    assert "would lose the bad areas" in fails(*args, "--on-error", "skip", code=2)
+    assert "would lose the bad areas" in fails(*args, "--errors", "skip", code=2)
     assert source.read_bytes() == before
     source.write_bytes(b"".join(GOOD))
     run(*args)

@@ -19,6 +19,7 @@ from xsaveschema.errors import TooShortError, XsaveError
 from xsaveschema.header import buffer_layout
 from xsaveschema.layout import Layout, compacted
 from xsaveschema.model import CpuModel
+from xsaveschema.plan import Errors, require_errors
 from xsaveschema.registers import ALWAYS, Place, Plan, pieces, unknown, widest
 
 Column = npt.NDArray[Any]
@@ -79,7 +80,7 @@ def decode(
     model: CpuModel,
     registers: Iterable[str] | None = None,
     *,
-    errors: str = "raise",
+    errors: Errors = "raise",
     assume: bool = False,
 ) -> Decoded:
     """XSTATE_BV, XCOMP_BV and whole registers as columns, whatever the format of each area.
@@ -92,12 +93,11 @@ def decode(
     has no place in an area, has its initial value: what a restore would load.
 
     ``errors`` "raise" stops at an area whose header says nothing sure, or that says that another
-    CPU wrote it (BatchError; ``assume`` insists on ``model``); "collect" lists it and leaves zeros
+    CPU wrote it (BatchError; ``assume`` insists on ``model``); "skip" lists it and leaves zeros
     for its registers. UnknownComponentError names a register that the model
     lacks.
     """
-    if errors not in ("raise", "collect"):
-        raise XsaveError(f"errors={errors!r}: raise or collect")
+    require_errors(errors, "raise", "skip")
     everything = compacted(model, model.user_mask | model.supervisor_mask)
     user = compacted(model, model.user_mask)
     if isinstance(registers, str):

@@ -29,7 +29,7 @@ from xsaveschema.batch.rows import (
     run,
 )
 from xsaveschema.batch.traces import contradicted, telling
-from xsaveschema.errors import TooShortError, WrongTypeError, XsaveError, described
+from xsaveschema.errors import TooShortError, WrongTypeError, XsaveError, described, hex_mask
 from xsaveschema.header import buffer_layout
 from xsaveschema.layout import Layout
 from xsaveschema.model import (
@@ -40,15 +40,19 @@ from xsaveschema.model import (
     SSE,
     CpuModel,
     Format,
+    require_model,
 )
 from xsaveschema.plan import (
     Drop,
+    Errors,
     Job,
     Plan,
     Software,
     job_for,
+    kept_format,
     loss,
     numbers_of,
+    require_errors,
     require_format,
 )
 from xsaveschema.spans import initial_runs
@@ -69,9 +73,9 @@ _MXCSR_INITIAL: Final = MXCSR_INITIAL.to_bytes(4, "little")
 class Batch:
     """Converted areas: ``data`` of shape (n, layout.size), and what they lost.
 
-    ``dropped`` maps the name of a component that was dropped to the number of areas it was live
-    in. ``errors`` maps the index of an area that could not be converted to the reason; its row
-    in ``data`` is zero.
+    Rows are wider where areas are copied that cannot be converted, and are longer. ``dropped`` maps
+    the name of a component that was dropped to the number of areas it was live in. ``errors`` maps
+    the index of an area that could not be converted to the reason; its row is zero, or a copy.
     """
 
     data: Areas = field(repr=False)
@@ -89,13 +93,14 @@ def to_standard(
     out: Areas | None = None,
     threads: int = 1,
     software: Software = "keep",
-    errors: str = "raise",
+    errors: Errors = "raise",
     assume: bool = False,
 ) -> Batch:
     """Convert areas that ``model`` wrote to the standard format; see xsaveschema.to_standard.
 
     ``areas`` has the shape (n, size). ``errors`` "raise" stops at the first area that cannot be
-    converted (BatchError, nothing is written); "collect" leaves its row zero and lists it.
+    converted (BatchError, nothing is written); "skip" leaves its row zero and lists it, "copy"
+    leaves the area itself there: rows are as long as the longer of the two, and zero behind each.
     ``threads`` splits the rows; numpy copies without holding the interpreter's lock.
     """
     job = job_for(model, model, "standard", xcr0, software)
@@ -111,7 +116,7 @@ def to_compacted(
     out: Areas | None = None,
     threads: int = 1,
     software: Software = "keep",
-    errors: str = "raise",
+    errors: Errors = "raise",
     assume: bool = False,
 ) -> Batch:
     """Convert areas that ``model`` wrote to the compacted format; see xsaveschema.to_compacted."""
@@ -124,21 +129,38 @@ def relayout(
     *,
     source: CpuModel,
     target: CpuModel,
-    format: Format,
+    format: Format | None = None,
     xcr0: int | None = None,
     xcomp_bv: int | None = None,
     drop: Drop = (),
     out: Areas | None = None,
     threads: int = 1,
     software: Software = "keep",
-    errors: str = "raise",
+    errors: Errors = "raise",
     assume: bool = False,
 ) -> Batch:
-    """Move areas from one model's layout to another's; ``format`` is the result's."""
-    require_format(format, xcr0, xcomp_bv)
-    mask = xcr0 if format == "standard" else xcomp_bv
+    """Move areas from one model's layout to another's; see xsaveschema.relayout.
+
+    ``format`` None keeps the areas' own; XsaveError where they have several, or XCOMP_BVs that
+    differ: one array has one layout.
+    """
+    if format is None:
+        require_model(target, "target")
+        areas = as_rows(areas)
+        format, mask = kept_format(_one_xcomp_bv(areas), target, xcr0, xcomp_bv)
+    else:
+        require_format(format, xcr0, xcomp_bv)
+        mask = xcr0 if format == "standard" else xcomp_bv
     job = job_for(source, target, format, mask, software)
     return _convert(areas, job, drop, out, threads, errors, assume)
+
+
+def _one_xcomp_bv(array: Areas) -> int:
+    found = distinct(headers(array)[1])
+    if len(found) == 1:
+        return found[0]
+    what = f"XCOMP_BVs {', '.join(map(hex_mask, found[:4]))}" if found else "no area"
+    raise XsaveError(f"{what}, which give the result no single format: name one (format=)")
 
 
 def _convert(
@@ -147,21 +169,22 @@ def _convert(
     drop: Drop,
     out: Areas | None,
     threads: int,
-    errors: str,
+    errors: Errors,
     assume: bool,
 ) -> Batch:
-    if errors not in ("raise", "collect"):
-        raise XsaveError(f"errors={errors!r}: raise or collect")
+    require_errors(errors, "raise", "skip", "copy")
     if not isinstance(threads, int):
         raise WrongTypeError(f"threads: pass a number, not {described(threads)}")
     permitted = frozenset(numbers_of(job.source, job.target, drop))
     array = as_rows(areas)
     layout = job.layout
+    width = max(layout.size, array.shape[1] if errors == "copy" else 0)
     fresh = out is None
     if out is None:
-        out = np.zeros((len(array), layout.size), np.uint8)
+        out = np.zeros((len(array), width), np.uint8)
     else:
-        out = _room(out, array, layout)
+        out = _room(out, array, layout, width)
+        out[:, layout.size :] = 0
     result = Batch(out, layout, {}, {})
 
     size = _step_size(len(array), threads)
@@ -183,6 +206,9 @@ def _convert(
             raise BatchError(index, step.bad[index]) from step.bad[index]
     for _ in _map(write, steps, threads):
         pass
+    if errors == "copy" and result.errors:
+        bad = [*result.errors]
+        out[bad, : array.shape[1]] = array[bad]
     return result
 
 
@@ -209,7 +235,7 @@ if hasattr(os, "register_at_fork"):  # a child has none of its parent's threads
     os.register_at_fork(after_in_child=_pool.cache_clear)
 
 
-def _room(out: Areas, array: Areas, layout: Layout) -> Areas:
+def _room(out: Areas, array: Areas, layout: Layout, width: int) -> Areas:
     if not isinstance(out, np.ndarray):
         raise WrongTypeError(f"out=: pass an array of uint8, not {described(out)}")
     if out.dtype != np.uint8 or out.ndim != 2 or len(out) != len(array):
@@ -217,10 +243,11 @@ def _room(out: Areas, array: Areas, layout: Layout) -> Areas:
             f"out= must be uint8 of shape ({len(array)}, {layout.size}), not {out.dtype} of "
             f"shape {out.shape}"
         )
-    if out.shape[1] < layout.size:
+    if out.shape[1] < width:
         raise TooShortError(
-            f"out= has rows of {out.shape[1]} bytes; {layout!r} needs {layout.size}",
-            layout.size,
+            f"out= has rows of {out.shape[1]} bytes; {layout!r} needs {layout.size}, "
+            f"and areas that are copied {array.shape[1]}",
+            width,
             out.shape[1],
         )
     if not out.flags.writeable:
@@ -229,7 +256,7 @@ def _room(out: Areas, array: Areas, layout: Layout) -> Areas:
         raise XsaveError("the bytes of a row of out= must be contiguous")
     if np.may_share_memory(out, array):
         raise XsaveError("out= shares memory with the areas: convert into another array")
-    return out[:, : layout.size]
+    return out[:, :width]
 
 
 class _Group(NamedTuple):

@@ -92,8 +92,8 @@ def command(
     cpu = None if cpu_name is None else catalog.model(cpu_name)
     mask = xcr0 if format == "standard" else xcomp_bv
     if many is not None:
-        if options.model is None or format is None:
-            raise click.UsageError("--batch needs --model and --format")
+        if options.model is None:
+            raise click.UsageError("--batch needs --model")
         if as_qemu or label is not None:
             raise click.UsageError("--batch goes with neither --as-qemu nor --area")
         from xsaveschema.cli.many import convert_many

@@ -38,7 +38,8 @@ from xsaveschema.layout import compacted, standard
 from xsaveschema.model import COMPACTED, EXTENDED_OFFSET, HEADER_OFFSET, CpuModel, Format
 
 if TYPE_CHECKING:
-    from xsaveschema.stream import OnError, Piece, Task
+    from xsaveschema.plan import Errors
+    from xsaveschema.stream import Piece, Task
 
 _SAID: Final = 20
 """Bad areas that are told one by one on standard error."""
@@ -50,7 +51,7 @@ def convert_many(
     many: Many,
     options: Options,
     cpu: CpuModel | None,
-    format: Format,
+    format: Format | None,
     mask: int | None,
     drop: tuple[str | int, ...],
 ) -> int:
@@ -71,7 +72,6 @@ def convert_many(
         head = _head(file)
         # The first area tells how far apart they are, and no more: each is judged by itself.
         stride = many.stride or _length(writer, head)
-        on_error = cast("OnError", many.on_error)
         task = Task(
             writer,
             cpu or writer,
@@ -79,11 +79,11 @@ def convert_many(
             stride,
             mask,
             drop,
-            on_error,
+            cast("Errors", many.errors),
             many.threads,
             assume=options.assume,
-        )
-        tally = stack.enter_context(_Tally(many.on_error, many.bad, permitted(source)))
+        ).kept(head)
+        tally = stack.enter_context(_Tally(many.errors, many.bad, permitted(source)))
         pieces = _pieces(task, source, file, head, output, stack)
         with _progress(file, stride) as advance, _kept(source, output, many, task, tally):
             for piece in pieces:
@@ -124,8 +124,8 @@ def _refuse_collisions(source: str, output: str, many: Many) -> None:
 
     goal = Path(os.path.realpath(output))
     read = Path(os.path.realpath(source)) if _is_file(source) else None
-    if many.on_error == "skip" and _resumable(source, output) and read == goal:
-        raise click.UsageError("--on-error skip onto FILE itself would lose the bad areas")
+    if many.errors == "skip" and _resumable(source, output) and read == goal:
+        raise click.UsageError("--errors skip onto FILE itself would lose the bad areas")
     if many.bad is None:
         return
     report = Path(os.path.realpath(many.bad))
@@ -161,7 +161,7 @@ def _kept(source: str, output: str, many: Many, task: Task, tally: _Tally) -> It
         if said != str(error):
             # Areas that are copied need room, which those before this one were not given.
             fates = "skip or copy" if task.layout.size >= task.stride else "skip"
-            said += f", with --on-error {fates} past it"
+            said += f", with --errors {fates} past it"
         if error.index == 0 and many.stride is None:
             said += "\nif the areas stand at another distance, say which: --stride BYTES"
         raise XsaveError(said) from error
@@ -220,10 +220,10 @@ class _Tally:
     The report is begun when there is something to count: a run that is refused leaves an older one.
     """
 
-    def __init__(self, on_error: str, path: str | None, like: int):
+    def __init__(self, errors: str, path: str | None, like: int):
         self.areas = self.bad = self.resumed = 0
         self.dropped: Counter[str] = Counter()
-        self._on_error = on_error
+        self._errors = errors
         self._path = path
         self._like = like
         self._report: TextIO | None = None
@@ -269,7 +269,7 @@ class _Tally:
         if self.bad > _SAID:
             note(f"and {self.bad - _SAID:,} more; --bad FILE lists them all")
         if self.bad:
-            fate = "zeros in their places" if self._on_error == "skip" else "copied as they were"
+            fate = "zeros in their places" if self._errors == "skip" else "copied as they were"
             parts.append(f"{self.bad:,} could not be converted: {fate}")
         if self.dropped:
             lost = ", ".join(f"{name} ({count:,} areas)" for name, count in self.dropped.items())

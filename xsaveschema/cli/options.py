@@ -83,7 +83,7 @@ class Many(NamedTuple):
     """What ``--batch`` and the options that go with it say."""
 
     stride: int | None
-    on_error: str
+    errors: str
     threads: int
     bad: str | None
 
@@ -93,10 +93,10 @@ def batch_options(command: _F) -> _F:
 
     @wraps(command)
     def wrapped(*args: Any, **options: Any) -> Any:
-        many = Many(*(options.pop(name) for name in ("stride", "on_error", "threads", "bad")))
+        many = Many(*(options.pop(name) for name in ("stride", "errors", "threads", "bad")))
         if not options.pop("batch"):
-            if many != Many(None, "stop", 1, None):
-                raise click.UsageError("--stride, --on-error, --threads and --bad need --batch")
+            if many != Many(None, "raise", 1, None):
+                raise click.UsageError("--stride, --errors, --threads and --bad need --batch")
             return command(*args, many=None, **options)
         return command(*args, many=many, **options)
 
@@ -107,11 +107,11 @@ def batch_options(command: _F) -> _F:
             "--threads", type=click.IntRange(1, 64), default=1, help="Threads that convert."
         ),
         click.option(
-            "--on-error",
-            type=click.Choice(["stop", "skip", "copy"]),
-            default="stop",
-            help="What becomes of a bad area, whose place in OUT stays its own: stop there (the "
-            "default), skip it, which leaves zeros, or copy its bytes as they are.",
+            "--errors",
+            type=click.Choice(["raise", "skip", "copy"]),
+            default="raise",
+            help="What becomes of a bad area, whose place in OUT stays its own: raise an error "
+            "there (the default), skip it, which leaves zeros, or copy its bytes as they are.",
         ),
         click.option(
             "--stride",
