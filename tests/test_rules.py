@@ -300,10 +300,11 @@ def test_the_mxcsr_mask_of_a_users_model_is_one_of_a_processor(
     assert said.startswith("MXCSR_MASK is 0x3FFFF, with bits 0x10000 that zen4's")
     batch = pytest.importorskip("xsaveschema.batch.traces")
     rows = batch.np.frombuffer(area, "u1")[None]
-    assert batch.contradicted(rows, zen4) == {}
+    words = pytest.importorskip("xsaveschema.batch.rows").seen(rows)
+    assert batch.contradicted(rows, words, zen4) == {}
     monkeypatch.setenv("XSAVESCHEMA_PATH", str(tmp_path))
     assert mxcsr_mask_of(area) == 0x3FFFF
-    assert list(batch.contradicted(rows, load_model("zen4"))) == [0]
+    assert list(batch.contradicted(rows, words, load_model("zen4"))) == [0]
 
 
 @pytest.mark.parametrize(

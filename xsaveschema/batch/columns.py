@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from xsaveschema.batch.rows import Areas, BatchError, as_rows, distinct, headers, run
+from xsaveschema.batch.rows import Areas, BatchError, as_rows, distinct, run, seen
 from xsaveschema.batch.traces import contradicted
 from xsaveschema.errors import TooShortError, XsaveError
 from xsaveschema.header import buffer_layout
@@ -104,8 +104,9 @@ def decode(
         registers = (registers,)
     names = widest(user) if registers is None else tuple(registers)
     array = as_rows(areas)
-    xstate_bv, xcomp_bv = headers(array)
-    against = {} if assume else contradicted(array, model)
+    words = seen(array)
+    xstate_bv, xcomp_bv = words.xstate_bv, words.xcomp_bv
+    against = {} if assume else contradicted(array, words, model)
     groups, bad = _grouped(array, model, xstate_bv, xcomp_bv, against)
     if bad and errors == "raise":
         index = min(bad)

@@ -25,8 +25,9 @@ from xsaveschema.batch.rows import (
     as_rows,
     constant,
     distinct,
-    headers,
     run,
+    runs,
+    seen,
 )
 from xsaveschema.batch.traces import contradicted, telling
 from xsaveschema.errors import TooShortError, WrongTypeError, XsaveError, described, hex_mask
@@ -63,7 +64,7 @@ _R = TypeVar("_R")
 _MXCSR: Final = (MXCSR_OFFSET, MXCSR_OFFSET + 4)
 _MASK: Final = (MXCSR_OFFSET + 4, MXCSR_OFFSET + 8)
 _MXCSR_AND_MASK: Final = (MXCSR_OFFSET, MXCSR_OFFSET + 8)
-_ROWS: Final = 4096
+_ROWS: Final = 16384
 """Rows a step, at most: so many that a step's book-keeping stays small beside its copying."""
 _SSE: Final = np.uint64(SSE)
 _MXCSR_INITIAL: Final = MXCSR_INITIAL.to_bytes(4, "little")
@@ -296,15 +297,15 @@ class _Step:
 
 def _judge(array: Areas, job: Job, permitted: frozenset[int], first: int, assume: bool) -> _Step:
     """Group some rows by their headers; find those that cannot be converted, and why."""
-    xstate, xcomp = headers(array)
-    mxcsr = run(array, *_MXCSR).copy().view("<u4")
-    odd = mxcsr != MXCSR_INITIAL
+    words = seen(array)
+    xstate, xcomp = words.xstate_bv, words.xcomp_bv
+    odd = words.mxcsr != MXCSR_INITIAL
     if odd.any():
         odd &= (xstate & _SSE == 0) & (xcomp < BIT63) & (job.format == "compacted")
     step = _Step(first, xstate, odd)
     good = np.ones(len(array), bool)
-    told = telling(array, job.source)
-    refused = {} if assume else contradicted(array, job.source)
+    told = telling(array, words, job.source)
+    refused = {} if assume else contradicted(array, words, job.source)
     for index, error in refused.items():
         step.bad[first + index] = error
         good[index] = False
@@ -412,9 +413,8 @@ def _write(array: Areas, out: Areas, job: Job, step: _Step, fresh: bool) -> None
 def _fill(array: Areas, out: Areas, group: _Group, fresh: bool) -> None:
     """Write a group's rows as if all had in use what any has."""
     plan = group.plan
-    for to, taken in plan.copies:
-        source = run(array, taken.start, taken.stop)
-        np.copyto(run(out, to.start, to.stop), source, where=group.rows)
+    source = runs(array, (taken for _, taken in plan.copies))
+    np.copyto(runs(out, (to for to, _ in plan.copies)), source, where=group.rows)
     for to, data in plan.constants if fresh else (*plan.constants, *plan.clears):
         np.copyto(run(out, to.start, to.stop), constant(data), where=group.rows)
 
@@ -462,4 +462,5 @@ def _mask_of(array: Areas, job: Job) -> npt.NDArray[np.void]:
 
 def _initial(state: npt.NDArray[np.uint64], bit: np.uint64, rows: Rows) -> npt.NDArray[np.intp]:
     """The rows of a group where a component is initial: few, so they are picked by number."""
-    return np.flatnonzero((state & bit == 0) & rows)
+    initial = state & bit == 0
+    return np.flatnonzero(initial if rows is True else initial & rows)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Final, Literal
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +11,7 @@ import numpy.typing as npt
 from xsaveschema.area import XsaveArea
 from xsaveschema.errors import TooShortError, XsaveError
 from xsaveschema.header import MASKS
-from xsaveschema.model import EXTENDED_OFFSET, HEADER_OFFSET
+from xsaveschema.model import EXTENDED_OFFSET, HEADER_OFFSET, MXCSR_OFFSET, XCR0_OFFSET
 
 Areas = npt.NDArray[np.uint8]
 Rows = Literal[True] | npt.NDArray[np.bool_]
@@ -86,17 +86,52 @@ def run(array: Areas, start: int, end: int) -> npt.NDArray[np.void]:
     return array[:, start:end].view(f"V{end - start}")[:, 0]
 
 
+def runs(array: Areas, places: Iterable[slice]) -> npt.NDArray[np.void]:
+    """Each area as one element whose fields are these runs of its bytes, by their order.
+
+    One assignment between two such arrays moves all the runs of an area before it goes to the next:
+    memory is visited once. What stands between the runs is left alone.
+    """
+    found = [*places]
+    row = {
+        "names": [f"run{index}" for index in range(len(found))],
+        "formats": [f"V{place.stop - place.start}" for place in found],
+        "offsets": [place.start for place in found],
+        "itemsize": array.shape[1],
+    }
+    return array.view(np.dtype(row))[:, 0]  # type: ignore[call-overload]  # numpy's own form
+
+
 def constant(data: bytes) -> npt.NDArray[np.void]:
     """One such element, for every row alike."""
     return np.ndarray((), f"V{len(data)}", data)
 
 
-def headers(array: Areas) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
-    """XSTATE_BV and XCOMP_BV of every area, copied: rows need not be aligned."""
-    # In one visit, as each is a cache miss a row.
-    masks = run(array, HEADER_OFFSET, HEADER_OFFSET + MASKS.size).copy().view("<u8")
-    xstate_bv, xcomp_bv = np.ascontiguousarray(masks.reshape(-1, 2).T)
-    return xstate_bv, xcomp_bv
+class Seen(NamedTuple):
+    """What every area says of its state and its writer, copied: rows need not be aligned.
+
+    ``word`` is the u64 at byte 464, where a kernel leaves the mask that it had enabled.
+    """
+
+    mxcsr: npt.NDArray[np.uint32]
+    mxcsr_mask: npt.NDArray[np.uint32]
+    word: npt.NDArray[np.uint64]
+    xstate_bv: npt.NDArray[np.uint64]
+    xcomp_bv: npt.NDArray[np.uint64]
+
+
+def seen(array: Areas) -> Seen:
+    """The words on which a conversion of these areas depends."""
+    # Each place is visited once, as it is a cache miss a row.
+    mxcsr, mask = _columns(run(array, MXCSR_OFFSET, MXCSR_OFFSET + 8), "<u4")
+    word = run(array, XCR0_OFFSET, XCR0_OFFSET + 8).copy().view("<u8")
+    xstate_bv, xcomp_bv = _columns(run(array, HEADER_OFFSET, HEADER_OFFSET + MASKS.size), "<u8")
+    return Seen(mxcsr, mask, word, xstate_bv, xcomp_bv)
+
+
+def _columns(words: npt.NDArray[np.void], kind: str) -> npt.NDArray[Any]:
+    """Two numbers that stand side by side in every area, each as a column."""
+    return np.ascontiguousarray(words.copy().view(kind).reshape(-1, 2).T)
 
 
 def distinct(column: npt.NDArray[Any]) -> list[int]:

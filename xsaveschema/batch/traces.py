@@ -8,10 +8,10 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from xsaveschema.batch.rows import BIT63, Areas, distinct, headers, run
+from xsaveschema.batch.rows import BIT63, Areas, Seen, distinct
 from xsaveschema.errors import EvidenceError, XsaveError
 from xsaveschema.evidence import contradictions, describes
-from xsaveschema.model import HEADER_OFFSET, MXCSR_OFFSET, XCR0_OFFSET, CpuModel
+from xsaveschema.model import HEADER_OFFSET, XCR0_OFFSET, CpuModel
 from xsaveschema.traces import FP_XSTATE_MAGIC1, mxcsr_masks
 
 _Flags = npt.NDArray[np.bool_]
@@ -20,37 +20,41 @@ _LEGACY: Final = np.uint64(3)
 _LOW: Final = np.uint64(0xFFFF_FFFF)
 
 
-def telling(array: Areas, model: CpuModel) -> _Flags:
+def telling(array: Areas, seen: Seen, model: CpuModel) -> _Flags:
     """For each row what :func:`xsaveschema.evidence.describes` says."""
-    words = run(array, XCR0_OFFSET, XCR0_OFFSET + 8).copy().view("<u8")
-    told: _Flags = words != 0
+    told: _Flags = seen.word != 0
     if not told.any():
         return told
     # XSTATE_BV does not matter here.
-    for rows in _alike(array, words, np.zeros_like(words), told):
+    for rows in _alike(array, seen.word, np.zeros_like(seen.word), told):
         told[rows] = describes(array[rows[0]].data, model)
     return told
 
 
-def contradicted(array: Areas, model: CpuModel) -> dict[int, XsaveError]:
+def contradicted(array: Areas, seen: Seen, model: CpuModel) -> dict[int, XsaveError]:
     """The rows that ``model`` cannot have written, by index, with the EvidenceError of each."""
-    xstate, xcomp = headers(array)
-    words = run(array, XCR0_OFFSET, XCR0_OFFSET + 8).copy().view("<u8")
-    masks = run(array, MXCSR_OFFSET + 4, MXCSR_OFFSET + 8).copy().view("<u4")
-    masks[masks & ~np.uint32(model.mxcsr_mask) == 0] = 0  # contradicts nothing
-    if masks.any():
-        masks[~np.isin(masks, [*mxcsr_masks()])] = 0  # no processor's, and says nothing
+    masks = _alien(seen.mxcsr_mask, model)
+    shows = (seen.word != 0) & (seen.xcomp_bv < BIT63)
     bad: dict[int, XsaveError] = {}
-    for mask in distinct(masks):
+    for mask in distinct(masks) if masks.any() or shows.any() else ():
         same = masks == mask
-        told = same & (words != 0) & (xcomp < BIT63)
-        groups = [*_alike(array, words, xstate, told)]
-        if (silent := np.flatnonzero(same & ~told)).size:
+        groups = [*_alike(array, seen.word, seen.xstate_bv, same & shows)]
+        if mask and (silent := np.flatnonzero(same & ~shows)).size:
             groups.append(silent)
         for rows in groups:
             if facts := contradictions(array[rows[0]].data, model):
                 bad |= dict.fromkeys(rows.tolist(), EvidenceError(model.name, facts))
     return dict(sorted(bad.items()))
+
+
+def _alien(masks: npt.NDArray[np.uint32], model: CpuModel) -> npt.NDArray[np.uint32]:
+    """Each MXCSR_MASK that is another processor's; 0 for what contradicts nothing."""
+    alien = np.zeros_like(masks)
+    if (masks & ~np.uint32(model.mxcsr_mask)).any():
+        for mask in mxcsr_masks():
+            if mask & ~model.mxcsr_mask:
+                alien[masks == mask] = mask
+    return alien
 
 
 def _alike(
