@@ -157,7 +157,7 @@ def relayout(
 
 
 def _one_xcomp_bv(array: Areas) -> int:
-    found = distinct(headers(array)[1])
+    found = distinct(seen(array).xcomp_bv)
     if len(found) == 1:
         return found[0]
     what = f"XCOMP_BVs {', '.join(map(hex_mask, found[:4]))}" if found else "no area"
