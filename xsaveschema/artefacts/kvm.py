@@ -65,7 +65,7 @@ def layout_of(data: memoryview, options: Options) -> Known:
     padded = memoryview(bytes(data[:MAX_AREA]).ljust(_ROOM, b"\0"))
     match = identify(padded, catalog=options.catalog)
     said = f"{len(data)} bytes{match.shown.removeprefix(f'{_ROOM} bytes')}"
-    return best(replace(match, shown=said), padded, options.catalog)
+    return best(replace(match, shown=said), options.catalog)
 
 
 READER: Final = KvmReader()

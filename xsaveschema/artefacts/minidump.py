@@ -405,8 +405,7 @@ def _described(catalog: Catalog, rows: tuple[Row, ...], mxcsr_mask: int) -> tupl
     hidden = {number: size for number, size, offset in rows if not offset}
     supervisor = sum(1 << number for number in hidden)
     shown = [row for row in rows if row[2]]
-    match = identify(layout=shown, catalog=catalog)
-    for model in sorted(match.models, key=lambda model: model.mxcsr_mask != mxcsr_mask):
+    for model in identify(layout=shown, mxcsr_mask=mxcsr_mask, catalog=catalog).models:
         parts = [model.by_number.get(number) for number in hidden]
         if all(part and part.supervisor and part.size == hidden[part.number] for part in parts):
             return model.limited(xss=supervisor), f"MISC_INFO_5, the layout of {model.name}"

@@ -79,14 +79,16 @@ def identify(
     signature: int | None = None,
     vendor: str | None = None,
     layout: Iterable[tuple[int, int, int]] | None = None,
+    mxcsr_mask: int = 0,
     catalog: Catalog | None = None,
 ) -> Match:
     """Find the models that fit an area's bytes, a CPU's leaf 0xD, or a table of components.
 
     Give one of ``data`` (an area of either format), ``leaf_0xd`` ({sub-leaf: (EAX, EBX, ECX,
     EDX)}; with ``signature``, CPUID leaf 1 EAX, and ``vendor``) and ``layout`` (component, size,
-    offset as in Linux's NT_X86_XSAVE_LAYOUT). The candidates come best first, limited to the masks
-    that they were shown; the list may be empty.
+    offset as in Linux's NT_X86_XSAVE_LAYOUT; with ``mxcsr_mask`` of an area laid out like this, 0
+    for none). The candidates come best first, limited to the masks that they were shown; the list
+    may be empty.
     """
     given = [source for source in (data, leaf_0xd, layout) if source is not None]
     if len(given) != 1:
@@ -97,6 +99,8 @@ def identify(
         raise WrongTypeError(f"signature: pass CPUID leaf 1 EAX, not {described(signature)}")
     if vendor is not None and not isinstance(vendor, str):
         raise WrongTypeError(f"vendor: pass the text of CPUID leaf 0, not {described(vendor)}")
+    if not isinstance(mxcsr_mask, int):
+        raise WrongTypeError(f"mxcsr_mask: pass a mask, not {described(mxcsr_mask)}")
     models = (catalog or default_catalog()).models()
     if data is not None:
         return _by_area(data, models)
@@ -108,7 +112,7 @@ def identify(
         check_extents(leaf_0xd)
         return replace(match, build=partial(_built, leaf_0xd, signature, vendor, catalog))
     assert layout is not None  # noqa: S101 - the last of the three
-    return _by_layout(_rows(layout), models)
+    return _by_layout(_rows(layout), mxcsr_mask, models)
 
 
 _COMPACT: Final = {"xsavec", "xsaves"}
@@ -166,7 +170,10 @@ def _by_area(data: Buffer, models: list[CpuModel]) -> Match:
     if xcomp_bv & COMPACTED:
         # Unless none of them can compact, or none says what it can.
         fits = [fit for fit in fits if fit.model.instructions & _COMPACT] or fits
-    return _match(_by_mxcsr_mask(fits, mxcsr_mask_word(view)), said)
+    same = _by_mxcsr_mask(fits, mxcsr_mask_word(view))
+    if len(same) < len(fits):
+        said += f", MXCSR_MASK {hex_mask(mxcsr_mask_word(view))}"
+    return _match(same, said)
 
 
 def _mask(view: memoryview, xstate_bv: int, models: list[CpuModel]) -> Shown | None:
@@ -306,7 +313,7 @@ def _rows(layout: Iterable[object]) -> list[tuple[int, int, int]]:
     return [(number, size, offset) for number, size, offset in rows]
 
 
-def _by_layout(rows: list[tuple[int, int, int]], models: list[CpuModel]) -> Match:
+def _by_layout(rows: list[tuple[int, int, int]], mxcsr_mask: int, models: list[CpuModel]) -> Match:
     """From (component, size, offset) rows of the extended components of an enabled XCR0."""
     mask = 3
     for number, _, _ in rows:
@@ -320,7 +327,8 @@ def _by_layout(rows: list[tuple[int, int, int]], models: list[CpuModel]) -> Matc
         layout = standard(model, mask)
         if all((layout[n].size, layout[n].offset) == (size, at) for n, size, at in rows if n > 1):
             seen = model.limited(xcr0=mask)
-            rank = (mask != model.xcr0, _spare(model.xcr0, mask))
+            other = model.mxcsr_mask != mxcsr_mask
+            rank = (other, mask != model.xcr0, _spare(model.xcr0, mask))
             fits.append(_Fit(rank, "layout", seen, layout))
     return _match(fits, f"components {', '.join(str(number) for number, _, _ in rows)}")
 
