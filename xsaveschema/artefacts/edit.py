@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -209,20 +209,15 @@ def _moved(core: ElfCore, number: int, rows: bytes) -> Iterator[Change]:
 
 
 def _target(source: Path, out: StrPath | None, in_place: bool) -> Path:
-    """The file to write; ArtefactError where it is the source without ``in_place``, or no file."""
+    """The file to write; ArtefactError where it is the source without ``in_place``."""
     if in_place != (out is None):
         raise ArtefactError("either name a file to write, or write in place")
     target = source if out is None else Path(out)
-    try:
-        mode = target.stat().st_mode
-    except FileNotFoundError:
-        return target
-    except ValueError as error:  # a NUL in the name
-        raise ArtefactError(str(error)) from None
-    if not stat.S_ISREG(mode):
-        raise ArtefactError(f"{target} is no regular file, and cannot be replaced by one")
-    if not in_place and target.samefile(source):
-        raise ArtefactError(f"{target} is the file that is read; say so if it is to be replaced")
+    with suppress(FileNotFoundError, ValueError):  # a NUL in the name: writing says so
+        if not in_place and target.samefile(source):
+            raise ArtefactError(
+                f"{target} is the file that is read; say so if it is to be replaced"
+            )
     return target
 
 

@@ -12,7 +12,7 @@ from xsaveschema.cli.files import read_some
 from xsaveschema.cpuid import CpuidRecord
 from xsaveschema.cpuid.files import is_pipe, read_file
 from xsaveschema.errors import XsaveError
-from xsaveschema.io import open_regular
+from xsaveschema.io import read_regular
 
 _HEAD: Final = 1 << 16
 
@@ -41,9 +41,8 @@ def piped(source: str) -> bytes | None:
 def head_of(source: str) -> bytes:
     """How a regular file begins; empty for anything else."""
     try:
-        with os.fdopen(open_regular(source), "rb") as file:
-            return file.read(_HEAD)
-    except (OSError, ValueError, XsaveError):  # whoever reads the whole of it says why
+        return read_regular(source, _HEAD)
+    except (OSError, XsaveError):  # whoever reads the whole of it says why
         return b""
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ import click
 from xsaveschema.artefacts.registry import PID
 from xsaveschema.cli.plain import plain
 from xsaveschema.errors import XsaveError
-from xsaveschema.io import NEW_FILE, permissions, replacing, write_all
+from xsaveschema.io import NEW_FILE, permissions, write_file
 
 SAMPLE: Final = "sample:"
 
@@ -80,23 +79,7 @@ def write_area(
         stdout.write(data)
         stdout.flush()
         return
-    if is_device(output):
-        try:
-            with Path(output).open("wb", buffering=0) as device:
-                write_all(device.fileno(), data)
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, output) from error
-        return
-    with replacing(output, NEW_FILE if source is None else permitted(source)) as file:
-        write_all(file.fileno(), data)
-
-
-def is_device(output: str) -> bool:
-    """Whether OUT is there and is no file, as a pipe: it is written to, and not replaced."""
-    try:
-        return not stat.S_ISREG(Path(output).stat().st_mode)
-    except (FileNotFoundError, ValueError):  # ValueError: a NUL in the name
-        return False
+    write_file(output, data, NEW_FILE if source is None else permitted(source))
 
 
 def permitted(source: str) -> int:

@@ -9,19 +9,12 @@ import stat
 from pathlib import Path
 from typing import Final
 
+from xsaveschema import io
 from xsaveschema.cpuid.errors import CpuidDumpError
+from xsaveschema.errors import XsaveError
 
 MAX_BYTES: Final = 16 << 20
 """No CPUID dump is longer: the largest known, of 128 logical CPUs, has 3 MB."""
-
-# Never wait for the writer of a FIFO, never translate line ends, never hand the file down.
-_FLAGS: Final = (
-    os.O_RDONLY
-    | getattr(os, "O_NONBLOCK", 0)
-    | getattr(os, "O_BINARY", 0)
-    | getattr(os, "O_CLOEXEC", 0)
-)
-
 
 _DESCRIPTOR: Final = re.compile(r"/(?:dev|proc/self)/fd/[0-9]{1,6}")
 """What a shell calls the pipe of a process substitution, ``<(...)``."""
@@ -55,14 +48,10 @@ def read_file(path: str, limit: int = MAX_BYTES) -> bytes:
 
 def read_regular(path: str, limit: int = MAX_BYTES) -> bytes:
     """Read a regular file of at most ``limit`` bytes; anything else raises CpuidDumpError."""
-    # Looked at first: opening some devices already does something to them.
-    _require_regular(_mode(path), path)
     try:
-        with os.fdopen(os.open(path, _FLAGS), "rb") as file:
-            _require_regular(os.fstat(file.fileno()).st_mode, path)
-            data = file.read(limit + 1) or b""
-    except OSError as error:
-        raise CpuidDumpError(error.strerror or str(error), path) from None
+        data = io.read_regular(path, limit + 1)
+    except (OSError, XsaveError) as error:
+        raise CpuidDumpError(getattr(error, "strerror", None) or str(error), path) from None
     require_size(len(data), path, limit)
     return data
 
@@ -92,8 +81,3 @@ def _mode(path: str) -> int:
         raise CpuidDumpError(error.strerror or str(error), path) from None
     except ValueError as error:  # a NUL in the name
         raise CpuidDumpError(str(error), path) from None
-
-
-def _require_regular(mode: int, path: str) -> None:
-    if not stat.S_ISREG(mode):
-        raise CpuidDumpError("not a regular file", path)
