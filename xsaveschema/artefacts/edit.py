@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Final
 
 from xsaveschema.area import XsaveArea
-from xsaveschema.artefacts import marks
 from xsaveschema.artefacts.elf import (
     LINUX,
     NT_X86_XSAVE_LAYOUT,
@@ -24,7 +23,7 @@ from xsaveschema.artefacts.elf import (
     areas,
     survey_of,
 )
-from xsaveschema.artefacts.elf_file import ElfCore, Note, note_bytes
+from xsaveschema.artefacts.elf_file import ElfCore, Note, is_elf, note_bytes
 from xsaveschema.artefacts.layouts import places
 from xsaveschema.artefacts.reader import ArtefactError, Found, Options, Writer
 from xsaveschema.artefacts.registry import PID, recognise
@@ -104,7 +103,7 @@ def add_layout(
     with _opened(path) as source:
         target = _target(source.path, out, in_place)
         data = source.data
-        if not marks.elf(data):
+        if not is_elf(data):
             raise ArtefactError("is no ELF core, and only those have a layout note", 0)
         core = ElfCore.parse(data)
         survey = survey_of(core)

@@ -17,9 +17,8 @@ from typing import Final
 import msgspec
 
 from xsaveschema.area import XsaveArea
-from xsaveschema.artefacts import marks
 from xsaveschema.artefacts.assembled import assemble, meant_legacy
-from xsaveschema.artefacts.elf_file import ElfCore, Note
+from xsaveschema.artefacts.elf_file import ElfCore, Note, is_elf
 from xsaveschema.artefacts.layouts import (
     Known,
     Row,
@@ -118,7 +117,7 @@ class ElfReader(InPlace):
 
     def recognises(self, data: Data) -> bool:
         """Whether it is an ELF file; :meth:`read` says if it is no core."""
-        return marks.elf(data)
+        return is_elf(data)
 
     def read(self, data: Data, options: Options) -> Iterator[Found]:
         """Each thread's area. Where not strict, the whole notes of a core that is cut off."""

@@ -18,7 +18,6 @@ from dataclasses import replace
 from typing import Final, NamedTuple
 
 from xsaveschema.area import XsaveArea
-from xsaveschema.artefacts import marks
 from xsaveschema.artefacts.assembled import assemble, joined, meant_legacy
 from xsaveschema.artefacts.layouts import Known, Row, of_area, row_faults, told
 from xsaveschema.artefacts.reader import ArtefactError, Data, Found, Options, Struct
@@ -44,6 +43,7 @@ from xsaveschema.model import (
 from xsaveschema.traces import mxcsr_mask_of
 
 _HEADER: Final = Struct("<4sIIIIIQ")  # signature, version, streams, directory RVA, …
+_VERSION: Final = 0xA793
 _ENTRY: Final = Struct("<III")  # stream type, size, RVA
 _LOCATION: Final = Struct("<II")  # size, RVA
 _COUNT: Final = Struct("<I")
@@ -97,7 +97,9 @@ class MinidumpReader:
 
     def recognises(self, data: Data) -> bool:
         """Whether this is a minidump: its signature and version."""
-        return marks.minidump(data)
+        if len(data) < _HEADER.size or bytes(data[:4]) != b"MDMP":
+            return False
+        return bool(_HEADER.unpack_from(data)[1] & 0xFFFF == _VERSION)
 
     def read(self, data: Data, options: Options) -> Iterator[Found]:
         """The contexts of the thread list, then those of exceptions.
