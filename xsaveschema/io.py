@@ -7,6 +7,7 @@ else has put there. A result is never open to more people than what it was made 
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -20,6 +21,9 @@ UNFINISHED: Final = ".xsaveschema-*.new"
 """The names of files that nobody has finished: what a process that was killed leaves."""
 NEW_FILE: Final = 0o666
 """The permissions of a file that is made from nothing secret: the umask decides."""
+
+_DESCRIPTOR: Final = re.compile(r"/(?:dev|proc/self)/fd/[0-9]{1,6}")
+"""What a shell calls the pipe of a process substitution, ``<(...)``."""
 
 # Never translate line ends, never hand the file down.
 _BINARY: Final = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
@@ -44,6 +48,23 @@ def open_regular(path: str | os.PathLike[str], error: type[XsaveError] = XsaveEr
         os.close(file)
         raise
     return file
+
+
+def is_pipe(path: str | os.PathLike[str]) -> bool:
+    """Whether this is a pipe that this process has open, ``/dev/fd/63``.
+
+    Somebody writes to it, or has, unlike to a FIFO in a folder, whose writer may never come.
+    """
+    if not _DESCRIPTOR.fullmatch(os.fspath(path)):
+        return False
+    with suppress(OSError):
+        return stat.S_ISFIFO(Path(path).stat().st_mode)
+    return False
+
+
+def open_pipe(path: str | os.PathLike[str]) -> int:
+    """A descriptor of one's own of what :func:`is_pipe` tells to be a pipe."""
+    return os.dup(int(os.fspath(path).rpartition("/")[2]))
 
 
 def read_regular(

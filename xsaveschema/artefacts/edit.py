@@ -24,14 +24,14 @@ from xsaveschema.artefacts.elf import (
     survey_of,
 )
 from xsaveschema.artefacts.elf_file import ElfCore, Note, is_elf, note_bytes
-from xsaveschema.artefacts.layouts import places
+from xsaveschema.artefacts.opened import PID
 from xsaveschema.artefacts.reader import ArtefactError, Found, Options, Writer
-from xsaveschema.artefacts.registry import PID, recognise
+from xsaveschema.artefacts.registry import recognise
 from xsaveschema.artefacts.source import Source
 from xsaveschema.catalog import Catalog
 from xsaveschema.errors import HeaderError
 from xsaveschema.io import permissions, replacing, write_all
-from xsaveschema.layout import Layout
+from xsaveschema.layout import Layout, places
 from xsaveschema.model import CpuModel
 
 _CHUNK: Final = 1 << 20

@@ -16,7 +16,7 @@ from xsaveschema.catalog.leaf import model_from_leaf
 from xsaveschema.errors import EvidenceError, hex_mask
 from xsaveschema.evidence import contradictions, hints, seen_under, shown_in
 from xsaveschema.header import view_of
-from xsaveschema.layout import Layout, standard
+from xsaveschema.layout import Layout, places, standard
 from xsaveschema.model import EXTENDED_OFFSET, MXCSR_MASK, CpuModel, under
 from xsaveschema.traces import mxcsr_mask_of, mxcsr_mask_word
 
@@ -116,11 +116,6 @@ def best(match: Match, catalog: Catalog | None = None) -> Known:
         )
     others = alike(match.layouts[0], catalog)
     return Known(model, f"identified by {by}", notes, others, "identified")
-
-
-def places(layout: Layout) -> tuple[Row, ...]:
-    """What two layouts must have in common to be the same: numbers, sizes and offsets."""
-    return tuple((slot.number, slot.size, slot.offset) for slot in layout)
 
 
 def row_faults(rows: Iterable[Row], limit: int) -> str | None:

@@ -28,7 +28,6 @@ from xsaveschema.artefacts.data import Data
 from xsaveschema.artefacts.foreign import foreign
 from xsaveschema.artefacts.reader import ArtefactError, Reader
 
-PID: Final = "pid:"
 GROUP: Final = "xsaveschema.readers"
 """The entry points by which a package adds readers; each loads a :class:`Reader`."""
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from xsaveschema.artefacts.layouts import Known, assumed, places
+from xsaveschema.artefacts.layouts import Known, assumed
 from xsaveschema.artefacts.reader import ArtefactError, Data, Found, InPlace, Options, Struct
 from xsaveschema.artefacts.source import MAX_AREA
 from xsaveschema.catalog import Catalog, default_catalog
@@ -24,7 +24,7 @@ from xsaveschema.cpuid.record import signature_parts
 from xsaveschema.errors import IdentificationError, hex_mask
 from xsaveschema.evidence import contradictions, lacks
 from xsaveschema.kept import kept
-from xsaveschema.layout import has_layout, standard
+from xsaveschema.layout import has_layout, places, standard
 from xsaveschema.model import EXTENDED_OFFSET, CpuModel, under
 
 _RECORD: Final = Struct("<HHI")  # HVM: typecode, instance, length

@@ -20,7 +20,7 @@ from xsaveschema.errors import (
     items,
 )
 from xsaveschema.header import MASKS, Buffer, buffer_layout, view_of
-from xsaveschema.layout import Layout, compacted, has_layout, standard, takes_xcr0
+from xsaveschema.layout import Layout, compacted, has_layout, places, standard, takes_xcr0
 from xsaveschema.model import COMPACTED, HEADER_OFFSET, CpuModel, bits_of, under
 from xsaveschema.traces import Shown, mxcsr_mask_word, shown
 
@@ -58,11 +58,10 @@ class Match:
                 f"no model of the catalogue has an area like this: {self.shown}; "
                 "it may be cut off, or another model's: then name one (--model)"
             )
-        places = {_places(layout) for layout in self.layouts}
-        if len(places) > 1:
+        if len({places(layout) for layout in self.layouts}) > 1:
             alike: dict[object, list[str]] = {}
             for candidate, layout in zip(self.candidates, self.layouts, strict=True):
-                alike.setdefault(_places(layout), []).append(candidate.model)
+                alike.setdefault(places(layout), []).append(candidate.model)
             groups = "; ".join(", ".join(names) for names in alike.values())
             raise IdentificationError(
                 f"several models fit, with different layouts ({self.shown}): {groups}; "
@@ -190,7 +189,7 @@ def _by_mxcsr_mask(fits: list[_Fit], mask: int) -> list[_Fit]:
     same = [fit for fit in fits if fit.model.mxcsr_mask == mask]
     if not same:
         return fits
-    if len({_places(fit.layout) for fit in fits}) > len({_places(fit.layout) for fit in same}):
+    if len({places(fit.layout) for fit in fits}) > len({places(fit.layout) for fit in same}):
         same = [fit._replace(by=f"{fit.by} and MXCSR_MASK") for fit in same]
     return same
 
@@ -342,13 +341,9 @@ def alike(layout: Layout, catalog: Catalog | None = None) -> int:
             model.user_mask if layout.format == "standard" else _silicon(model)
         ):
             continue
-        found += _places(make(model, layout.mask)) == _places(layout)
+        found += places(make(model, layout.mask)) == places(layout)
     return found
 
 
 def _silicon(model: CpuModel) -> int:
     return model.user_mask | model.supervisor_mask
-
-
-def _places(layout: Layout) -> tuple[tuple[int, int, int], ...]:
-    return tuple((slot.number, slot.offset, slot.size) for slot in layout)

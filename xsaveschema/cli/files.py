@@ -8,36 +8,14 @@ from contextlib import contextmanager
 from io import UnsupportedOperation
 from pathlib import Path
 from select import select
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO
 
 import click
 
-from xsaveschema.artefacts.registry import PID
+from xsaveschema.artefacts.opened import PID, SAMPLE
 from xsaveschema.cli.plain import plain
 from xsaveschema.errors import XsaveError
 from xsaveschema.io import NEW_FILE, permissions, write_file
-
-SAMPLE: Final = "sample:"
-
-
-def read_sample(source: str) -> bytes:
-    """The bytes of ``sample:NAME``; wrong usage where there is no such sample."""
-    from xsaveschema import samples
-
-    name = source.removeprefix(SAMPLE)
-    try:
-        return samples.read(name)
-    except KeyError:
-        said = f"there is no sample {name!r}; the samples are\n{sample_list()}"
-        raise click.UsageError(said) from None
-
-
-def sample_list() -> str:
-    """The samples with their descriptions, one a line."""
-    from xsaveschema.samples import SAMPLES
-
-    width = max(map(len, SAMPLES))
-    return "\n".join(f"  {SAMPLE}{name:{width}}  {text}" for name, text in SAMPLES.items())
 
 
 @contextmanager

@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, BinaryIO, Final, TextIO, cast
 
 import click
 
+from xsaveschema import samples
 from xsaveschema.artefacts.containers import packed
+from xsaveschema.artefacts.opened import SAMPLE
 from xsaveschema.artefacts.reader import Options
 from xsaveschema.cli.files import (
-    SAMPLE,
     about,
     named,
     permitted,
-    read_sample,
     standard_input,
     standard_stream,
 )
@@ -174,7 +174,7 @@ def _opened(source: str) -> Iterator[BinaryIO]:
     if source == "-":
         yield standard_input()
     elif source.startswith(SAMPLE):
-        yield BytesIO(read_sample(source))
+        yield BytesIO(samples.read(source.removeprefix(SAMPLE)))
     else:
         with os.fdopen(open_regular(source), "rb", buffering=0) as file:
             yield cast("BinaryIO", file)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import codecs
 import os
-import re
 import stat
 from pathlib import Path
 from typing import Final
@@ -16,29 +15,18 @@ from xsaveschema.errors import XsaveError
 MAX_BYTES: Final = 16 << 20
 """No CPUID dump is longer: the largest known, of 128 logical CPUs, has 3 MB."""
 
-_DESCRIPTOR: Final = re.compile(r"/(?:dev|proc/self)/fd/[0-9]{1,6}")
-"""What a shell calls the pipe of a process substitution, ``<(...)``."""
-
 
 def is_directory(path: str) -> bool:
     """Whether ``path`` is a directory. Raises CpuidDumpError where there is nothing to look at."""
     return stat.S_ISDIR(_mode(path))
 
 
-def is_pipe(path: str) -> bool:
-    """Whether this is a pipe that this process has open, ``/dev/fd/63``.
-
-    Somebody writes to it, or has, unlike to a FIFO in a folder, whose writer may never come.
-    """
-    return bool(_DESCRIPTOR.fullmatch(path)) and stat.S_ISFIFO(_mode(path))
-
-
 def read_file(path: str, limit: int = MAX_BYTES) -> bytes:
     """Read a regular file, or a pipe that is open already; errors as read_regular's."""
-    if not is_pipe(path):
+    if not io.is_pipe(path):
         return read_regular(path, limit)
     try:
-        with os.fdopen(os.dup(int(path.rpartition("/")[2])), "rb") as pipe:
+        with os.fdopen(io.open_pipe(path), "rb") as pipe:
             data = pipe.read(limit + 1)
     except OSError as error:
         raise CpuidDumpError(error.strerror or str(error), path) from None
