@@ -167,7 +167,7 @@ def test_strings_in_strings_have_an_end() -> None:
 
 
 def test_huge_files_are_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("xsaveschema.artefacts.marks.MAX_JSON", 5000)
+    monkeypatch.setattr("xsaveschema.artefacts.cloud_hypervisor.MAX_SIZE", 5000)
     data = memoryview(one())
     assert not READER.recognises(data)
     with pytest.raises(ArtefactError, match="at most"):

@@ -580,11 +580,11 @@ def test_what_is_no_regular_file(tmp_path: Path) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     for path in (fifo, Path("/dev/zero")):
-        with pytest.raises(CpuidDumpError, match="not a regular file"):
+        with pytest.raises(CpuidDumpError, match="is no regular file"):
             cpuid.read(path)
     (tmp_path / "dump").mkdir()
     os.mkfifo(tmp_path / "dump" / "pu0")
-    with pytest.raises(CpuidDumpError, match="not a regular file"):
+    with pytest.raises(CpuidDumpError, match="is no regular file"):
         cpuid.read(tmp_path / "dump")
 
 

@@ -29,8 +29,9 @@ LAYERS: list[set[str]] = [
     {"cli", "__main__"},
 ]
 # catalog and cpuid read data; they stand beside the engine and may see of it only the header.
-SIDE = {"catalog": {"errors", "kept", "rules", "model", "layout", "traces", "header", "catalog"}}
-SIDE["cpuid"] = {"errors", "model", "layout", "cpuid"}
+SIDE = {"catalog": {"errors", "kept", "io", "rules", "model", "layout", "traces", "header"}}
+SIDE["catalog"] |= {"catalog"}
+SIDE["cpuid"] = {"errors", "io", "model", "layout", "cpuid"}
 
 
 def layer(name: str) -> int:

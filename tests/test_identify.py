@@ -218,6 +218,14 @@ def test_mxcsr_mask_tells_whose_processor_it_was() -> None:
     assert len({model.vendor for model in identify(bytes(area)).models}) > 1
 
 
+def test_mxcsr_mask_orders_who_has_a_table_of_components() -> None:
+    """Up to AVX all lay an area out alike: the table rules nobody out."""
+    for mask in (0x2FFFF, 0xFFFF):
+        found = identify(layout=[(2, 256, 576)], mxcsr_mask=mask)
+        assert found.model.mxcsr_mask == mask
+        assert {model.mxcsr_mask for model in found.models} == {0xFFFF, 0x2FFFF}
+
+
 def test_a_model_that_does_not_say_what_it_can_is_a_candidate(tmp_path: Path) -> None:
     """Of a compacted area whose length nobody else explains."""
     (tmp_path / "mine.yaml").write_text(

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from xsaveschema.errors import XsaveError
-from xsaveschema.io import open_own, open_regular, permissions, replacing
+from xsaveschema.io import open_own, open_regular, permissions, read_regular, replacing, write_file
 
 
 @pytest.fixture(autouse=True)
@@ -170,3 +170,27 @@ open_regular(path)
         timeout=20,
     )
     assert "is no regular file" in done.stderr
+
+
+def test_a_device_is_written_to_and_never_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_file(pipe, b"some")
+    assert os.read(reader, 8) == b"some"
+    os.close(reader)
+    for place in (pipe, tmp_path):
+        with pytest.raises(XsaveError, match="cannot be replaced"), replacing(place):
+            pass
+    with pytest.raises(IsADirectoryError) as caught:
+        write_file(tmp_path, b"some")
+    assert caught.value.filename == str(tmp_path)
+    assert list(tmp_path.iterdir()) == [pipe]
+
+
+def test_a_regular_file_is_read_as_far_as_asked(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"1234")
+    assert (read_regular(path, 3), read_regular(path, 9)) == (b"123", b"1234")
+    with pytest.raises(XsaveError, match="is a folder"):
+        read_regular(tmp_path, 3)

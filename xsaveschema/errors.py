@@ -143,6 +143,14 @@ class UnknownComponentError(_LookupError):
         self.name = name
 
 
+class UnknownSampleError(_LookupError):
+    """A sample that does not come with the package. ``name`` is what was asked."""
+
+    def __init__(self, message: str, name: str):
+        super().__init__(message)
+        self.name = name
+
+
 class NoPlaceError(_LookupError):
     """A component or register has no place in this area. ``mask`` is the layout's mask."""
 

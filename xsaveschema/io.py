@@ -7,12 +7,13 @@ else has put there. A result is never open to more people than what it was made 
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from xsaveschema.errors import XsaveError
 
@@ -20,6 +21,9 @@ UNFINISHED: Final = ".xsaveschema-*.new"
 """The names of files that nobody has finished: what a process that was killed leaves."""
 NEW_FILE: Final = 0o666
 """The permissions of a file that is made from nothing secret: the umask decides."""
+
+_DESCRIPTOR: Final = re.compile(r"/(?:dev|proc/self)/fd/[0-9]{1,6}")
+"""What a shell calls the pipe of a process substitution, ``<(...)``."""
 
 # Never translate line ends, never hand the file down.
 _BINARY: Final = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
@@ -46,6 +50,31 @@ def open_regular(path: str | os.PathLike[str], error: type[XsaveError] = XsaveEr
     return file
 
 
+def is_pipe(path: str | os.PathLike[str]) -> bool:
+    """Whether this is a pipe that this process has open, ``/dev/fd/63``.
+
+    Somebody writes to it, or has, unlike to a FIFO in a folder, whose writer may never come.
+    """
+    if not _DESCRIPTOR.fullmatch(os.fspath(path)):
+        return False
+    with suppress(OSError):
+        return stat.S_ISFIFO(Path(path).stat().st_mode)
+    return False
+
+
+def open_pipe(path: str | os.PathLike[str]) -> int:
+    """A descriptor of one's own of what :func:`is_pipe` tells to be a pipe."""
+    return os.dup(int(os.fspath(path).rpartition("/")[2]))
+
+
+def read_regular(
+    path: str | os.PathLike[str], size: int, error: type[XsaveError] = XsaveError
+) -> bytes:
+    """The first ``size`` bytes of a regular file at most; errors as :func:`open_regular`'s."""
+    with os.fdopen(open_regular(path, error), "rb") as file:
+        return file.read(size) or b""  # nothing where it would have to be waited for
+
+
 def permissions(file: int | str | os.PathLike[str]) -> int:
     """What a result made from this file may have: its permissions; NEW_FILE's of what is no file.
 
@@ -55,6 +84,38 @@ def permissions(file: int | str | os.PathLike[str]) -> int:
     return stat.S_IMODE(mode) & 0o777 if stat.S_ISREG(mode) else NEW_FILE
 
 
+def is_device(output: str | os.PathLike[str]) -> bool:
+    """Whether a path is there and is no file, as a pipe: it is written to, and not replaced."""
+    try:
+        return not stat.S_ISREG(Path(output).stat().st_mode)
+    except (FileNotFoundError, ValueError):  # ValueError: a NUL in the name
+        return False
+
+
+@contextmanager
+def written(output: str | os.PathLike[str], like: int = NEW_FILE) -> Iterator[FileIO]:
+    """What to write ``output`` to: a pipe or a device as it is, else as :func:`replacing`."""
+    if not is_device(output):
+        with replacing(output, like) as file:
+            yield file
+        return
+    try:
+        with FileIO(os.fspath(output), "wb") as file:
+            yield file
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, os.fspath(output)) from error
+
+
+def write_file(
+    output: str | os.PathLike[str], data: bytes | bytearray | memoryview, like: int = NEW_FILE
+) -> None:
+    """Write a file whole or not at all, a pipe or device as it is; see :func:`written`."""
+    with written(output, like) as file:
+        write_all(file.fileno(), data)
+
+
 @contextmanager
 def replacing(output: str | os.PathLike[str], like: int = NEW_FILE) -> Iterator[FileIO]:
     """A new file, unbuffered, that takes the place of ``output`` when the block ends without error.
@@ -62,7 +123,7 @@ def replacing(output: str | os.PathLike[str], like: int = NEW_FILE) -> Iterator[
     It stands beside ``output`` under another name, and nobody else can open it until it is whole. A
     file that is replaced hands its permissions and owner on; else the file has those of ``like``
     that the umask leaves. A link stays, what it leads to is replaced. OSErrors name ``output``;
-    XsaveError for a name that no file can have.
+    XsaveError for a name that no file can have, or that something else than a file has.
     """
     try:
         target = Path(os.path.realpath(output))
@@ -70,13 +131,13 @@ def replacing(output: str | os.PathLike[str], like: int = NEW_FILE) -> Iterator[
         replaced = target.exists()
     except ValueError as error:  # a NUL in the name
         raise XsaveError(f"{os.fspath(output)!r}: {error}") from None
+    if is_device(target):
+        raise XsaveError(f"{target} is no regular file, and cannot be replaced by one")
     try:
         made = os.open(new, _CREATE, 0o600 if replaced else like & 0o777)
         with FileIO(made, "r+b") as file:
             yield file
-            settle(file.fileno(), target, like)
-            os.fsync(made)
-        new.replace(target)
+            take_place(file, new, target, like)
     except OSError as error:
         if error.errno is None or error.filename not in (None, str(new)):
             raise
@@ -86,11 +147,18 @@ def replacing(output: str | os.PathLike[str], like: int = NEW_FILE) -> Iterator[
             new.unlink()
 
 
-def settle(file: int, target: Path, like: int) -> None:
-    """Give an open file the owner and permissions of ``target``, which it is about to replace.
+def take_place(file: FileIO | BinaryIO, new: Path, target: Path, like: int) -> None:
+    """Let ``file``, which is open and stands whole at ``new``, take the place of ``target``.
 
-    Where there is no target, it keeps those of its permissions that are in ``like``.
+    It gets the owner and permissions of ``target``; where there is no target, it keeps those of its
+    permissions that are in ``like``.
     """
+    _settle(file.fileno(), target, like)
+    os.fsync(file.fileno())
+    new.replace(target)
+
+
+def _settle(file: int, target: Path, like: int) -> None:
     if not hasattr(os, "fchmod"):
         return
     try:
@@ -139,7 +207,7 @@ def _require_regular(mode: int, error: type[XsaveError]) -> None:
     if stat.S_ISDIR(mode):
         raise error("is a folder")
     if not stat.S_ISREG(mode):
-        raise error("is no regular file; bring what a pipe holds to standard input, -")
+        raise error("is no regular file")
 
 
 def _require_own(status: os.stat_result, path: Path) -> None:

@@ -249,6 +249,11 @@ def takes_xcr0(model: CpuModel, xcr0: int) -> bool:
     return True
 
 
+def places(slots: Iterable[Slot]) -> tuple[tuple[int, int, int], ...]:
+    """What two layouts must have in common to be the same: numbers, offsets and sizes."""
+    return tuple((slot.number, slot.offset, slot.size) for slot in slots)
+
+
 def overlap(slots: Iterable[Slot]) -> str | None:
     """Describe the first two slots that share bytes, both sides in hexadecimal ranges, or None."""
     last: Slot | None = None

@@ -25,7 +25,7 @@ except ModuleNotFoundError as error:
     ) from error
 
 from xsaveschema.errors import XsaveError
-from xsaveschema.io import UNFINISHED, replacing
+from xsaveschema.io import UNFINISHED, replacing, write_file
 
 _SOURCE: Final = "_source.json"
 """In the target: which files it is made of. Readers of datasets pass over the name."""
@@ -100,7 +100,7 @@ def _claim(folder: Path, source: str, resume: bool) -> None:
                 "empty folder"
             )
     folder.mkdir(parents=True, exist_ok=True)
-    note.write_text(source)
+    write_file(note, source.encode())
 
 
 def pending(wanted: Iterable[Part]) -> list[Part]:

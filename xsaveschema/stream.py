@@ -28,7 +28,7 @@ import numpy as np
 from xsaveschema import batch
 from xsaveschema.errors import TooShortError, XsaveError
 from xsaveschema.header import MASKS, view_of
-from xsaveschema.io import NEW_FILE, open_own, permissions, replacing, settle, write_all
+from xsaveschema.io import NEW_FILE, open_own, permissions, take_place, write_all, written
 from xsaveschema.layout import Layout
 from xsaveschema.model import COMPACTED, EXTENDED_OFFSET, HEADER_OFFSET, CpuModel, Format
 from xsaveschema.plan import Errors, kept_format, require_errors
@@ -142,10 +142,10 @@ def convert_new(
 ) -> Iterator[Piece]:
     """As :func:`convert_stream`, into a file that appears, whole, when the last piece was taken.
 
-    For a source that cannot be gone on with, as a pipe. A new file has the permissions ``like``, as
-    far as the umask lets it.
+    For ends that cannot be gone on with, as a pipe. A new file has the permissions ``like``, as far
+    as the umask lets it.
     """
-    with replacing(output, like) as file:
+    with written(output, like) as file:
         yield from convert_stream(task, source, cast("BinaryIO", file), head)
 
 
@@ -196,8 +196,7 @@ def convert_file(task: Task, source: BinaryIO, output: Path) -> Iterator[Piece]:
                 f"the input changed while it was read: {part} may be of both; remove it and "
                 f"{journal.path.name} to begin anew"
             )
-        settle(file.fileno(), output, like)
-        part.replace(output)
+        take_place(file, part, output, like)
         journal.path.unlink()
 
 

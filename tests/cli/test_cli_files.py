@@ -163,14 +163,14 @@ SLOW = """
 import os, sys, time
 from xsaveschema import io
 from xsaveschema.artefacts import edit
-from xsaveschema.cli import files, main
-slept = []
+from xsaveschema.cli import main
+slept, write_all = [], io.write_all
 def slowly(*args):
     if not slept:
         slept.append(print("writing", flush=True))
         time.sleep(60)
-    return io.write_all(*args)
-edit.write_all = files.write_all = slowly
+    return write_all(*args)
+edit.write_all = io.write_all = slowly
 sys.argv = ["xsaveschema", *sys.argv[1:]]
 main()
 """

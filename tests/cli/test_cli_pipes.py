@@ -83,5 +83,5 @@ class TestPipes:
 
     def test_a_fifo_that_nobody_has_open_is_not_waited_for(self, tmp_path: Path) -> None:
         os.mkfifo(tmp_path / "dump")
-        assert "not a regular file" in fails("identify", "--cpuid", str(tmp_path / "dump"))
+        assert "is no regular file" in fails("identify", "--cpuid", str(tmp_path / "dump"))
         assert "is no regular file" in fails("identify", str(tmp_path / "dump"))

@@ -62,14 +62,14 @@ class TestProgram:
         def interrupted(*_: object, **__: object) -> bytes:
             raise KeyboardInterrupt
 
-        monkeypatch.setattr("xsaveschema.cli.decode.find", interrupted)
+        monkeypatch.setattr("xsaveschema.cli.decode.opened", interrupted)
         assert run("decode", "x", code=130).output.strip() == ""
 
     def test_a_programming_error_is_not_hidden(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def broken(*_: object, **__: object) -> bytes:
             raise RuntimeError("a bug")
 
-        monkeypatch.setattr("xsaveschema.cli.decode.find", broken)
+        monkeypatch.setattr("xsaveschema.cli.decode.opened", broken)
         result = CliRunner().invoke(program, ["decode", "x"])
         assert isinstance(result.exception, RuntimeError)
 

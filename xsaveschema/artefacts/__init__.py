@@ -2,7 +2,7 @@
 
 ::
 
-    for found in artefacts.open("core.1234"):  # or "pid:1234", "pid:self"
+    for found in artefacts.open("core.1234"):  # or "pid:1234", "sample:zen4-sigframe"
         found.label, found.layout_source, found.area.registers["zmm17"]
 
 The content says what a file is; what gzip, xz, zstd or lz4 packed is unpacked. A package can add
@@ -15,14 +15,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from xsaveschema.artefacts.containers import Readable, streamed, unpacked
-from xsaveschema.artefacts.data import Data
+from xsaveschema.artefacts.containers import Readable, unpacked
+from xsaveschema.artefacts.opened import Artefact, opened, opened_stream
 from xsaveschema.artefacts.reader import ArtefactError, Found, Options, Reader, Writer
-from xsaveschema.artefacts.registry import PID, readers, recognise
-from xsaveschema.artefacts.source import MAX_AREA, Source
+from xsaveschema.artefacts.registry import readers, recognise
+from xsaveschema.artefacts.source import MAX_AREA
 from xsaveschema.catalog import Catalog
 from xsaveschema.header import buffer_of
 from xsaveschema.model import CpuModel
@@ -69,7 +68,10 @@ def open(
     *,
     assume: bool = False,
 ) -> Iterator[Found]:
-    """The areas of a file, a folder of CRIU's images, or a process: ``"pid:1234"``, ``"pid:self"``.
+    """The areas of a file, a folder of CRIU's images, a process or a sample of the package.
+
+    A process is ``"pid:1234"`` or ``"pid:self"``, a sample ``"sample:zen4-sigframe"``, a pipe that
+    is open already ``"/dev/fd/63"``, as shells call ``<(...)``.
 
     ``model`` is the CPU that wrote the areas, where the artefact does not say: EvidenceError where
     it, or an area, says that another one did, unless ``assume`` insists. ``strict`` is that of
@@ -77,23 +79,7 @@ def open(
     is recognised at once and read while the result is iterated. Raises OSError, ArtefactError for
     a file that is cut off, contradicts itself or holds no area, and the errors of the areas.
     """
-    options = Options(model, strict, catalog, assume)
-    if isinstance(path, str) and path.startswith(PID):
-        from xsaveschema.artefacts import process
-
-        return process.read(path.removeprefix(PID), options)
-    if Path(path).is_dir():
-        from xsaveschema.artefacts import criu_folder
-
-        return criu_folder.read(path, options)
-    source = Source(path)
-    data = unpacked(source.data)
-    return _read(source, data, recognise(data, assume), options)
-
-
-def _read(source: Source, data: Data, reader: Reader, options: Options) -> Iterator[Found]:
-    with source:
-        yield from reader.read(data, options)
+    return opened(path, Options(model, strict, catalog, assume)).areas()
 
 
 def open_stream(
@@ -109,8 +95,8 @@ def open_stream(
     It is read as far as is needed: an ELF core to its last note, anything else to its end, which
     has to come within 256 MiB. Raises ArtefactError where it does not, too.
     """
-    data = streamed(getattr(stream, "read1", stream.read))
-    return iter(recognise(data, assume).read(data, Options(model, strict, catalog, assume)))
+    options = Options(model, strict, catalog, assume)
+    return opened_stream(getattr(stream, "read1", stream.read), options).areas()
 
 
 def read_bytes(
@@ -123,4 +109,4 @@ def read_bytes(
 ) -> Iterator[Found]:
     """As :func:`open`, for an artefact that is in memory already."""
     held = unpacked(buffer_of(data, "the artefact"))
-    return iter(recognise(held, assume).read(held, Options(model, strict, catalog, assume)))
+    return Artefact(Options(model, strict, catalog, assume), held).areas()

@@ -15,12 +15,15 @@ from collections.abc import Iterator, Mapping
 from struct import Struct
 from typing import Any, Final
 
-from xsaveschema.artefacts import json_text, marks
+from xsaveschema.artefacts import json_text
 from xsaveschema.artefacts.kvm import layout_of
 from xsaveschema.artefacts.layouts import Known, told
 from xsaveschema.artefacts.reader import ArtefactError, Data, Found, Options
 from xsaveschema.catalog.identify import identify
 from xsaveschema.model import CpuModel
+
+MAX_SIZE: Final = 32 << 20
+"""The longest state.json that is read, in bytes: it is parsed in memory."""
 
 _MAX_DEPTH: Final = 64
 _REGION: Final = 1024
@@ -29,6 +32,8 @@ _MOST: Final = 1 << 16
 
 _NUMBERED: Final = re.compile(r"(?:v?cpu)?[-_ ]?([0-9]{1,6})", re.IGNORECASE)
 _INNER: Final = "region"
+_MARK: Final = re.compile(rb'region\\*"\s*:\s*\[|114,\s*101,\s*103,\s*105,\s*111,\s*110,')
+"""The inner list as a key, or as the bytes of a list."""
 _WORD: Final = Struct("<I")
 
 _CPUS_MAX: Final = 64
@@ -46,12 +51,14 @@ class CloudHypervisorReader:
 
     def recognises(self, data: Data) -> bool:
         """Whether this is JSON that has a ``region`` list somewhere."""
-        return marks.cloud_hypervisor(data)
+        if len(data) > MAX_SIZE or bytes(data[:1]) not in (b"{", b"[", b" ", b"\n", b"\r", b"\t"):
+            return False
+        return _MARK.search(data[:]) is not None
 
     def read(self, data: Data, options: Options) -> Iterator[Found]:
         """The area of every vCPU, in the file's order."""
-        if len(data) > marks.MAX_JSON:
-            raise ArtefactError(f"{len(data)} bytes of JSON; at most {marks.MAX_JSON} are read")
+        if len(data) > MAX_SIZE:
+            raise ArtefactError(f"{len(data)} bytes of JSON; at most {MAX_SIZE} are read")
         models: dict[_Cpuid, CpuModel] = {}
         found = False
         parsed = json_text.parse(bytes(data[:]))

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from importlib import import_module
 from typing import Any, Final, NamedTuple, Protocol
 
-from xsaveschema.artefacts import marks
 from xsaveschema.artefacts.data import MAX_AT_ONCE, ArtefactError, Data, Window
+from xsaveschema.artefacts.elf_file import ElfCore, counts_elsewhere, first_segment, is_elf
 from xsaveschema.artefacts.registry import recognise
 from xsaveschema.artefacts.source import MAX_AREA
 
@@ -191,7 +191,7 @@ def _unpacked(kind: Kind, stream: _Stream) -> Chunks:
 
 def _kept(stream: _Stream) -> Data:
     """What readers need of a stream."""
-    if marks.elf(memoryview(stream.peek(_HEAD))):
+    if is_elf(memoryview(stream.peek(_HEAD))):
         return _core(stream)
     found = stream.take(MAX_AREA + 1)
     if not found:
@@ -205,9 +205,6 @@ def _kept(stream: _Stream) -> Data:
 
 def _core(stream: _Stream) -> Data:
     """The headers and notes of an ELF core: the headers stand in front, and say where these are."""
-    # Imported for cores: it takes longer than an area takes to read.
-    from xsaveschema.artefacts.elf_file import ElfCore, counts_elsewhere, first_segment
-
     pieces = _Pieces(stream)
     coming = Window(1 << 62, pieces.fetch)
     try:

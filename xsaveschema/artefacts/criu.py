@@ -14,10 +14,11 @@ process with tiles.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
-from xsaveschema.artefacts import json_text, marks
+from xsaveschema.artefacts import json_text
 from xsaveschema.artefacts.assembled import LEGACY, assemble
 from xsaveschema.artefacts.reader import ArtefactError, Data, Found, Options, Struct
 from xsaveschema.model import SSE, X87
@@ -26,6 +27,10 @@ MAX_SIZE: Final = 1 << 20
 """The longest image that is read, in bytes; a core image has a few thousand."""
 
 _SIZE: Final = Struct("<I")
+_MAGIC: Final = Struct("<II")
+_COMMON_MAGIC: Final = 0x5456_4319
+_CORE_MAGIC: Final = 0x5505_3847
+_JSON: Final = re.compile(rb'\s*\{\s*"magic"\s*:\s*"CORE"')
 _X86_64: Final = 1
 
 
@@ -94,7 +99,7 @@ class CriuReader:
 
     def recognises(self, data: Data) -> bool:
         """Whether this is a core image: its magic words, or crit's ``"magic": "CORE"``."""
-        return marks.criu(data)
+        return _start(data) is not None or _is_json(data)
 
     def read(self, data: Data, options: Options) -> Iterator[Found]:
         """The area of each core entry that has FPU registers. No entry says which task it is."""
@@ -161,12 +166,27 @@ def _found(fpregs: _Message, label: str, at: int | None, options: Options) -> Fo
     return Found(label, area, source, origin="assembled")
 
 
+def _start(data: Data) -> int | None:
+    """Where the first entry of a binary core image begins; None for anything else."""
+    if len(data) < _MAGIC.size:
+        return None
+    first, second = _MAGIC.unpack_from(data)
+    if first == _CORE_MAGIC:  # of old versions
+        return _SIZE.size
+    return _MAGIC.size if (first, second) == (_COMMON_MAGIC, _CORE_MAGIC) else None
+
+
+def _is_json(data: Data) -> bool:
+    """Whether this is what crit makes of a core image."""
+    return _JSON.match(data[:256]) is not None
+
+
 def _entries(data: Data) -> Iterator[tuple[int | None, _Message]]:
     """The offset and the fields of every core entry."""
-    if marks.criu_json(data):
+    if _is_json(data):
         yield from ((None, entry) for entry in _from_json(bytes(data[:])))
         return
-    at = marks.criu_start(data)
+    at = _start(data)
     if at is None:
         raise ArtefactError("no CRIU core image: other magic words", 0)
     while at < len(data):

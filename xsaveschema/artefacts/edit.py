@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from xsaveschema.area import XsaveArea
-from xsaveschema.artefacts import marks
 from xsaveschema.artefacts.elf import (
     LINUX,
     NT_X86_XSAVE_LAYOUT,
@@ -24,15 +23,15 @@ from xsaveschema.artefacts.elf import (
     areas,
     survey_of,
 )
-from xsaveschema.artefacts.elf_file import ElfCore, Note, note_bytes
-from xsaveschema.artefacts.layouts import places
+from xsaveschema.artefacts.elf_file import ElfCore, Note, is_elf, note_bytes
+from xsaveschema.artefacts.opened import PID
 from xsaveschema.artefacts.reader import ArtefactError, Found, Options, Writer
-from xsaveschema.artefacts.registry import PID, recognise
+from xsaveschema.artefacts.registry import recognise
 from xsaveschema.artefacts.source import Source
 from xsaveschema.catalog import Catalog
 from xsaveschema.errors import HeaderError
 from xsaveschema.io import permissions, replacing, write_all
-from xsaveschema.layout import Layout
+from xsaveschema.layout import Layout, places
 from xsaveschema.model import CpuModel
 
 _CHUNK: Final = 1 << 20
@@ -104,7 +103,7 @@ def add_layout(
     with _opened(path) as source:
         target = _target(source.path, out, in_place)
         data = source.data
-        if not marks.elf(data):
+        if not is_elf(data):
             raise ArtefactError("is no ELF core, and only those have a layout note", 0)
         core = ElfCore.parse(data)
         survey = survey_of(core)
@@ -209,20 +208,15 @@ def _moved(core: ElfCore, number: int, rows: bytes) -> Iterator[Change]:
 
 
 def _target(source: Path, out: StrPath | None, in_place: bool) -> Path:
-    """The file to write; ArtefactError where it is the source without ``in_place``, or no file."""
+    """The file to write; ArtefactError where it is the source without ``in_place``."""
     if in_place != (out is None):
         raise ArtefactError("either name a file to write, or write in place")
     target = source if out is None else Path(out)
-    try:
-        mode = target.stat().st_mode
-    except FileNotFoundError:
-        return target
-    except ValueError as error:  # a NUL in the name
-        raise ArtefactError(str(error)) from None
-    if not stat.S_ISREG(mode):
-        raise ArtefactError(f"{target} is no regular file, and cannot be replaced by one")
-    if not in_place and target.samefile(source):
-        raise ArtefactError(f"{target} is the file that is read; say so if it is to be replaced")
+    with suppress(FileNotFoundError, ValueError):  # a NUL in the name: writing says so
+        if not in_place and target.samefile(source):
+            raise ArtefactError(
+                f"{target} is the file that is read; say so if it is to be replaced"
+            )
     return target
 
 

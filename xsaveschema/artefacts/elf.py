@@ -17,9 +17,8 @@ from typing import Final
 import msgspec
 
 from xsaveschema.area import XsaveArea
-from xsaveschema.artefacts import marks
 from xsaveschema.artefacts.assembled import assemble, meant_legacy
-from xsaveschema.artefacts.elf_file import ElfCore, Note
+from xsaveschema.artefacts.elf_file import ElfCore, Note, is_elf
 from xsaveschema.artefacts.layouts import (
     Known,
     Row,
@@ -118,7 +117,7 @@ class ElfReader(InPlace):
 
     def recognises(self, data: Data) -> bool:
         """Whether it is an ELF file; :meth:`read` says if it is no core."""
-        return marks.elf(data)
+        return is_elf(data)
 
     def read(self, data: Data, options: Options) -> Iterator[Found]:
         """Each thread's area. Where not strict, the whole notes of a core that is cut off."""
@@ -350,7 +349,7 @@ class CoreLayouts:
         if probe is None:
             return of_area(view, replace(self._options, model=None))
         catalog = self._options.catalog
-        return best(identify(probe, catalog=catalog), view, catalog)
+        return best(identify(probe, catalog=catalog), catalog)
 
     def _judged(self, known: Known, view: memoryview) -> Known:
         """Add what tells that a debugger wrote the area, in whatever layout it knew."""
@@ -387,7 +386,7 @@ def _size_of(model: CpuModel) -> str:
 
 
 def _probe(view: memoryview) -> bytes | None:
-    """An area with this one's size and XCR0 mask, everything in use; None where it has no mask.
+    """An area with this one's size and masks, everything in use; None where it has no XCR0 mask.
 
     A faulty XSTATE_BV must not keep the layout from being found.
     """
@@ -395,6 +394,7 @@ def _probe(view: memoryview) -> bytes | None:
     if mask & _LEGACY != _LEGACY or mask >> 63:
         return None
     probe = bytearray(len(view))
+    probe[MXCSR_OFFSET + 4 : MXCSR_OFFSET + 8] = view[MXCSR_OFFSET + 4 : MXCSR_OFFSET + 8]
     _U64.pack_into(probe, XCR0_OFFSET, mask)
     MASKS.pack_into(probe, HEADER_OFFSET, mask, 0)
     return bytes(probe)

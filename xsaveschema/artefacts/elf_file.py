@@ -12,7 +12,6 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from xsaveschema.artefacts import marks
 from xsaveschema.artefacts.reader import ArtefactError, Data, Struct
 
 EM_386: Final = 3
@@ -31,6 +30,11 @@ _SHT_NOTE: Final = 7
 _NOTE: Final = Struct("<III")  # namesz, descsz, type
 _OWNER_MAX: Final = 32
 """Bytes of an owner's name that are looked at: NetBSD's has the number of the thread."""
+
+
+def is_elf(data: Data) -> bool:
+    """Whether this is an ELF file, a core or not."""
+    return bytes(data[:4]) == b"\x7fELF"
 
 
 class _Class(NamedTuple):
@@ -124,7 +128,7 @@ class ElfCore(msgspec.Struct, frozen=True):
     @classmethod
     def parse(cls, data: Data) -> ElfCore:
         """Read the headers. ArtefactError where this is no x86 core, or the tables are cut off."""
-        if len(data) < 52 or not marks.elf(data):
+        if len(data) < 52 or not is_elf(data):
             raise ArtefactError("is no ELF file, or ends within the ELF header", len(data))
         kind = {1: _ELF32, 2: _ELF64}.get(data[4])
         if kind is None or data[5] != 1:

@@ -10,14 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from xsaveschema.artefacts import marks
 from xsaveschema.artefacts.layouts import of_area
 from xsaveschema.artefacts.reader import ArtefactError, Data, Found, InPlace, Options, Struct
 from xsaveschema.artefacts.source import MAX_AREA
 from xsaveschema.errors import TooShortError
 from xsaveschema.header import MASKS
 from xsaveschema.model import EXTENDED_OFFSET, HEADER_OFFSET, XCR0_OFFSET
-from xsaveschema.traces import FP_XSTATE_MAGIC2, FSAVE_SIZE, WORDS
+from xsaveschema.traces import FP_XSTATE_MAGIC1, FP_XSTATE_MAGIC2, FSAVE_SIZE, WORDS
 
 _U32: Final = Struct("<I")
 
@@ -30,11 +29,11 @@ class FrameReader(InPlace):
 
     def recognises(self, data: Data) -> bool:
         """Whether the first magic word stands where a 64-bit or a 32-bit frame has it."""
-        return marks.frame(data)
+        return _start(data) is not None
 
     def read(self, data: Data, options: Options) -> Iterator[Found]:
         """The area. ArtefactError where sizes or magic words do not fit, unless lenient."""
-        start = marks.frame_start(data)
+        start = _start(data)
         if start is None:
             raise ArtefactError("has no magic word of a signal frame", XCR0_OFFSET)
         if len(data) < start + EXTENDED_OFFSET:
@@ -64,6 +63,15 @@ class FrameReader(InPlace):
             lost = f"{fault}; Linux would restore the legacy region alone"
             known = known._replace(notes=(*known.notes, lost))
         yield known.found(view, options, f"signal frame ({bits}-bit)", start)
+
+
+def _start(data: Data) -> int | None:
+    """Where the area begins: 0, or behind the FSAVE image of a 32-bit frame."""
+    for start in (0, FSAVE_SIZE):
+        at = start + XCR0_OFFSET
+        if len(data) >= at + WORDS.size and _U32.unpack_from(data, at)[0] == FP_XSTATE_MAGIC1:
+            return start
+    return None
 
 
 def _fault(

@@ -18,6 +18,7 @@ from typing import Any, Final
 from xsaveschema.area import XsaveArea
 from xsaveschema.artefacts.reader import ArtefactError, Found, Options
 from xsaveschema.errors import XsaveError, hex_mask
+from xsaveschema.registers import widest
 
 _PACKAGES: Final = ("xsaveschema", "msgspec", "yaml")
 """What decoding an area imports. GDB's Python needs their folders on its path."""
@@ -52,7 +53,6 @@ def _load():
 _load()
 """
 
-_VECTOR: Final = re.compile(r"(zmm|ymm|xmm)(\d+)\Z")
 # "Local core dump file: `/tmp/core', file type elf64-x86-64.", in any language of GDB's messages
 _CORE: Final = re.compile(r"(/.+?)\W*,\s[^,]*elf(?:32|64)-")
 
@@ -111,7 +111,7 @@ def register() -> None:
 
 def _lines(found: Found, names: list[str], gdb: Any) -> list[str]:
     area = found.area
-    chosen = names or [name for name in widest(area) if area.registers.in_use(name)]
+    chosen = names or [name for name in widest(area.layout) if area.registers.in_use(name)]
     shown = [f"{name:<12}{_text(_register(gdb, area, name))}" for name in chosen]
     if names:
         return shown
@@ -124,22 +124,6 @@ def _lines(found: Found, names: list[str], gdb: Any) -> list[str]:
         f"XSTATE_BV {hex_mask(area.xstate_bv)}: {in_use}",
         *shown,
     ]
-
-
-def widest(area: XsaveArea) -> list[str]:
-    """The area's registers without those that are parts of others: xmm of zmm, mm of st."""
-    names = []
-    for name in area.registers:
-        match = _VECTOR.match(name)
-        if match:
-            wider = ("zmm", "ymm", "xmm")
-            larger = wider[: wider.index(match[1])]
-            if any(f"{family}{match[2]}" in area.registers for family in larger):
-                continue
-        elif re.fullmatch(r"mm\d", name):
-            continue
-        names.append(name)
-    return names
 
 
 def _text(value: int | bytes) -> str:

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
 
-from xsaveschema.artefacts import marks
 from xsaveschema.artefacts.layouts import Known, best, named
 from xsaveschema.artefacts.raw import require_look
 from xsaveschema.artefacts.reader import Data, Found, InPlace, Options
@@ -19,6 +18,7 @@ from xsaveschema.artefacts.source import MAX_AREA
 from xsaveschema.catalog.identify import identify
 from xsaveschema.errors import TooShortError
 from xsaveschema.layout import standard
+from xsaveschema.traces import KVM_XSAVE_SIZE, of_kvm
 
 _ROOM: Final = 64 << 10
 _LABEL: Final = "vCPU"
@@ -32,7 +32,7 @@ class KvmReader(InPlace):
 
     def recognises(self, data: Data) -> bool:
         """Whether it has 4096 bytes, and a header as KVM writes it: standard, the rest zero."""
-        return marks.kvm(data)
+        return len(data) == KVM_XSAVE_SIZE and of_kvm(data[:])
 
     def read(self, data: Data, options: Options) -> Iterator[Found]:
         """The area. TooShortError names what is in use and beyond the 4096 bytes."""
@@ -65,7 +65,7 @@ def layout_of(data: memoryview, options: Options) -> Known:
     padded = memoryview(bytes(data[:MAX_AREA]).ljust(_ROOM, b"\0"))
     match = identify(padded, catalog=options.catalog)
     said = f"{len(data)} bytes{match.shown.removeprefix(f'{_ROOM} bytes')}"
-    return best(replace(match, shown=said), padded, options.catalog)
+    return best(replace(match, shown=said), options.catalog)
 
 
 READER: Final = KvmReader()

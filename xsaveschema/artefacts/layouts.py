@@ -16,9 +16,9 @@ from xsaveschema.catalog.leaf import model_from_leaf
 from xsaveschema.errors import EvidenceError, hex_mask
 from xsaveschema.evidence import contradictions, hints, seen_under, shown_in
 from xsaveschema.header import view_of
-from xsaveschema.layout import Layout, standard
+from xsaveschema.layout import Layout, places, standard
 from xsaveschema.model import EXTENDED_OFFSET, MXCSR_MASK, CpuModel, under
-from xsaveschema.traces import mxcsr_mask_of
+from xsaveschema.traces import mxcsr_mask_of, mxcsr_mask_word
 
 Row = tuple[int, int, int]
 """A component's number, size and standard offset."""
@@ -51,7 +51,7 @@ def of_area(data: memoryview, options: Options) -> Known:
     view = view_of(data)
     if options.model is not None:
         return named(view, options.model, options)
-    return best(identify(view, catalog=options.catalog), view, options.catalog)
+    return best(identify(view, catalog=options.catalog), options.catalog)
 
 
 def named(view: memoryview, model: CpuModel, options: Options, *, guest: bool = False) -> Known:
@@ -104,41 +104,18 @@ def has_places(model: CpuModel, layout: Layout) -> bool:
     )
 
 
-def best(match: Match, view: memoryview, catalog: Catalog | None = None) -> Known:
-    """The best candidate. IdentificationError as :attr:`Match.model` raises it.
-
-    MXCSR_MASK in the area tells AMD's processors from Intel's, whose layouts differ.
-    """
-    mask = mxcsr_mask_of(view, catalog=catalog)
-    fits = [
-        fit
-        for fit in zip(match.candidates, match.models, match.layouts, strict=True)
-        if fit[1].mxcsr_mask == mask
-    ]
-    by = match.candidates[0].by if match.candidates else "layout"
-    model, layouts = match.model if not fits else None, match.layouts
-    if model is None:
-        candidates, models, layouts = zip(*fits, strict=True)
-        said = f"{match.shown}, MXCSR_MASK {hex_mask(mask)}"
-        model = replace(
-            match, candidates=candidates, models=models, layouts=layouts, shown=said
-        ).model
-        by = candidates[0].by
-        if len({places(layout) for layout in match.layouts}) > 1:
-            by += " and MXCSR_MASK"
-    others = alike(layouts[0], catalog) if layouts else None
+def best(match: Match, catalog: Catalog | None = None) -> Known:
+    """The best candidate. IdentificationError as :attr:`Match.model` raises it."""
+    model = match.model
+    by = match.candidates[0].by
     notes: tuple[str, ...] = ()
-    if by.endswith("MXCSR_MASK") and mask == MXCSR_MASK:
+    if by.endswith("MXCSR_MASK") and model.mxcsr_mask == MXCSR_MASK:
         notes = (
-            f"MXCSR_MASK {hex_mask(mask)} alone speaks for this layout; an emulated AMD CPU writes "
-            "it, too: then name the CPU",
+            f"MXCSR_MASK {hex_mask(MXCSR_MASK)} alone speaks for this layout; an emulated AMD CPU "
+            "writes it, too: then name the CPU",
         )
+    others = alike(match.layouts[0], catalog)
     return Known(model, f"identified by {by}", notes, others, "identified")
-
-
-def places(layout: Layout) -> tuple[Row, ...]:
-    """What two layouts must have in common to be the same: numbers, sizes and offsets."""
-    return tuple((slot.number, slot.size, slot.offset) for slot in layout)
 
 
 def row_faults(rows: Iterable[Row], limit: int) -> str | None:
@@ -175,9 +152,9 @@ def of_rows(rows: list[Row], view: memoryview, origin: str, catalog: Catalog | N
 
     ``origin`` names the table, for the built model. The rows have no :func:`row_faults`.
     """
-    match = identify(layout=rows, catalog=catalog)
+    match = identify(layout=rows, mxcsr_mask=mxcsr_mask_word(view), catalog=catalog)
     if match.models:
-        return best(match, view, catalog)._replace(source=origin, origin="told")
+        return best(match, catalog)._replace(source=origin, origin="told")
     library = catalog or default_catalog()
     # The table says nothing of align64 and xfd, which are the same wherever a component is known.
     known = {c.number: c for model in library.models() for c in model.components.values()}

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from xsaveschema.artefacts import marks
 from xsaveschema.artefacts.data import behind
 from xsaveschema.artefacts.qemu_stream import vcpus
 from xsaveschema.artefacts.reader import ArtefactError, Data, Found, Options, Struct
@@ -28,7 +27,7 @@ class LibvirtSaveReader:
 
     def recognises(self, data: Data) -> bool:
         """Whether this is a file of ``virsh save`` that was finished."""
-        return marks.libvirt_save(data)
+        return bytes(data[:16]) == b"LibvirtQemudSave"
 
     def read(self, data: Data, options: Options) -> Iterator[Found]:
         """The state of every vCPU. ArtefactError names the format of a compressed stream."""

@@ -18,7 +18,6 @@ from dataclasses import replace
 from typing import Final, NamedTuple
 
 from xsaveschema.area import XsaveArea
-from xsaveschema.artefacts import marks
 from xsaveschema.artefacts.assembled import assemble, joined, meant_legacy
 from xsaveschema.artefacts.layouts import Known, Row, of_area, row_faults, told
 from xsaveschema.artefacts.reader import ArtefactError, Data, Found, Options, Struct
@@ -44,6 +43,7 @@ from xsaveschema.model import (
 from xsaveschema.traces import mxcsr_mask_of
 
 _HEADER: Final = Struct("<4sIIIIIQ")  # signature, version, streams, directory RVA, …
+_VERSION: Final = 0xA793
 _ENTRY: Final = Struct("<III")  # stream type, size, RVA
 _LOCATION: Final = Struct("<II")  # size, RVA
 _COUNT: Final = Struct("<I")
@@ -97,7 +97,9 @@ class MinidumpReader:
 
     def recognises(self, data: Data) -> bool:
         """Whether this is a minidump: its signature and version."""
-        return marks.minidump(data)
+        if len(data) < _HEADER.size or bytes(data[:4]) != b"MDMP":
+            return False
+        return bool(_HEADER.unpack_from(data)[1] & 0xFFFF == _VERSION)
 
     def read(self, data: Data, options: Options) -> Iterator[Found]:
         """The contexts of the thread list, then those of exceptions.
@@ -405,8 +407,7 @@ def _described(catalog: Catalog, rows: tuple[Row, ...], mxcsr_mask: int) -> tupl
     hidden = {number: size for number, size, offset in rows if not offset}
     supervisor = sum(1 << number for number in hidden)
     shown = [row for row in rows if row[2]]
-    match = identify(layout=shown, catalog=catalog)
-    for model in sorted(match.models, key=lambda model: model.mxcsr_mask != mxcsr_mask):
+    for model in identify(layout=shown, mxcsr_mask=mxcsr_mask, catalog=catalog).models:
         parts = [model.by_number.get(number) for number in hidden]
         if all(part and part.supervisor and part.size == hidden[part.number] for part in parts):
             return model.limited(xss=supervisor), f"MISC_INFO_5, the layout of {model.name}"

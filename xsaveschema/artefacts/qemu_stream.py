@@ -26,7 +26,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple, Protocol
 
-from xsaveschema.artefacts import json_text, marks
+from xsaveschema.artefacts import json_text
 from xsaveschema.artefacts.assembled import LEGACY, assemble
 from xsaveschema.artefacts.reader import ArtefactError, Data, Found, Options, Struct
 from xsaveschema.catalog import default_catalog
@@ -131,7 +131,7 @@ class QemuStreamReader:
 
     def recognises(self, data: Data) -> bool:
         """Whether this is a migration stream: QEVM, version 3."""
-        return marks.qemu_stream(data)
+        return bytes(data[:8]) == b"QEVM\0\0\0\3"
 
     def read(self, data: Data, options: Options) -> Iterator[Found]:
         """The state of every vCPU, by instance of its section."""

@@ -47,25 +47,31 @@ class RawReader(InPlace):
 
     def read(self, data: Data, options: Options) -> Iterator[Found]:
         """The area. TooShortError below 576 bytes."""
-        if len(data) > MAX_AREA:
-            raise ArtefactError(
-                f"is no file that a reader knows, and longer than {MAX_AREA >> 20} MiB, which no "
-                "area is"
-            )
-        view = data[:]
-        require_look(view, options)
+        view = bare(data, options)
         found = of_area(view, options).found(view, options, WHOLE, 0)
         if not options.strict:
             found.area.faults += tuple(look(view, options.catalog))
         yield found
 
 
+def bare(data: Data, options: Options) -> memoryview:
+    """The bytes of the area; ArtefactError for what is none."""
+    if len(data) > MAX_AREA:
+        raise ArtefactError(
+            f"is no file that a reader knows, and longer than {MAX_AREA >> 20} MiB, which no "
+            "area is"
+        )
+    view = data[:]
+    require_look(view, options)
+    return view
+
+
 def look(data: memoryview, catalog: Catalog | None = None) -> Iterator[Fault]:
     """What in a file's bytes no area has that a system or an instruction wrote whole.
 
     Reserved header bytes that are not zero, an MXCSR with bits that no CPU has, and nothing at all
-    that anybody wrote. Nothing marks
-    a bare area as one, so a file that looks otherwise is none, or a damaged one.
+    that anybody wrote. Nothing marks a bare area as one, so a file that looks otherwise is none, or
+    a damaged one.
     """
     view = view_of(data)
     xstate_bv, xcomp_bv = MASKS.unpack_from(view, HEADER_OFFSET)

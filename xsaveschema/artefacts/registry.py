@@ -7,19 +7,43 @@ import sys
 import warnings
 from collections.abc import Iterator
 from functools import cache
-from importlib import import_module
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Final
 
+from xsaveschema.artefacts import (
+    cloud_hypervisor,
+    criu,
+    elf,
+    frame,
+    kvm,
+    libvirt_save,
+    minidump,
+    qcow2,
+    qemu_stream,
+    raw,
+    xen,
+)
 from xsaveschema.artefacts.data import Data
 from xsaveschema.artefacts.foreign import foreign
-from xsaveschema.artefacts.marks import MARKED, UNMARKED
 from xsaveschema.artefacts.reader import ArtefactError, Reader
 
-PID: Final = "pid:"
 GROUP: Final = "xsaveschema.readers"
 """The entry points by which a package adds readers; each loads a :class:`Reader`."""
+
+
+_MARKED: Final[tuple[Reader, ...]] = (
+    elf.READER,
+    minidump.READER,
+    criu.READER,
+    qemu_stream.READER,
+    libvirt_save.READER,
+    qcow2.READER,
+    xen.READER,
+    cloud_hypervisor.READER,
+    frame.READER,
+)
+"""By what is sure: magic numbers before structures."""
 
 
 def recognise(data: Data, assume: bool = False) -> Reader:
@@ -27,33 +51,24 @@ def recognise(data: Data, assume: bool = False) -> Reader:
 
     ArtefactError for a file that is known to hold no area, unless ``assume`` insists.
     """
-    for name, is_one in MARKED.items():
-        if is_one(data):
-            return _own(name)
-    for reader in _plugins():
+    for reader in _sure():
         if reader.recognises(data):
             return reader
     if not assume and (kind := foreign(data)):
         raise ArtefactError(f"is {kind.name}: {kind.way_out}")
-    for name, is_one in UNMARKED.items():
-        if is_one(data):
-            return _own(name)
-    return _own("raw")
+    return kvm.READER if kvm.READER.recognises(data) else raw.READER
 
 
 def readers() -> Iterator[Reader]:
     """Every reader but the raw one, in the order in which they are asked."""
-    for name in MARKED:
-        yield _own(name)
+    yield from _sure()
+    yield kvm.READER
+
+
+def _sure() -> Iterator[Reader]:
+    """Those that tell their files by a mark."""
+    yield from _MARKED
     yield from _plugins()
-    for name in UNMARKED:
-        yield _own(name)
-
-
-@cache
-def _own(name: str) -> Reader:
-    reader: Reader = import_module(f"xsaveschema.artefacts.{name}").READER
-    return reader
 
 
 @cache

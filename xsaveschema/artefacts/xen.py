@@ -15,8 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from xsaveschema.artefacts import marks
-from xsaveschema.artefacts.layouts import Known, assumed, places
+from xsaveschema.artefacts.layouts import Known, assumed
 from xsaveschema.artefacts.reader import ArtefactError, Data, Found, InPlace, Options, Struct
 from xsaveschema.artefacts.source import MAX_AREA
 from xsaveschema.catalog import Catalog, default_catalog
@@ -25,15 +24,19 @@ from xsaveschema.cpuid.record import signature_parts
 from xsaveschema.errors import IdentificationError, hex_mask
 from xsaveschema.evidence import contradictions, lacks
 from xsaveschema.kept import kept
-from xsaveschema.layout import has_layout, standard
+from xsaveschema.layout import has_layout, places, standard
 from xsaveschema.model import EXTENDED_OFFSET, CpuModel, under
 
 _RECORD: Final = Struct("<HHI")  # HVM: typecode, instance, length
 _HEADER: Final = Struct("<IIQII")  # magic, version, changeset, CPUID leaf 1 EAX, TSC kHz
-_END, _XSAVE_CODE = 0, 16
+_HVM_MAGIC: Final = 0x5438_1286
+_END, _HEADER_CODE, _XSAVE_CODE = 0, 1, 16
 _XSAVE: Final = Struct("<QQQ")  # xfeature_mask, xcr0, xcr0_accum
 _PV_XSAVE: Final = Struct("<IIQQ")  # vCPU, reserved, xcr0, xcr0_accum
 
+_XL_MAGIC: Final = b"Xen saved domain, xl format\n \0 \r"
+_LIBXL_MAGIC: Final = b"LibxlFmt"
+_LIBXC_MAGIC: Final = b"\xff\xff\xff\xff\xff\xff\xff\xffXENF"  # marker, id
 _XL: Final = Struct("<32sIIII")  # magic, byte order, two sets of flags, optional data's length
 _XL_BYTE_ORDER: Final = 0x0102_0304
 _LIBXL: Final = Struct(">8sII")  # ident, version, options
@@ -55,12 +58,12 @@ class XenReader(InPlace):
 
     def recognises(self, data: Data) -> bool:
         """Whether this is any of the four, by its first bytes."""
-        return marks.xen(data)
+        return _is_context(data) or _is_stream(data)
 
     def read(self, data: Data, options: Options) -> Iterator[Found]:
         """The area of every vCPU, in the file's order."""
-        context = marks.xen_context(data)
-        if not context and not marks.xen_stream(data):
+        context = _is_context(data)
+        if not context and not _is_stream(data):
             raise ArtefactError("no saved Xen domain: other first bytes", 0)
         seen: set[str] = set()
         for found in _hvm(data, 0, len(data), options) if context else _stream(data, options):
@@ -75,6 +78,20 @@ class XenReader(InPlace):
 READER: Final = XenReader()
 
 
+def _is_context(data: Data) -> bool:
+    """Whether this is an HVM context: its first record is a HEADER with the magic number."""
+    if len(data) < _RECORD.size + _HEADER.size:
+        return False
+    code, magic = _RECORD.unpack_from(data)[0], _HEADER.unpack_from(data, _RECORD.size)[0]
+    return (code, magic) == (_HEADER_CODE, _HVM_MAGIC)
+
+
+def _is_stream(data: Data) -> bool:
+    """Whether this is a stream, by what wraps it."""
+    head = bytes(data[:32])
+    return len(head) == 32 and (head == _XL_MAGIC or head.startswith((_LIBXL_MAGIC, _LIBXC_MAGIC)))
+
+
 def _need(data: Data, at: int, size: int, end: int, what: str) -> None:
     if at + size > end:
         raise ArtefactError(f"{what} takes {size} bytes, {max(0, end - at)} are left", at)
@@ -83,14 +100,14 @@ def _need(data: Data, at: int, size: int, end: int, what: str) -> None:
 def _stream(data: Data, options: Options) -> Iterator[Found]:
     """Go through the wrappings of a libxc stream, then through its records."""
     at, end = 0, len(data)
-    if bytes(data[:32]) == marks.XEN_XL:
+    if bytes(data[:32]) == _XL_MAGIC:
         _need(data, 0, _XL.size, end, "the header of xl")
         _, order, _, _, length = _XL.unpack_from(data)
         if order != _XL_BYTE_ORDER:
             raise ArtefactError(f"the byte order mark is {order:#x}, not {_XL_BYTE_ORDER:#x}", 32)
         at = _XL.size + length
         _need(data, _XL.size, length, end, "the optional data of xl")
-    if bytes(data[at : at + 8]) == marks.XEN_LIBXL:
+    if bytes(data[at : at + 8]) == _LIBXL_MAGIC:
         _need(data, at, _LIBXL.size, end, "the header of libxl")
         if _LIBXL.unpack_from(data, at)[2] & 1:
             raise ArtefactError("the libxl stream is big-endian", at)
@@ -108,7 +125,7 @@ def _stream(data: Data, options: Options) -> Iterator[Found]:
         else:
             raise ArtefactError("the libxl stream has records without end", at)
     _need(data, at, _LIBXC.size + _DOMAIN, end, "the header of libxc")
-    if bytes(data[at : at + 12]) != marks.XEN_LIBXC:
+    if bytes(data[at : at + 12]) != _LIBXC_MAGIC:
         raise ArtefactError("no libxc stream stands here: a format of Xen before 4.6?", at)
     if _LIBXC.unpack_from(data, at)[3] & 1:
         raise ArtefactError("the libxc stream is big-endian", at)
@@ -141,10 +158,10 @@ def _hvm(data: Data, at: int, end: int, options: Options) -> Iterator[Found]:
         code, instance, length = _RECORD.unpack_from(data, at)
         at += _RECORD.size
         _need(data, at, length, end, f"the record of type {code}")
-        if first != (code == marks.XEN_HEADER_CODE):
+        if first != (code == _HEADER_CODE):
             raise ArtefactError("the HVM context does not begin with its one HEADER", at)
         if first:
-            if length < _HEADER.size or _HEADER.unpack_from(data, at)[0] != marks.XEN_HVM:
+            if length < _HEADER.size or _HEADER.unpack_from(data, at)[0] != _HVM_MAGIC:
                 raise ArtefactError("the HVM context has another HEADER", at)
             signature = _HEADER.unpack_from(data, at)[3]
             first = False

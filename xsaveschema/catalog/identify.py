@@ -20,7 +20,7 @@ from xsaveschema.errors import (
     items,
 )
 from xsaveschema.header import MASKS, Buffer, buffer_layout, view_of
-from xsaveschema.layout import Layout, compacted, has_layout, standard, takes_xcr0
+from xsaveschema.layout import Layout, compacted, has_layout, places, standard, takes_xcr0
 from xsaveschema.model import COMPACTED, HEADER_OFFSET, CpuModel, bits_of, under
 from xsaveschema.traces import Shown, mxcsr_mask_word, shown
 
@@ -58,11 +58,10 @@ class Match:
                 f"no model of the catalogue has an area like this: {self.shown}; "
                 "it may be cut off, or another model's: then name one (--model)"
             )
-        places = {_places(layout) for layout in self.layouts}
-        if len(places) > 1:
+        if len({places(layout) for layout in self.layouts}) > 1:
             alike: dict[object, list[str]] = {}
             for candidate, layout in zip(self.candidates, self.layouts, strict=True):
-                alike.setdefault(_places(layout), []).append(candidate.model)
+                alike.setdefault(places(layout), []).append(candidate.model)
             groups = "; ".join(", ".join(names) for names in alike.values())
             raise IdentificationError(
                 f"several models fit, with different layouts ({self.shown}): {groups}; "
@@ -79,14 +78,16 @@ def identify(
     signature: int | None = None,
     vendor: str | None = None,
     layout: Iterable[tuple[int, int, int]] | None = None,
+    mxcsr_mask: int = 0,
     catalog: Catalog | None = None,
 ) -> Match:
     """Find the models that fit an area's bytes, a CPU's leaf 0xD, or a table of components.
 
     Give one of ``data`` (an area of either format), ``leaf_0xd`` ({sub-leaf: (EAX, EBX, ECX,
     EDX)}; with ``signature``, CPUID leaf 1 EAX, and ``vendor``) and ``layout`` (component, size,
-    offset as in Linux's NT_X86_XSAVE_LAYOUT). The candidates come best first, limited to the masks
-    that they were shown; the list may be empty.
+    offset as in Linux's NT_X86_XSAVE_LAYOUT; with ``mxcsr_mask`` of an area laid out like this, 0
+    for none). The candidates come best first, limited to the masks that they were shown; the list
+    may be empty.
     """
     given = [source for source in (data, leaf_0xd, layout) if source is not None]
     if len(given) != 1:
@@ -97,6 +98,8 @@ def identify(
         raise WrongTypeError(f"signature: pass CPUID leaf 1 EAX, not {described(signature)}")
     if vendor is not None and not isinstance(vendor, str):
         raise WrongTypeError(f"vendor: pass the text of CPUID leaf 0, not {described(vendor)}")
+    if not isinstance(mxcsr_mask, int):
+        raise WrongTypeError(f"mxcsr_mask: pass a mask, not {described(mxcsr_mask)}")
     models = (catalog or default_catalog()).models()
     if data is not None:
         return _by_area(data, models)
@@ -108,7 +111,7 @@ def identify(
         check_extents(leaf_0xd)
         return replace(match, build=partial(_built, leaf_0xd, signature, vendor, catalog))
     assert layout is not None  # noqa: S101 - the last of the three
-    return _by_layout(_rows(layout), models)
+    return _by_layout(_rows(layout), mxcsr_mask, models)
 
 
 _COMPACT: Final = {"xsavec", "xsaves"}
@@ -166,7 +169,10 @@ def _by_area(data: Buffer, models: list[CpuModel]) -> Match:
     if xcomp_bv & COMPACTED:
         # Unless none of them can compact, or none says what it can.
         fits = [fit for fit in fits if fit.model.instructions & _COMPACT] or fits
-    return _match(_by_mxcsr_mask(fits, mxcsr_mask_word(view)), said)
+    same = _by_mxcsr_mask(fits, mxcsr_mask_word(view))
+    if len(same) < len(fits):
+        said += f", MXCSR_MASK {hex_mask(mxcsr_mask_word(view))}"
+    return _match(same, said)
 
 
 def _mask(view: memoryview, xstate_bv: int, models: list[CpuModel]) -> Shown | None:
@@ -183,7 +189,7 @@ def _by_mxcsr_mask(fits: list[_Fit], mask: int) -> list[_Fit]:
     same = [fit for fit in fits if fit.model.mxcsr_mask == mask]
     if not same:
         return fits
-    if len({_places(fit.layout) for fit in fits}) > len({_places(fit.layout) for fit in same}):
+    if len({places(fit.layout) for fit in fits}) > len({places(fit.layout) for fit in same}):
         same = [fit._replace(by=f"{fit.by} and MXCSR_MASK") for fit in same]
     return same
 
@@ -306,7 +312,7 @@ def _rows(layout: Iterable[object]) -> list[tuple[int, int, int]]:
     return [(number, size, offset) for number, size, offset in rows]
 
 
-def _by_layout(rows: list[tuple[int, int, int]], models: list[CpuModel]) -> Match:
+def _by_layout(rows: list[tuple[int, int, int]], mxcsr_mask: int, models: list[CpuModel]) -> Match:
     """From (component, size, offset) rows of the extended components of an enabled XCR0."""
     mask = 3
     for number, _, _ in rows:
@@ -320,7 +326,8 @@ def _by_layout(rows: list[tuple[int, int, int]], models: list[CpuModel]) -> Matc
         layout = standard(model, mask)
         if all((layout[n].size, layout[n].offset) == (size, at) for n, size, at in rows if n > 1):
             seen = model.limited(xcr0=mask)
-            rank = (mask != model.xcr0, _spare(model.xcr0, mask))
+            other = model.mxcsr_mask != mxcsr_mask
+            rank = (other, mask != model.xcr0, _spare(model.xcr0, mask))
             fits.append(_Fit(rank, "layout", seen, layout))
     return _match(fits, f"components {', '.join(str(number) for number, _, _ in rows)}")
 
@@ -334,13 +341,9 @@ def alike(layout: Layout, catalog: Catalog | None = None) -> int:
             model.user_mask if layout.format == "standard" else _silicon(model)
         ):
             continue
-        found += _places(make(model, layout.mask)) == _places(layout)
+        found += places(make(model, layout.mask)) == places(layout)
     return found
 
 
 def _silicon(model: CpuModel) -> int:
     return model.user_mask | model.supervisor_mask
-
-
-def _places(layout: Layout) -> tuple[tuple[int, int, int], ...]:
-    return tuple((slot.number, slot.offset, slot.size) for slot in layout)

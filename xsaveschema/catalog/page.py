@@ -15,6 +15,7 @@ from typing import Final
 from xsaveschema.catalog.files import shipped_directory
 from xsaveschema.catalog.library import Library
 from xsaveschema.errors import SchemaError, hex_mask
+from xsaveschema.io import write_file
 from xsaveschema.layout import compacted
 from xsaveschema.model import (
     FEATURES,
@@ -243,7 +244,7 @@ def main(arguments: list[str]) -> int:
         print(f"{path} is not current; run {_COMMAND}")
         return 1
     path.parent.mkdir(exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    write_file(path, text.encode())
     print(f"wrote {path}")
     return 0
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from xsaveschema.catalog.documents import KINDS, json_schema
 from xsaveschema.catalog.files import shipped_directory
+from xsaveschema.io import write_file
 
 
 def export() -> dict[str, str]:
@@ -43,7 +44,7 @@ def main(arguments: list[str]) -> int:
         if arguments:
             print(f"{path} is not current; run python -m xsaveschema.catalog.schema_export")
         else:
-            path.write_text(export()[path.name], encoding="utf-8")
+            write_file(path, export()[path.name].encode())
             print(f"wrote {path}")
     return 1 if arguments and old else 0
 

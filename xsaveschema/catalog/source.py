@@ -8,9 +8,7 @@ Those, duplicate keys, anchors, aliases and tags are faults, never coerced.
 
 from __future__ import annotations
 
-import os
 import re
-import stat
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, NoReturn
@@ -18,7 +16,8 @@ from typing import Any, Final, NoReturn
 import yaml
 
 from xsaveschema.catalog.document import Document, Mark, Place, Span, dotted, mark_of
-from xsaveschema.errors import plain
+from xsaveschema.errors import XsaveError, plain
+from xsaveschema.io import read_regular
 
 MAX_SIZE: Final = 256 * 1024
 """Bytes; a schema file of a real CPU has two to five thousand."""
@@ -29,8 +28,6 @@ MAX_VALUES: Final = 5_000
 
 _TOO_DEEP: Final = f"is nested more than {MAX_DEPTH} levels deep"
 
-# Nor is a file that has become a FIFO since waited for.
-_FLAGS: Final = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _BREAKS: Final = ("\r\n", "\r", "\x85", "\u2028", "\u2029")
 _UNPRINTABLE: Final = (
@@ -56,16 +53,11 @@ def read(path: Path, shown: str | None = None) -> Document:
     """Read a schema file. Its faults are in the result's ``faults``; data may be partial."""
     shown = plain(shown or str(path))
     try:
-        # Looked at first: to open a FIFO is to wait for whoever writes to it.
-        if not stat.S_ISREG(path.stat().st_mode):
-            document = Document(shown)
-            document.fault("file", (), "cannot be read: is no regular file")
-            return document
-        with os.fdopen(os.open(path, _FLAGS), "rb") as stream:
-            raw = stream.read(MAX_SIZE + 1) or b""
-    except OSError as error:
+        raw = read_regular(path, MAX_SIZE + 1)
+    except (OSError, XsaveError) as error:
         document = Document(shown)
-        document.fault("file", (), f"cannot be read: {error.strerror or error}")
+        why = getattr(error, "strerror", None) or error
+        document.fault("file", (), f"cannot be read: {why}")
         return document
     return parse(raw, shown)
 

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Final
 
 import click
 
-from xsaveschema import artefacts
-from xsaveschema.artefacts.containers import streamed, unpacked
-from xsaveschema.artefacts.data import Data
-from xsaveschema.artefacts.raw import require_look
-from xsaveschema.artefacts.reader import WHOLE, Found, Options
-from xsaveschema.artefacts.registry import PID, recognise
-from xsaveschema.artefacts.source import MAX_AREA, Source
+from xsaveschema.artefacts.opened import Artefact, opened_stream
+from xsaveschema.artefacts.opened import opened as opened_path
+from xsaveschema.artefacts.reader import Found, Options
 from xsaveschema.catalog import Catalog
-from xsaveschema.cli.files import SAMPLE, read_sample, read_some
-from xsaveschema.errors import XsaveError
+from xsaveschema.cli.files import read_some
+from xsaveschema.errors import UnknownSampleError, XsaveError
 from xsaveschema.header import MASKS, view_of
 from xsaveschema.layout import Slot
 from xsaveschema.model import COMPACTED, HEADER_OFFSET, CpuModel
 from xsaveschema.traces import shown
+
+_TOLD: Final = 8
+"""Labels that a message names."""
 
 
 def options_of(
@@ -36,72 +32,20 @@ def options_of(
     return Options(model, strict, catalog, assume)
 
 
-def find(source: str, options: Options) -> Iterator[Found]:
-    """The areas of FILE: a path, ``-``, ``pid:N`` or ``sample:NAME``; the content says of what."""
-    if _is_no_file(source):
-        yield from artefacts.open(
-            source, options.model, options.strict, options.catalog, assume=options.assume
-        )
-        return
-    with _data(source) as data:
-        options = _of(source, options)
-        yield from recognise(data, options.assume).read(data, options)
-
-
-def _is_no_file(source: str) -> bool:
-    """Whether FILE is a process or a folder, which hold areas in another way than files."""
-    return source.startswith(PID) or (source != "-" and Path(source).is_dir())
-
-
-def some(areas: Iterable[Found]) -> Iterator[Found]:
-    """The same areas; XsaveError where there are none."""
-    found = None
-    for found in areas:
-        yield found
-    if found is None:
-        raise XsaveError("holds no area")
+def opened(source: str, options: Options) -> Artefact:
+    """What FILE is: a path, ``-``, ``pid:N`` or ``sample:NAME``; wrong usage for no sample."""
+    if source == "-":
+        return opened_stream(read_some, options)
+    try:
+        return opened_path(source, options)
+    except UnknownSampleError as error:
+        raise click.UsageError(str(error)) from None
 
 
 def one(source: str, options: Options, label: str | None) -> Found:
     """The one area of FILE that a command works on; XsaveError lists them where there are more."""
-    return chosen(find(source, options), label)
-
-
-def bare_or_one(source: str, options: Options, label: str | None) -> bytes | Found:
-    """The bytes of FILE where it is one area and nothing else, whatever model wrote it.
-
-    For what holds the bytes against several models. Else the area, as :func:`one` has it.
-    """
-    if _is_no_file(source):
-        return one(source, options, label)
-    with _data(source) as data:
-        return bare_or_chosen(data, _of(source, options), label)
-
-
-def bare_or_chosen(data: Data, options: Options, label: str | None) -> bytes | Found:
-    """As :func:`bare_or_one`, for what a file holds."""
-    reader = recognise(data, options.assume)
-    if reader.name != "raw" or len(data) > MAX_AREA:
-        return chosen(reader.read(data, options), label)
-    require_look(data[:], options)
-    return bytes(data[:])
-
-
-@contextmanager
-def _data(source: str) -> Iterator[Data]:
-    """What FILE holds, unpacked. It can be looked at inside the block."""
-    if source == "-":
-        yield streamed(read_some)
-    elif source.startswith(SAMPLE):
-        yield memoryview(read_sample(source))
-    else:
-        with Source(source) as file:
-            yield unpacked(file.data)
-
-
-def _of(source: str, options: Options) -> Options:
-    """The options for FILE: a sample is what it says, whatever its bytes look like."""
-    return replace(options, look=False) if source.startswith(SAMPLE) else options
+    with opened(source, options) as artefact:
+        return chosen(artefact.areas(), label)
 
 
 def chosen(areas: Iterable[Found], label: str | None) -> Found:
@@ -118,10 +62,8 @@ def chosen(areas: Iterable[Found], label: str | None) -> Found:
                 "with --area"
             )
     if not found:
-        if seen == [WHOLE]:
-            raise XsaveError(f"holds one area, called {WHOLE!r}, and no {label!r}")
-        said = f"has no area called {label!r}; decode lists them" if label else "holds no area"
-        raise XsaveError(said)
+        there = ", ".join(seen[:_TOLD]) + (", ..." if seen[_TOLD:] else "")
+        raise XsaveError(f"has no area called {label!r}; it has {there}")
     return found[0]
 
 
@@ -154,8 +96,3 @@ def slot_facts(slot: Slot) -> dict[str, Any]:
         "supervisor": slot.component.supervisor,
         "align64": slot.component.align64,
     }
-
-
-def places(slots: Sequence[Slot]) -> tuple[tuple[int, int, int], ...]:
-    """What two layouts must have in common to be the same: numbers, offsets and sizes."""
-    return tuple((slot.number, slot.offset, slot.size) for slot in slots)

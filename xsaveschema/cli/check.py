@@ -9,7 +9,7 @@ import click
 from xsaveschema.area import XsaveArea
 from xsaveschema.artefacts.reader import Found
 from xsaveschema.catalog.identify import Match, alike, identify
-from xsaveschema.cli.areas import bare_or_one, called, naming, one, options_of, tells
+from xsaveschema.cli.areas import called, chosen, naming, opened, options_of, tells
 from xsaveschema.cli.files import about, named, write_area
 from xsaveschema.cli.options import (
     area_option,
@@ -100,13 +100,14 @@ def command(
     options = masks | {"mxcsr_mask": mxcsr_mask, "xfd": xfd or 0}
     with about(source):
         cpu = None if cpu_name is None else catalog.model(cpu_name)
-        find = bare_or_one if writer.model is None else one
-        found = find(source, writer, label)
+        with opened(source, writer) as artefact:
+            bare = artefact.bare(label) if writer.model is None else None
+            if bare is not None and cpu is not None and tells(bare):
+                bare = None
+            found = chosen(artefact.areas(), label) if bare is None else bare
         missing: tuple[str, ...] = ()
         elsewhere: list[Fault] = []
         said_of_file: tuple[str, ...] = ()
-        if not isinstance(found, Found) and cpu is not None and tells(found):
-            found = one(source, writer, label)
         if isinstance(found, Found):
             model, name = found.area.model, called(found)
             data, missing = _judged(found.area, fix is not None)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import click
 
 from xsaveschema.area import XsaveArea
-from xsaveschema.artefacts.reader import WHOLE, Found, Options
+from xsaveschema.artefacts.reader import Found, Options
 from xsaveschema.catalog import Catalog
 from xsaveschema.catalog.identify import identify
-from xsaveschema.cli.areas import one, options_of, places
+from xsaveschema.cli.areas import chosen, opened, options_of
 from xsaveschema.cli.files import about, named, refuse_terminal, write_area
 from xsaveschema.cli.options import (
     Many,
@@ -28,7 +28,7 @@ from xsaveschema.cli.options import (
 from xsaveschema.cli.output import echo
 from xsaveschema.convert import Conversion, relayout
 from xsaveschema.errors import IdentificationError, XsaveError, hex_mask
-from xsaveschema.layout import Layout, takes_xcr0
+from xsaveschema.layout import Layout, places, takes_xcr0
 from xsaveschema.model import COMPACTED, CpuModel, Format
 
 
@@ -101,7 +101,8 @@ def command(
         drops = tuple(permitted(drop))
         return convert_many(source, output, many, options, cpu, format, mask, drops)
     with about(source):
-        found = one(source, options, label)
+        with opened(source, options) as artefact:
+            found = chosen(artefact.areas(), label)
         _require_offsets(found, options, cpu)
         area = found.area
         format = format or area.format
@@ -112,7 +113,7 @@ def command(
             return None
         if cpu is None or cpu.name == area.model.name:
             cpu = area.model
-            if found.origin == "identified" and found.label == WHOLE:
+            if found.origin == "identified" and artefact.unmarked is not None:
                 _require_agreement(area, catalog, format, mask)
         elif mask is None and format == "standard":
             mask = _enabled(area.model, cpu, options)
@@ -226,7 +227,7 @@ def _require_agreement(area: XsaveArea, catalog: Catalog, format: Format, mask: 
     groups: dict[object, list[str]] = {}
     for candidate in match.models:
         layout = _target(candidate, format, mask)
-        groups.setdefault(places(layout.slots), []).append(candidate.name)
+        groups.setdefault(places(layout), []).append(candidate.name)
     if len(groups) > 1:
         listed_groups = "; ".join(", ".join(names) for names in groups.values())
         raise IdentificationError(

@@ -7,10 +7,12 @@ from typing import Any
 
 import click
 
+from xsaveschema import samples
 from xsaveschema.area import XsaveArea
+from xsaveschema.artefacts.opened import SAMPLE
 from xsaveschema.artefacts.reader import Found
-from xsaveschema.cli.areas import find, options_of, some
-from xsaveschema.cli.files import SAMPLE, about, sample_list
+from xsaveschema.cli.areas import opened, options_of
+from xsaveschema.cli.files import about
 from xsaveschema.cli.options import (
     assume_option,
     catalog_of,
@@ -68,12 +70,12 @@ def command(
     The text shows the registers of components in use, the widest name of each; --json has all.
     """
     if source == SAMPLE:
-        echo(sample_list())
+        echo(samples.listing())
         return
     catalog = catalog_of(ctx, schemas)
     with about(source):
         options = options_of(catalog, model_name, assume, strict=not lenient)
-        found = some(find(source, options))
+        found = opened(source, options).areas()
         if as_json:
             facts = (_facts(each, registers, lenient) for each in found)
             print_json_items({"source": source}, "areas", facts)

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Final
 
 from xsaveschema import cpuid
-from xsaveschema.artefacts.source import MAX_AREA
 from xsaveschema.cli.files import read_some
 from xsaveschema.cpuid import CpuidRecord
-from xsaveschema.cpuid.files import is_pipe, read_file
-from xsaveschema.errors import XsaveError
-from xsaveschema.io import open_regular
-
-_HEAD: Final = 1 << 16
+from xsaveschema.cpuid.files import MAX_BYTES
+from xsaveschema.io import is_pipe
 
 
 def read_dump(source: str) -> list[CpuidRecord]:
@@ -31,26 +26,8 @@ def file_name(source: str) -> str:
     return Path(os.path.realpath(source)).name
 
 
-def piped(source: str) -> bytes | None:
-    """The bytes of standard input or of an open pipe, which are read once; None for the rest."""
-    if source == "-":
-        return _standard_input()
-    return read_file(source, MAX_AREA) if is_pipe(source) else None
-
-
-def head_of(source: str) -> bytes:
-    """How a regular file begins; empty for anything else."""
-    try:
-        with os.fdopen(open_regular(source), "rb") as file:
-            return file.read(_HEAD)
-    except (OSError, ValueError, XsaveError):  # whoever reads the whole of it says why
-        return b""
-
-
 def _standard_input() -> bytes:
     data = bytearray()
-    while part := read_some(1 << 20):
+    while len(data) <= MAX_BYTES and (part := read_some(1 << 20)):
         data += part
-        if len(data) > MAX_AREA:
-            raise XsaveError(f"standard input: is longer than {MAX_AREA >> 20} MiB")
     return bytes(data)

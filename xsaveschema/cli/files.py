@@ -2,43 +2,20 @@
 
 from __future__ import annotations
 
-import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import UnsupportedOperation
 from pathlib import Path
 from select import select
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO
 
 import click
 
-from xsaveschema.artefacts.registry import PID
+from xsaveschema.artefacts.opened import PID, SAMPLE
 from xsaveschema.cli.plain import plain
 from xsaveschema.errors import XsaveError
-from xsaveschema.io import NEW_FILE, permissions, replacing, write_all
-
-SAMPLE: Final = "sample:"
-
-
-def read_sample(source: str) -> bytes:
-    """The bytes of ``sample:NAME``; wrong usage where there is no such sample."""
-    from xsaveschema import samples
-
-    name = source.removeprefix(SAMPLE)
-    try:
-        return samples.read(name)
-    except KeyError:
-        said = f"there is no sample {name!r}; the samples are\n{sample_list()}"
-        raise click.UsageError(said) from None
-
-
-def sample_list() -> str:
-    """The samples with their descriptions, one a line."""
-    from xsaveschema.samples import SAMPLES
-
-    width = max(map(len, SAMPLES))
-    return "\n".join(f"  {SAMPLE}{name:{width}}  {text}" for name, text in SAMPLES.items())
+from xsaveschema.io import NEW_FILE, permissions, write_file
 
 
 @contextmanager
@@ -80,23 +57,7 @@ def write_area(
         stdout.write(data)
         stdout.flush()
         return
-    if is_device(output):
-        try:
-            with Path(output).open("wb", buffering=0) as device:
-                write_all(device.fileno(), data)
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, output) from error
-        return
-    with replacing(output, NEW_FILE if source is None else permitted(source)) as file:
-        write_all(file.fileno(), data)
-
-
-def is_device(output: str) -> bool:
-    """Whether OUT is there and is no file, as a pipe: it is written to, and not replaced."""
-    try:
-        return not stat.S_ISREG(Path(output).stat().st_mode)
-    except (FileNotFoundError, ValueError):  # ValueError: a NUL in the name
-        return False
+    write_file(output, data, NEW_FILE if source is None else permitted(source))
 
 
 def permitted(source: str) -> int:

@@ -8,28 +8,24 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from xsaveschema.artefacts.containers import unpacked
-from xsaveschema.artefacts.reader import Found
+from xsaveschema.artefacts.opened import Artefact
 from xsaveschema.catalog import Catalog
 from xsaveschema.catalog.identify import Match, identify
-from xsaveschema.cli.areas import (
-    bare_or_chosen,
-    bare_or_one,
-    options_of,
-    places,
-    slot_facts,
-)
-from xsaveschema.cli.dumps import head_of, piped, read_dump
+from xsaveschema.cli.areas import chosen, opened, options_of, slot_facts
+from xsaveschema.cli.dumps import read_dump
 from xsaveschema.cli.files import about, named_input
 from xsaveschema.cli.options import catalog_of, json_option, note, schemas_option
 from xsaveschema.cli.output import console, echo, number, print_json, table
 from xsaveschema.cli.plain import plain
+from xsaveschema.cpuid.files import MAX_BYTES
 from xsaveschema.errors import XsaveError, hex_mask
+from xsaveschema.layout import places
 
 if TYPE_CHECKING:
     from xsaveschema.cpuid import CpuidRecord
 
 _Facts = dict[str, Any]
+_HEAD: Final = 1 << 16
 _SHOWN: Final = 32
 """Kinds of core that text tells: hybrid CPUs have two or three, a dump may claim thousands."""
 
@@ -70,32 +66,31 @@ def _file(catalog: Catalog, source: str, as_json: bool) -> int:
     """An area or a dump: the content says which. What comes by a pipe is read once."""
     from xsaveschema import cpuid
 
-    data = piped(source)
-    if cpuid.is_dump(head_of(source) if data is None else data):
-        name = named_input(source)
-        records = cpuid.read(source) if data is None else cpuid.read_bytes(data, name)
-        return _records(catalog, list(records), name, as_json)
-    return _area(catalog, source, data, as_json)
+    options = replace(options_of(catalog, None), look=False)
+    with about(source), opened(source, options) as artefact:
+        data = artefact.unmarked
+        if data is None or not cpuid.is_dump(bytes(data[:_HEAD])):
+            return _area(catalog, source, artefact, as_json)
+        data = data[: MAX_BYTES + 1]
+    name = named_input(source)
+    return _records(catalog, list(cpuid.read_bytes(data, name)), name, as_json)
 
 
-def _area(catalog: Catalog, source: str, held: bytes | None, as_json: bool) -> int:
-    with about(source):
-        options = replace(options_of(catalog, None), look=False)
-        if held is None:
-            found = bare_or_one(source, options, None)
-        else:
-            found = bare_or_chosen(unpacked(memoryview(held)), options, None)
-        if isinstance(found, Found) and found.origin == "assembled":
+def _area(catalog: Catalog, source: str, artefact: Artefact, as_json: bool) -> int:
+    data = artefact.bare()
+    if data is None:
+        found = chosen(artefact.areas(), None)
+        if found.origin == "assembled":
             raise XsaveError("holds registers and no offsets: that tells of no CPU model")
-        data = bytes(found.area) if isinstance(found, Found) else found
-        match = identify(data, catalog=catalog)
-        if as_json:
-            print_json({"candidates": _candidates(match), "components": _agreed(match)})
-        else:
-            console().print(f"{plain(source)}: {match.shown}", style="bold", soft_wrap=True)
-            _show(match, catalog)
-        if not match.candidates:
-            raise XsaveError("no model of the catalogue has an area like this")
+        data = bytes(found.area)
+    match = identify(data, catalog=catalog)
+    if as_json:
+        print_json({"candidates": _candidates(match), "components": _agreed(match)})
+    else:
+        console().print(f"{plain(source)}: {match.shown}", style="bold", soft_wrap=True)
+        _show(match, catalog)
+    if not match.candidates:
+        raise XsaveError("no model of the catalogue has an area like this")
     return 0
 
 
@@ -121,7 +116,7 @@ def _show(match: Match, catalog: Catalog) -> None:
     if not match.candidates:
         return
     out = console()
-    groups = list(dict.fromkeys(places(layout.slots) for layout in match.layouts))
+    groups = list(dict.fromkeys(places(layout) for layout in match.layouts))
     rows = table(out, ("model", "left"), ("by", "left"), ("title", "left"))
     rows.columns[-1].no_wrap = False
     if len(groups) > 1:
@@ -132,7 +127,7 @@ def _show(match: Match, catalog: Catalog) -> None:
     for candidate, layout in zip(match.candidates, match.layouts, strict=True):
         if signed and candidate not in signed:
             continue
-        group = groups.index(places(layout.slots)) + 1
+        group = groups.index(places(layout)) + 1
         title = catalog.model(candidate.model).title
         rows.add_row(candidate.model, candidate.by, title, *([str(group)] if groups[1:] else []))
     out.print(rows)

@@ -16,15 +16,14 @@ from typing import TYPE_CHECKING, BinaryIO, Final, TextIO, cast
 
 import click
 
+from xsaveschema import samples
 from xsaveschema.artefacts.containers import packed
+from xsaveschema.artefacts.opened import SAMPLE
 from xsaveschema.artefacts.reader import Options
 from xsaveschema.cli.files import (
-    SAMPLE,
     about,
-    is_device,
     named,
     permitted,
-    read_sample,
     standard_input,
     standard_stream,
 )
@@ -33,7 +32,7 @@ from xsaveschema.cli.output import console, echo
 from xsaveschema.errors import TooShortError, XsaveError
 from xsaveschema.evidence import seen_under, shown_in
 from xsaveschema.header import MASKS
-from xsaveschema.io import open_regular
+from xsaveschema.io import is_device, open_regular
 from xsaveschema.layout import compacted, standard
 from xsaveschema.model import COMPACTED, EXTENDED_OFFSET, HEADER_OFFSET, CpuModel, Format
 
@@ -84,7 +83,7 @@ def convert_many(
             assume=options.assume,
         ).kept(head)
         tally = stack.enter_context(_Tally(many.errors, many.bad, permitted(source)))
-        pieces = _pieces(task, source, file, head, output, stack)
+        pieces = _pieces(task, source, file, head, output)
         with _progress(file, stride) as advance, _kept(source, output, many, task, tally):
             for piece in pieces:
                 tally.add(piece)
@@ -93,17 +92,13 @@ def convert_many(
     return 1 if tally.bad else 0
 
 
-def _pieces(
-    task: Task, source: str, file: BinaryIO, head: bytes, output: str, stack: ExitStack
-) -> Iterator[Piece]:
+def _pieces(task: Task, source: str, file: BinaryIO, head: bytes, output: str) -> Iterator[Piece]:
     """The conversion that suits the two ends: only between files can it be gone on with."""
     from xsaveschema.stream import convert_file, convert_new, convert_stream
 
     if output == "-":
         return convert_stream(task, file, standard_stream(sys.stdout, "standard output"), head)
     goal = Path(output)
-    if is_device(output):
-        return convert_stream(task, file, stack.enter_context(goal.open("wb", buffering=0)), head)
     if _resumable(source, output):
         return convert_file(task, file, goal)
     return convert_new(task, file, goal, head, permitted(source))
@@ -114,8 +109,7 @@ def _is_file(source: str) -> bool:
 
 
 def _resumable(source: str, output: str) -> bool:
-    goal = Path(output)
-    return _is_file(source) and output != "-" and (goal.is_file() or not goal.exists())
+    return _is_file(source) and output != "-" and not is_device(output)
 
 
 def _refuse_collisions(source: str, output: str, many: Many) -> None:
@@ -180,7 +174,7 @@ def _opened(source: str) -> Iterator[BinaryIO]:
     if source == "-":
         yield standard_input()
     elif source.startswith(SAMPLE):
-        yield BytesIO(read_sample(source))
+        yield BytesIO(samples.read(source.removeprefix(SAMPLE)))
     else:
         with os.fdopen(open_regular(source), "rb", buffering=0) as file:
             yield cast("BinaryIO", file)

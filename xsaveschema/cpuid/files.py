@@ -4,27 +4,16 @@ from __future__ import annotations
 
 import codecs
 import os
-import re
 import stat
 from pathlib import Path
 from typing import Final
 
+from xsaveschema import io
 from xsaveschema.cpuid.errors import CpuidDumpError
+from xsaveschema.errors import XsaveError
 
 MAX_BYTES: Final = 16 << 20
 """No CPUID dump is longer: the largest known, of 128 logical CPUs, has 3 MB."""
-
-# Never wait for the writer of a FIFO, never translate line ends, never hand the file down.
-_FLAGS: Final = (
-    os.O_RDONLY
-    | getattr(os, "O_NONBLOCK", 0)
-    | getattr(os, "O_BINARY", 0)
-    | getattr(os, "O_CLOEXEC", 0)
-)
-
-
-_DESCRIPTOR: Final = re.compile(r"/(?:dev|proc/self)/fd/[0-9]{1,6}")
-"""What a shell calls the pipe of a process substitution, ``<(...)``."""
 
 
 def is_directory(path: str) -> bool:
@@ -32,20 +21,12 @@ def is_directory(path: str) -> bool:
     return stat.S_ISDIR(_mode(path))
 
 
-def is_pipe(path: str) -> bool:
-    """Whether this is a pipe that this process has open, ``/dev/fd/63``.
-
-    Somebody writes to it, or has, unlike to a FIFO in a folder, whose writer may never come.
-    """
-    return bool(_DESCRIPTOR.fullmatch(path)) and stat.S_ISFIFO(_mode(path))
-
-
 def read_file(path: str, limit: int = MAX_BYTES) -> bytes:
     """Read a regular file, or a pipe that is open already; errors as read_regular's."""
-    if not is_pipe(path):
+    if not io.is_pipe(path):
         return read_regular(path, limit)
     try:
-        with os.fdopen(os.dup(int(path.rpartition("/")[2])), "rb") as pipe:
+        with os.fdopen(io.open_pipe(path), "rb") as pipe:
             data = pipe.read(limit + 1)
     except OSError as error:
         raise CpuidDumpError(error.strerror or str(error), path) from None
@@ -55,14 +36,10 @@ def read_file(path: str, limit: int = MAX_BYTES) -> bytes:
 
 def read_regular(path: str, limit: int = MAX_BYTES) -> bytes:
     """Read a regular file of at most ``limit`` bytes; anything else raises CpuidDumpError."""
-    # Looked at first: opening some devices already does something to them.
-    _require_regular(_mode(path), path)
     try:
-        with os.fdopen(os.open(path, _FLAGS), "rb") as file:
-            _require_regular(os.fstat(file.fileno()).st_mode, path)
-            data = file.read(limit + 1) or b""
-    except OSError as error:
-        raise CpuidDumpError(error.strerror or str(error), path) from None
+        data = io.read_regular(path, limit + 1)
+    except (OSError, XsaveError) as error:
+        raise CpuidDumpError(getattr(error, "strerror", None) or str(error), path) from None
     require_size(len(data), path, limit)
     return data
 
@@ -92,8 +69,3 @@ def _mode(path: str) -> int:
         raise CpuidDumpError(error.strerror or str(error), path) from None
     except ValueError as error:  # a NUL in the name
         raise CpuidDumpError(str(error), path) from None
-
-
-def _require_regular(mode: int, path: str) -> None:
-    if not stat.S_ISREG(mode):
-        raise CpuidDumpError("not a regular file", path)

@@ -8,6 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from xsaveschema.errors import UnknownSampleError
+
 SAMPLES: Final = {
     "zen4-kernel-core": "AMD Zen 4, standard: NT_X86_XSTATE of a core dump by Linux 6.18",
     "zen4-sigframe": "AMD Zen 4, standard: a signal frame of Linux 6.18, both magic words",
@@ -21,7 +23,13 @@ SAMPLES: Final = {
 
 
 def read(name: str) -> bytes:
-    """The bytes of a sample. KeyError for a name that SAMPLES does not have."""
+    """The bytes of a sample. UnknownSampleError for a name that SAMPLES does not have."""
     if name not in SAMPLES:
-        raise KeyError(name)
+        raise UnknownSampleError(f"there is no sample {name!r}; the samples are\n{listing()}", name)
     return Path(__file__).with_name(f"{name}.bin").read_bytes()
+
+
+def listing() -> str:
+    """The samples with their descriptions, one a line."""
+    width = max(map(len, SAMPLES))
+    return "\n".join(f"  sample:{name:{width}}  {text}" for name, text in SAMPLES.items())

@@ -1,0 +1,119 @@
+"""One path from what people name to areas: a file, a folder, a process, a sample, a stream."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import cached_property, partial
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+from xsaveschema import samples
+from xsaveschema.artefacts import criu_folder, raw
+from xsaveschema.artefacts.containers import streamed, unpacked
+from xsaveschema.artefacts.data import ArtefactError, Data
+from xsaveschema.artefacts.reader import WHOLE, Found, Options, Reader
+from xsaveschema.artefacts.registry import recognise
+from xsaveschema.artefacts.source import Source
+from xsaveschema.io import is_pipe, open_pipe
+
+PID: Final = "pid:"
+SAMPLE: Final = "sample:"
+
+
+class Artefact:
+    """An artefact that is open: its areas; or its bytes, where nothing marks what they are.
+
+    What is not in memory can be looked at until it is closed, as it is behind its last area.
+    """
+
+    def __init__(
+        self,
+        options: Options,
+        data: Data | None = None,
+        source: Source | None = None,
+        read: Callable[[Options], Iterator[Found]] | None = None,
+    ):
+        self._options = options
+        self._data = data
+        self._source = source
+        self._read = read
+
+    @cached_property
+    def _reader(self) -> Reader | None:
+        return None if self._data is None else recognise(self._data, self._options.assume)
+
+    @property
+    def unmarked(self) -> Data | None:
+        """The bytes, where no reader knows a mark of them: one area, or no artefact at all."""
+        return self._data if self._reader is raw.READER else None
+
+    def bare(self, label: str | None = None) -> bytes | None:
+        """The bytes of an area that is all of the artefact, whatever model wrote it.
+
+        For what holds them against several models. None where the artefact says more, or has
+        another ``label``; ArtefactError for bytes that are no area, as :meth:`areas` raises it.
+        """
+        data = self.unmarked
+        if data is None or label not in (None, WHOLE):
+            return None
+        return bytes(raw.bare(data, self._options))
+
+    def areas(self) -> Iterator[Found]:
+        """The areas, in the artefact's order; ArtefactError where there is none.
+
+        The artefact is recognised at once and read while the result is iterated.
+        """
+        if self._read is not None:
+            return self._some(self._read(self._options))
+        assert self._reader is not None and self._data is not None  # noqa: S101, PT018 - no folder
+        return self._some(self._reader.read(self._data, self._options))
+
+    def _some(self, areas: Iterator[Found]) -> Iterator[Found]:
+        with self:
+            found = None
+            for found in areas:
+                yield found
+            if found is None:
+                raise ArtefactError("holds no area")
+
+    def __enter__(self) -> Artefact:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._source is not None:
+            self._source.close()
+
+
+def opened(path: str | os.PathLike[str], options: Options) -> Artefact:
+    """What a path, ``pid:N`` or ``sample:NAME`` leads to; an open pipe is ``/dev/fd/63``.
+
+    Raises OSError, ArtefactError for what is no file that can be read, UnknownSampleError.
+    """
+    if isinstance(path, str) and path.startswith(PID):
+        from xsaveschema.artefacts import process  # of Linux alone
+
+        return Artefact(options, read=partial(process.read, path.removeprefix(PID)))
+    if isinstance(path, str) and path.startswith(SAMPLE):
+        data = samples.read(path.removeprefix(SAMPLE))
+        # A sample is what it says, whatever its bytes look like.
+        return Artefact(replace(options, look=False), memoryview(data))
+    if is_pipe(path):
+        with os.fdopen(open_pipe(path), "rb") as pipe:
+            return opened_stream(pipe.read1, options)
+    if Path(path).is_dir():
+        return Artefact(options, read=partial(criu_folder.read, path))
+    source = Source(path)
+    return Artefact(options, unpacked(source.data), source)
+
+
+def opened_stream(read: Callable[[int], bytes], options: Options) -> Artefact:
+    """What ``read(size)`` gives piece by piece until it gives nothing."""
+    return Artefact(options, streamed(read))
