@@ -194,8 +194,6 @@ def _kept(stream: _Stream) -> Data:
     if is_elf(memoryview(stream.peek(_HEAD))):
         return _core(stream)
     found = stream.take(MAX_AREA + 1)
-    if not found:
-        raise ArtefactError("is empty")
     if len(found) > MAX_AREA and recognise(memoryview(bytes(found))).name != "raw":
         found += stream.take(MAX_AT_ONCE + 1 - len(found))
     if len(found) > MAX_AT_ONCE:

@@ -49,8 +49,11 @@ _MARKED: Final[tuple[Reader, ...]] = (
 def recognise(data: Data, assume: bool = False) -> Reader:
     """The reader for these bytes; the raw reader where no other one knows them.
 
-    ArtefactError for a file that is known to hold no area, unless ``assume`` insists.
+    ArtefactError for no bytes at all, and for a file that is known to hold no area, unless
+    ``assume`` insists.
     """
+    if not len(data):
+        raise ArtefactError("is empty")
     for reader in _sure():
         if reader.recognises(data):
             return reader

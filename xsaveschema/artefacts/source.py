@@ -26,7 +26,7 @@ class Source:
     """An open regular file: its ``path``, its ``data`` and, for copying it, its ``descriptor``.
 
     The data can be looked at until the file is closed. Raises OSError, and ArtefactError for what
-    is no regular file or is empty; looking does so where the file has become shorter since.
+    is no regular file; looking does so where the file has become shorter since.
     """
 
     __slots__ = ("_pages", "data", "descriptor", "path")
@@ -50,8 +50,6 @@ class Source:
             return
         with os.fdopen(os.dup(self.descriptor), "rb") as file:
             self.data = memoryview(file.read(MAX_AREA + 1))
-        if not self.data:
-            raise ArtefactError("is empty")
 
     def close(self) -> None:
         """Let go of the file."""
