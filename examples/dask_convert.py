@@ -14,8 +14,8 @@ import sys
 from distributed import Client, LocalCluster
 
 import xsaveschema as xs
-from xsaveschema.arrow import Convert
-from xsaveschema.dask import map_parquet
+from xsaveschema.many.arrow import Convert
+from xsaveschema.many.dask import map_parquet
 
 
 def main(source: str, target: str, *flags: str) -> None:

@@ -231,7 +231,7 @@ def arrow(data: bytes) -> None:
     import numpy as np
     import pyarrow as pa
 
-    from xsaveschema.arrow import Convert, Decode, array_of
+    from xsaveschema.many.arrow import Convert, Decode, array_of
 
     model, data = _model(data)
     if len(data) < 576:

@@ -11,7 +11,7 @@ import cores
 
 import xsaveschema as xs
 from xsaveschema import artefacts
-from xsaveschema.catalog.leaf import host_model
+from xsaveschema.identify.named import host_model
 from xsaveschema.model import CpuModel
 
 ZEN4 = (captures.FOLDER / "linux-kernel_core.elf.xstate.bin").read_bytes()

@@ -14,9 +14,9 @@ from functools import cache
 from pathlib import Path
 from unittest import mock
 
-from xsaveschema.catalog.files import shipped_directory
-from xsaveschema.catalog.lint import lint
+from xsaveschema.authoring.lint import lint
 from xsaveschema.errors import SchemaFault
+from xsaveschema.language.files import shipped_directory
 
 BAD = Path(__file__).parent / "data" / "bad"
 EXPECT = "# expect: "
@@ -47,8 +47,8 @@ def in_folder(case: Path) -> Iterator[list[str]]:
     try:
         with ExitStack() as stack:
             if (case / "models").is_dir():
-                for module in ("library", "lint"):
-                    where = f"xsaveschema.catalog.{module}.shipped_directory"
+                for module in ("language.library", "authoring.lint"):
+                    where = f"xsaveschema.{module}.shipped_directory"
                     stack.enter_context(mock.patch(where, return_value=case))
                 yield []
             else:

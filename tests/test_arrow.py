@@ -19,8 +19,8 @@ from xsaveschema.testing import areas
 np = pytest.importorskip("numpy", reason="the extra arrow is not installed")
 pa = pytest.importorskip("pyarrow", reason="the extra arrow is not installed")
 pq = pytest.importorskip("pyarrow.parquet")
-arrow = pytest.importorskip("xsaveschema.arrow")
-batch = pytest.importorskip("xsaveschema.batch")
+arrow = pytest.importorskip("xsaveschema.many.arrow")
+batch = pytest.importorskip("xsaveschema.many.batch")
 
 models = st.sampled_from(default_catalog().models())
 

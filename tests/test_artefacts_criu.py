@@ -16,8 +16,8 @@ from writers.state import State
 from xsaveschema import artefacts, load_model
 from xsaveschema.artefacts.criu import MAX_SIZE, READER
 from xsaveschema.artefacts.reader import ArtefactError, Found, Options
-from xsaveschema.catalog.leaf import model_from_leaf
 from xsaveschema.errors import MissingStateError, XsaveError
+from xsaveschema.identify.from_leaf import model_from_leaf
 
 REAL = Path(__file__).parent / "data" / "artefacts"
 

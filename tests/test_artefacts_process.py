@@ -20,8 +20,8 @@ from artefact_areas import host_areas, same_registers
 import xsaveschema as xs
 from xsaveschema import artefacts
 from xsaveschema.artefacts import process
-from xsaveschema.catalog.leaf import host_model
 from xsaveschema.errors import EvidenceError
+from xsaveschema.identify.named import host_model
 
 if why := processor.real():
     pytest.skip(why, allow_module_level=True)

@@ -24,7 +24,7 @@ from xsaveschema.restore import Target, check
 from xsaveschema.testing import areas
 
 np = pytest.importorskip("numpy", reason="the extra batch is not installed")
-batch = pytest.importorskip("xsaveschema.batch")
+batch = pytest.importorskip("xsaveschema.many.batch")
 
 models = st.sampled_from(default_catalog().models())
 

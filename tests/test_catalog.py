@@ -11,9 +11,6 @@ import pytest
 
 import xsaveschema as xs
 from xsaveschema import Catalog, CpuModel
-from xsaveschema.catalog import library as library_module
-from xsaveschema.catalog import source
-from xsaveschema.catalog.files import shipped_directory
 from xsaveschema.errors import (
     MaskError,
     ModelNotFoundError,
@@ -21,6 +18,9 @@ from xsaveschema.errors import (
     UnknownComponentError,
     XsaveError,
 )
+from xsaveschema.language import library as library_module
+from xsaveschema.language import source
+from xsaveschema.language.files import shipped_directory
 from xsaveschema.model import bits_of
 
 SOURCE = "confirmed: false\nsource: made up\n"

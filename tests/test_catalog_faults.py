@@ -18,12 +18,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xsaveschema import Catalog
-from xsaveschema.catalog import source
-from xsaveschema.catalog.document import Document, Place, dotted, mark_of
-from xsaveschema.catalog.files import shipped_directory
-from xsaveschema.catalog.library import Library
-from xsaveschema.catalog.rules import RULES
 from xsaveschema.errors import SchemaError, SchemaFault
+from xsaveschema.language import source
+from xsaveschema.language.document import Document, Place, dotted, mark_of
+from xsaveschema.language.files import shipped_directory
+from xsaveschema.language.library import Library
+from xsaveschema.language.rule_names import RULES
 
 GOOD = (
     "models/intel/skylake-server.yaml",
@@ -328,7 +328,7 @@ def test_the_parser_in_python_refuses_them_too(
 def test_deep_nesting_does_not_overflow_a_small_stack(tmp_path: Path) -> None:
     """In a process of its own, with a stack of 256 KiB for the thread: a crash is no exception."""
     code = (
-        "import sys, threading; from xsaveschema.catalog.source import parse\n"
+        "import sys, threading; from xsaveschema.language.source import parse\n"
         "def run():\n"
         "    for raw in (b'['*130000, b'- '*100000, b'{a: '*50000+b'1'+b'}'*50000):\n"
         "        fault = parse(raw, 'f').faults[0]\n"

@@ -19,9 +19,9 @@ np = pytest.importorskip("numpy", reason="the extra dask is not installed")
 pa = pytest.importorskip("pyarrow", reason="the extra dask is not installed")
 distributed = pytest.importorskip("distributed", reason="the extra dask is not installed")
 pq = pytest.importorskip("pyarrow.parquet")
-arrow = pytest.importorskip("xsaveschema.arrow")
-parquet = pytest.importorskip("xsaveschema.parquet")
-dask = pytest.importorskip("xsaveschema.dask")
+arrow = pytest.importorskip("xsaveschema.many.arrow")
+parquet = pytest.importorskip("xsaveschema.many.parquet")
+dask = pytest.importorskip("xsaveschema.many.dask")
 
 MODEL = load_model("zen4")
 ROWS, GROUP = 600, 20

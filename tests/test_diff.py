@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from test_laws import MODELS, meaning, models
 
 from xsaveschema import XsaveArea, load_model, relayout, to_compacted, to_standard
+from xsaveschema.area.loaded import as_restored
 from xsaveschema.diff import X87_POINTERS, BitDelta, Delta, byte_differences, diff
 from xsaveschema.errors import (
     HeaderError,
@@ -20,7 +21,6 @@ from xsaveschema.errors import (
     TooShortError,
     UnknownComponentError,
 )
-from xsaveschema.loaded import as_restored
 from xsaveschema.model import COMPACTED, CpuModel, Field, Format, StateComponent
 from xsaveschema.testing import areas
 

@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 from test_identify import dumps, leaf_of
 
 from xsaveschema import Catalog, cpuid
+from xsaveschema.authoring.draft import Draft, DraftError, draft, schema_reference, seen_model
+from xsaveschema.authoring.lint import lint
+from xsaveschema.authoring.resemblance import Kin, kin_of
 from xsaveschema.catalog import default_catalog
-from xsaveschema.catalog.draft import Draft, DraftError, draft, schema_reference, seen_model
-from xsaveschema.catalog.files import shipped_directory
-from xsaveschema.catalog.kin import Kin, kin_of
-from xsaveschema.catalog.lint import lint
 from xsaveschema.cli.program import program
 from xsaveschema.cpuid import CpuidRecord, Registers
 from xsaveschema.errors import XsaveError
+from xsaveschema.language.files import shipped_directory
 from xsaveschema.model import CpuModel
 
 DATA = Path(__file__).parent / "data" / "cpuid"

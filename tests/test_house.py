@@ -1,82 +1,169 @@
-"""Who may import whom: data flows one way, and the tests hold module-level imports to it."""
+"""Who may import whom: data flows one way, and every import is held to it."""
 
 from __future__ import annotations
 
 import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 import xsaveschema
 
 ROOT = Path(xsaveschema.__file__).parent
-ENGINE = {"structs", "area", "fields", "registers", "convert", "restore", "diff", "compare"}
-ENGINE |= {"batch", "header", "qemu", "legality", "testing", "stream", "arrow", "parquet", "dask"}
-ENGINE |= {"evidence", "loaded", "restore_rules", "spans", "plan"}
 
-# A module's layer: it may import its own layer and those below.
-LAYERS: list[set[str]] = [
-    {"errors", "kept"},
-    {"io", "rules"},
-    {"model"},
-    {"layout"},
-    {"traces"},
-    ENGINE,
-    {"catalog", "cpuid"},
-    {"artefacts", "export", "samples"},
-    {"cli", "__main__"},
-]
-# catalog and cpuid read data; they stand beside the engine and may see of it only the header.
-SIDE = {"catalog": {"errors", "kept", "io", "rules", "model", "layout", "traces", "header"}}
-SIDE["catalog"] |= {"catalog"}
-SIDE["cpuid"] = {"errors", "io", "model", "layout", "cpuid"}
+# Every module, lowest rank first: it imports what stands before it. Modules of one line may import
+# one another, as long as there is no circle.
+RANKS = """
+errors kept
+io rules
+model
+spans
+layout
+header
+language
+cpuid
+catalog
+traces
+identify
+evidence
+plan
+legality
+structs area
+convert
+restore_rules
+diff compare restore
+qemu
+samples
+artefacts
+authoring
+many.arrow_rows
+many.batch
+many.stream many.arrow
+many.parquet
+many.dask testing
+cli
+"""
+UP = {
+    # A CpuModel's conveniences and its pickling, each inside the function.
+    ("model", "layout"),
+    ("model", "cpuid.of_model"),
+    ("model", "structs"),
+    ("model", "identify"),
+}
+"""The only imports of what stands behind: (module, what it imports)."""
+EXTRAS = {"numpy", "pyarrow", "distributed", "hypothesis", "zstandard", "lz4"}
+"""What a base install lacks, and the only modules that import it when they are imported."""
+NEED_EXTRAS = ("many.", "testing")
+
+RANK = {name: rank for rank, line in enumerate(RANKS.split("\n")) for name in line.split()}
+FILES = sorted(path for path in ROOT.rglob("*.py"))
 
 
-def layer(name: str) -> int:
-    return next(i for i, names in enumerate(LAYERS) if name in names)
+class Import(NamedTuple):
+    """One import: ``own`` of the package; ``inside`` a function it runs later, ``types`` never."""
+
+    module: str
+    own: bool
+    inside: bool
+    types: bool
 
 
-def module_imports(path: Path) -> set[str]:
-    """The parts of the package that a file imports when it is itself imported."""
-    found = set()
-    tree = ast.parse(path.read_text())
-    skipped = {
-        id(inner)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-        or (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test))
-        for inner in ast.walk(node)
-    }
-    for node in ast.walk(tree):
-        if id(node) in skipped:
-            continue
-        names = []
-        if isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import"
-            names = [node.module or ""]
-            if node.module == "xsaveschema":
-                names = [f"xsaveschema.{alias.name}" for alias in node.names]
-        elif isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        found |= {n.split(".")[1] for n in names if n.startswith("xsaveschema.")}
+def name_of(path: Path) -> str:
+    """A module's name within the package; "" for the package itself."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {name_of(path): path for path in FILES}
+
+
+def imports_of(path: Path) -> list[Import]:
+    """Everything that a file imports, wherever it does; the package's own by name within it."""
+    found: list[Import] = []
+
+    def walk(node: ast.AST, inside: bool, types: bool) -> None:
+        for child in ast.iter_child_nodes(node):
+            deeper = inside or isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef)
+            typed = types or (isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test))
+            names: list[str] = []
+            if isinstance(child, ast.ImportFrom):
+                assert child.level == 0, f"{path}: relative import"
+                names = [f"{child.module}.{alias.name}" for alias in child.names]
+            elif isinstance(child, ast.Import):
+                names = [alias.name for alias in child.names]
+            for name in names:
+                own = name.removeprefix("xsaveschema.")
+                if own == name:
+                    found.append(Import(name.split(".")[0], False, inside, types))
+                    continue
+                while own and own not in MODULES:
+                    own = own.rpartition(".")[0]
+                found.append(Import(own, True, inside, types))
+            walk(child, deeper, typed)
+
+    walk(ast.parse(path.read_text()), False, False)
     return found
 
 
-FILES = sorted(p for p in ROOT.rglob("*.py") if p != ROOT / "__init__.py")
+def rank_of(name: str) -> int:
+    while name not in RANK:
+        assert name, "a module without a rank: give it a line in RANKS"
+        name = name.rpartition(".")[0]
+    return RANK[name]
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_imports_flow_one_way(path: Path) -> None:
-    own = path.relative_to(ROOT).parts[0].removesuffix(".py")
-    for other in module_imports(path):
-        if own in SIDE:
-            assert other in SIDE[own], f"{own} imports {other}"
-        else:
-            assert layer(other) <= layer(own), f"{own} imports {other}"
-            if own in ENGINE:
-                assert other not in SIDE, f"{own} imports {other}"
+RANKED = [name for name in MODULES if name not in ("", "__main__", "many")]
+
+
+@pytest.mark.parametrize("name", RANKED)
+def test_imports_flow_one_way(name: str) -> None:
+    """Those inside functions and those for types too."""
+    for found in imports_of(MODULES[name]):
+        if found.own and found.module and (name, found.module) not in UP:
+            assert rank_of(found.module) <= rank_of(name), f"{name} imports {found.module}"
+
+
+@pytest.mark.parametrize("name", RANKED)
+def test_nobody_reads_names_off_the_package(name: str) -> None:
+    """``xsaveschema.X`` is for others: what is behind it would be no import that is seen."""
+    taken = [found for found in imports_of(MODULES[name]) if found.own and not found.module]
+    assert not taken or name.startswith("cli"), f"{name} imports the package: name the module"
+
+
+def test_each_arrow_up_is_needed() -> None:
+    real = {
+        (name, found.module)
+        for name in RANKED
+        for found in imports_of(MODULES[name])
+        if found.own and found.module and rank_of(found.module) > rank_of(name)
+    }
+    assert real == UP
+
+
+def test_there_is_no_circle() -> None:
+    graph = {
+        name: {
+            found.module
+            for found in imports_of(MODULES[name])
+            if found.own and not found.types and (name, found.module) not in UP
+        }
+        for name in RANKED
+    }
+    TopologicalSorter(graph).prepare()  # CycleError names one
+
+
+@pytest.mark.parametrize("name", RANKED)
+def test_a_base_install_imports_no_extra(name: str) -> None:
+    outside = {
+        found.module
+        for found in imports_of(MODULES[name])
+        if not (found.own or found.inside or found.types)
+    }
+    assert name.startswith(NEED_EXTRAS) or not outside & EXTRAS
 
 
 def test_only_one_module_imports_construct() -> None:
@@ -130,6 +217,6 @@ def test_the_public_names_need_no_extra() -> None:
     [("batch", "numpy", "batch"), ("arrow", "pyarrow", "arrow"), ("parquet", "pyarrow", "arrow")],
 )
 def test_a_module_without_its_extra_says_how_to_get_it(module: str, needs: str, extra: str) -> None:
-    code = f"import sys; sys.modules[{needs!r}] = None\nimport xsaveschema.{module}"
+    code = f"import sys; sys.modules[{needs!r}] = None\nfrom xsaveschema import {module}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert f"xsaveschema.{module} needs {needs}: pip install 'xsaveschema[{extra}]'" in done.stderr

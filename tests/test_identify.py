@@ -10,8 +10,8 @@ import pytest
 from writers import cloud_hypervisor as w
 
 from xsaveschema import XsaveArea, artefacts, identify, load_model, samples
+from xsaveschema.authoring.schema_export import export
 from xsaveschema.catalog import Catalog, default_catalog
-from xsaveschema.catalog.schema_export import export
 from xsaveschema.cpuid import Registers, read, signature_parts
 from xsaveschema.errors import IdentificationError, WrongTypeError, XsaveError
 from xsaveschema.model import MAX_EXTENT

@@ -12,12 +12,12 @@ import pytest
 import yaml
 from command import run
 
-import xsaveschema.catalog as package
+import xsaveschema
 from xsaveschema import Catalog
-from xsaveschema.catalog.files import shipped_directory
-from xsaveschema.catalog.lint import lint, report
-from xsaveschema.catalog.rules import RULES, WARNINGS
+from xsaveschema.authoring.lint import lint, report
 from xsaveschema.errors import SchemaError, SchemaFault, XsaveError
+from xsaveschema.language.files import shipped_directory
+from xsaveschema.language.rule_names import RULES, WARNINGS
 
 CASES = [pytest.param(case, id=case.name.removesuffix(".yaml")) for case in bad.cases()]
 PARSER = {"yaml-tab", "yaml-unclosed"}
@@ -73,7 +73,8 @@ def test_every_rule_has_a_bad_file_and_every_bad_file_a_rule() -> None:
 def test_every_rule_in_the_code_is_in_the_table() -> None:
     """The rule is the first text that ``fault``, ``found``, ``spoil`` and ``stop`` are given."""
     used = set()
-    for file in Path(package.__file__).parent.glob("*.py"):
+    root = Path(xsaveschema.__file__).parent
+    for file in [*root.glob("language/*.py"), *root.glob("authoring/*.py")]:
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.Call):
                 name = getattr(node.func, "attr", getattr(node.func, "id", ""))
@@ -115,8 +116,8 @@ def test_a_fault_of_a_shipped_file_is_reported_under_the_name_given(
 ) -> None:
     root = tmp_path / "schemas"
     shutil.copytree(shipped_directory(), root)
-    for module in ("library", "lint"):
-        monkeypatch.setattr(f"xsaveschema.catalog.{module}.shipped_directory", lambda: root)
+    for module in ("language.library", "authoring.lint"):
+        monkeypatch.setattr(f"xsaveschema.{module}.shipped_directory", lambda: root)
     path = root / "models" / "amd" / "zen5.yaml"
     path.write_text(path.read_text().replace("title:", "tilte:"))
     monkeypatch.chdir(root / "models")
@@ -133,8 +134,8 @@ def test_shipped_files_are_held_to_their_components_too(
 ) -> None:
     root = tmp_path / "schemas"
     shutil.copytree(shipped_directory(), root)
-    for module in ("library", "lint"):
-        monkeypatch.setattr(f"xsaveschema.catalog.{module}.shipped_directory", lambda: root)
+    for module in ("language.library", "authoring.lint"):
+        monkeypatch.setattr(f"xsaveschema.{module}.shipped_directory", lambda: root)
     path = root / "models" / "intel" / "skylake-server.yaml"
     text = path.read_text().replace("pt:        {size: 128", "pt:        {size: 64")
     path.write_text(text.replace("compacted: 2696", "compacted: 2632"))

@@ -10,7 +10,7 @@ import pytest
 from command import run
 
 from xsaveschema import XsaveArea, diff, load_model
-from xsaveschema.loaded import as_restored, illegal_tilecfg
+from xsaveschema.area.loaded import as_restored, illegal_tilecfg
 from xsaveschema.restore import Note, notes
 
 SPR = load_model("sapphire-rapids")

@@ -12,8 +12,8 @@ import xsaveschema as xs
 from xsaveschema.errors import HeaderError, TooShortError
 
 np = pytest.importorskip("numpy", reason="the extra batch is not installed")
-batch = pytest.importorskip("xsaveschema.batch")
-stream = pytest.importorskip("xsaveschema.stream")
+batch = pytest.importorskip("xsaveschema.many.batch")
+stream = pytest.importorskip("xsaveschema.many.stream")
 
 MODEL = xs.load_model("zen4")
 BAD = (1, 4)

@@ -16,6 +16,7 @@ from writers.state import INTEL, SIZES, State
 
 import xsaveschema as xs
 from xsaveschema import artefacts, load_model
+from xsaveschema.area.registers import widest
 from xsaveschema.artefacts.reader import ArtefactError
 from xsaveschema.diff import byte_differences
 from xsaveschema.errors import (
@@ -25,7 +26,6 @@ from xsaveschema.errors import (
     UnknownComponentError,
     XsaveError,
 )
-from xsaveschema.registers import widest
 
 NAMES = {2: "avx", 3: "bndregs", 4: "bndcsr", 5: "opmask", 6: "zmm_hi256", 7: "hi16_zmm"}
 NAMES |= {8: "pt", 9: "pkru", 11: "cet_u", 17: "tilecfg", 18: "tiledata", 19: "apx"}
@@ -333,7 +333,7 @@ def test_missing_components_are_in_no_mask_of_what_is_there() -> None:
 
 
 def test_batches_refuse_what_is_not_there() -> None:
-    batch = pytest.importorskip("xsaveschema.batch")
+    batch = pytest.importorskip("xsaveschema.many.batch")
     whole = xs.XsaveArea.parse(WHOLE, SPR)
     done = batch.to_compacted([whole, whole], SPR)
     assert bytes(done.data[1]) == xs.to_compacted(WHOLE, SPR).data
@@ -346,7 +346,7 @@ def test_batches_refuse_what_is_not_there() -> None:
 
 
 def test_arrow_refuses_what_is_not_there() -> None:
-    arrow = pytest.importorskip("xsaveschema.arrow")
+    arrow = pytest.importorskip("xsaveschema.many.arrow")
     with pytest.raises(MissingStateError, match="tilecfg, tiledata"):
         arrow.to_arrow([partial(TILES)], SPR)
 

@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from xsaveschema import Catalog
-from xsaveschema.catalog import page
-from xsaveschema.catalog.files import shipped_directory
+from xsaveschema.authoring import page
+from xsaveschema.language.files import shipped_directory
 from xsaveschema.model import CpuModel
 
 PAGE = Path(__file__).parents[1] / "docs" / "models.md"
@@ -40,7 +40,7 @@ def test_the_page_is_current() -> None:
 
 
 def test_the_page_says_that_it_is_generated(text: str) -> None:
-    command = "python -m xsaveschema.catalog.page"
+    command = "python -m xsaveschema.authoring.page"
     assert f"`{command}`: do not edit." in text.splitlines()[0]
     assert "This page is generated from the schema\nfiles" in text
 
@@ -190,7 +190,7 @@ def test_writing_and_checking(
 ) -> None:
     monkeypatch.setattr(page, "shipped_directory", lambda: tmp_path / "schemas")
     path = tmp_path / "docs" / "models.md"
-    stale = f"{path} is not current; run python -m xsaveschema.catalog.page\n"
+    stale = f"{path} is not current; run python -m xsaveschema.authoring.page\n"
     assert page.main(["--check"]) == 1
     assert capsys.readouterr().out == stale
     assert not path.exists()
@@ -209,7 +209,7 @@ def test_wrong_usage_and_an_installed_package(
     for arguments in (["--nope"], ["--check", "x"]):
         assert page.main(arguments) == 2
         assert capsys.readouterr().err == (
-            "usage: python -m xsaveschema.catalog.page [--check]\n"
+            "usage: python -m xsaveschema.authoring.page [--check]\n"
         )  # fmt: skip
     package = Path(page.__file__).parents[1]
     monkeypatch.setattr(page, "shipped_directory", lambda: package / "schemas")

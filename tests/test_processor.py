@@ -13,7 +13,7 @@ import pytest
 from processor import Case
 
 from xsaveschema import XsaveArea, to_compacted, to_standard
-from xsaveschema.catalog.leaf import host_model
+from xsaveschema.identify.named import host_model
 from xsaveschema.model import COMPACTED, CpuModel, bits_of
 
 REASON = processor.available()

@@ -17,7 +17,7 @@ from qemu_areas import (
 )
 
 from xsaveschema import CpuModel, to_compacted, to_standard
-from xsaveschema.catalog.leaf import host_model
+from xsaveschema.identify.named import host_model
 
 REASON = processor.real() or (None if processor.has("xsavec") else "the processor has no XSAVEC")
 on_processor = pytest.mark.skipif(

@@ -78,7 +78,7 @@ def test_the_program_for_dask(tmp_path: Path) -> None:
     import numpy as np
     import pyarrow as pa
 
-    from xsaveschema.arrow import array_of
+    from xsaveschema.many.arrow import array_of
 
     skylake, zen4 = load_model("skylake-server"), load_model("zen4")
     area = XsaveArea.new(skylake)

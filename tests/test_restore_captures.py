@@ -11,8 +11,8 @@ import pytest
 from captures import Record, cut, records
 
 from xsaveschema import XsaveArea, check, diff, load_model
+from xsaveschema.area.loaded import as_restored, illegal_tilecfg
 from xsaveschema.diff import X87_POINTERS
-from xsaveschema.loaded import as_restored, illegal_tilecfg
 from xsaveschema.model import COMPACTED, CpuModel
 from xsaveschema.restore import notes
 

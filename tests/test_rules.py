@@ -9,10 +9,10 @@ import pytest
 from command import run
 
 from xsaveschema import Catalog, CpuModel, XsaveArea, diff, load_model, to_standard
-from xsaveschema.catalog.documents import Predicate
-from xsaveschema.catalog.leaf import model_from_leaf
 from xsaveschema.errors import MaskError, SchemaError
 from xsaveschema.evidence import contradictions
+from xsaveschema.identify.from_leaf import model_from_leaf
+from xsaveschema.language.grammar import Predicate
 from xsaveschema.layout import takes_xcr0
 from xsaveschema.legality import PREDICATES
 from xsaveschema.restore import check, notes
@@ -298,9 +298,9 @@ def test_the_mxcsr_mask_of_a_users_model_is_one_of_a_processor(
     assert mxcsr_mask_of(area, catalog.model("next")) == 0x3FFFF
     (said,) = contradictions(area, zen4, catalog)
     assert said.startswith("MXCSR_MASK is 0x3FFFF, with bits 0x10000 that zen4's")
-    batch = pytest.importorskip("xsaveschema.batch.traces")
+    batch = pytest.importorskip("xsaveschema.many.batch.writers")
     rows = batch.np.frombuffer(area, "u1")[None]
-    words = pytest.importorskip("xsaveschema.batch.rows").seen(rows)
+    words = pytest.importorskip("xsaveschema.many.batch.rows").seen(rows)
     assert batch.contradicted(rows, words, zen4) == {}
     monkeypatch.setenv("XSAVESCHEMA_PATH", str(tmp_path))
     assert mxcsr_mask_of(area) == 0x3FFFF

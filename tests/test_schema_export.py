@@ -16,10 +16,10 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from xsaveschema import Catalog
-from xsaveschema.catalog import schema_export
-from xsaveschema.catalog.documents import KINDS
-from xsaveschema.catalog.files import shipped_directory
-from xsaveschema.catalog.lint import lint
+from xsaveschema.authoring import schema_export
+from xsaveschema.authoring.lint import lint
+from xsaveschema.language.files import shipped_directory
+from xsaveschema.language.grammar import KINDS
 
 ROOT = shipped_directory()
 SHIPPED = sorted(ROOT.rglob("*.yaml"))

@@ -19,8 +19,8 @@ from xsaveschema.errors import TooShortError
 from xsaveschema.model import CpuModel
 
 np = pytest.importorskip("numpy", reason="the extra batch is not installed")
-stream = pytest.importorskip("xsaveschema.stream")
-batch = pytest.importorskip("xsaveschema.batch")
+stream = pytest.importorskip("xsaveschema.many.stream")
+batch = pytest.importorskip("xsaveschema.many.batch")
 
 ZEN4: CpuModel = load_model("zen4").limited(xcr0=0xE7, xss=0)
 STRIDE = 2440  # more than the 2,432 bytes of an area

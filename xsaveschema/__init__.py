@@ -13,10 +13,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from xsaveschema.area import XsaveArea as XsaveArea
     from xsaveschema.catalog import Catalog as Catalog
-    from xsaveschema.catalog import load_model as load_model
-    from xsaveschema.catalog.identify import Candidate as Candidate
-    from xsaveschema.catalog.identify import Match as Match
-    from xsaveschema.catalog.identify import identify as identify
     from xsaveschema.compare import compare as compare
     from xsaveschema.convert import Conversion as Conversion
     from xsaveschema.convert import relayout as relayout
@@ -27,25 +23,29 @@ if TYPE_CHECKING:
     from xsaveschema.errors import SchemaError as SchemaError
     from xsaveschema.errors import StateLossError as StateLossError
     from xsaveschema.errors import XsaveError as XsaveError
+    from xsaveschema.identify.match import Candidate as Candidate
+    from xsaveschema.identify.match import Match as Match
+    from xsaveschema.identify.match import identify as identify
+    from xsaveschema.identify.named import load_model as load_model
     from xsaveschema.layout import Layout as Layout
-    from xsaveschema.layout import Slot as Slot
     from xsaveschema.model import CpuModel as CpuModel
     from xsaveschema.model import StateComponent as StateComponent
     from xsaveschema.restore import check as check
     from xsaveschema.restore import mend as mend
+    from xsaveschema.spans import Slot as Slot
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Candidate": "catalog.identify",
+    "Candidate": "identify",
     "Catalog": "catalog",
     "Conversion": "convert",
     "CpuModel": "model",
     "Fault": "errors",
     "Layout": "layout",
-    "Match": "catalog.identify",
+    "Match": "identify",
     "SchemaError": "errors",
-    "Slot": "layout",
+    "Slot": "spans",
     "StateComponent": "model",
     "StateLossError": "errors",
     "XsaveArea": "area",
@@ -53,16 +53,17 @@ _HOMES = {
     "check": "restore",
     "compare": "compare",
     "diff": "diff",
-    "identify": "catalog.identify",
-    "load_model": "catalog",
+    "identify": "identify",
+    "load_model": "identify",
     "mend": "restore",
     "relayout": "convert",
     "to_compacted": "convert",
     "to_standard": "convert",
 }
-_MODULES = frozenset({"artefacts", "cpuid", "errors", "qemu", "samples"})
+_MODULES = {name: name for name in ("artefacts", "cpuid", "errors", "qemu", "samples")}
 # Those that need an extra are there by name, and not among what ``import *`` or help() reads.
-_EXTRAS = frozenset({"arrow", "batch", "dask", "parquet", "stream", "testing"})
+_EXTRAS = {name: f"many.{name}" for name in ("arrow", "batch", "dask", "parquet", "stream")}
+_EXTRAS["testing"] = "testing"
 
 __all__ = [*_HOMES, *_MODULES]
 
@@ -70,8 +71,8 @@ __all__ = [*_HOMES, *_MODULES]
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    elif name in _MODULES or name in _EXTRAS:
-        value = import_module(f"{__name__}.{name}")
+    elif home := _MODULES.get(name) or _EXTRAS.get(name):
+        value = import_module(f"{__name__}.{home}")
     else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()[name] = value

@@ -179,8 +179,7 @@ def _convert(
         dropped = _losses(plan, view_of(data), job, drop, missing)
     if type(out) is not bytearray or len(out) != plan.size:
         out = bytearray(plan.size) if out is None else _room(out, plan.layout)
-    # What is taken is a copy: converting in place is safe.
-    plan.put(out, 0, *plan.order(plan.take(data) + plan.fixed))
+    plan.run(data, out)
     return Conversion(out, dropped, plan.layout)
 
 

@@ -14,9 +14,9 @@ from itertools import groupby, zip_longest
 from typing import Final, Literal, NamedTuple
 
 from xsaveschema.area import XsaveArea
+from xsaveschema.area.loaded import as_loaded, stored
 from xsaveschema.errors import UnknownComponentError, WrongTypeError, described, items
 from xsaveschema.header import Buffer
-from xsaveschema.loaded import as_loaded, stored
 from xsaveschema.model import (
     COMPACTED,
     EXTENDED_OFFSET,
@@ -140,7 +140,7 @@ def diff(
     does a field that the other side's layout lacks. MXCSR is what a restore would load: bytes
     24..27 of a standard area whatever XSTATE_BV says, in a compacted one only if XSTATE_BV[1] is
     set (SDM 13.8). An illegal TILECFG is the initial one, and x87 state of two Intel CPUs is what
-    they hold of it: see :mod:`xsaveschema.loaded`. LBR entries from IA32_LBR_DEPTH on, which
+    they hold of it: see :mod:`xsaveschema.area.loaded`. LBR entries from IA32_LBR_DEPTH on, which
     XSAVES does not write, are reserved bytes. Bytes behind an area, gaps and the places of initial
     components mean nothing. Of a component that is missing from an area nobody knows whether it
     differs: that is told always.

@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING
 
 from xsaveschema.errors import EvidenceError, hex_mask
 from xsaveschema.header import MASKS
-from xsaveschema.layout import has_layout, standard
+from xsaveschema.layout import has_layout, standard, under
 from xsaveschema.model import (
     COMPACTED,
     HEADER_OFFSET,
     XCR0_OFFSET,
     CpuModel,
     bits_of,
-    under,
 )
 from xsaveschema.traces import Shown, mxcsr_mask_of, of_kvm, shown
 

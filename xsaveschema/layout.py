@@ -7,71 +7,23 @@ offset that CPUID gives; in the compacted format components follow one another b
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from xsaveschema.errors import MaskError, NoPlaceError, UnknownComponentError, hex_mask
 from xsaveschema.kept import Keeper, kept
 from xsaveschema.model import (
     COMPACTED,
     EXTENDED_OFFSET,
-    MXCSR_OFFSET,
     X87,
     CpuModel,
     Format,
     StateComponent,
     bits_of,
 )
-
-if TYPE_CHECKING:
-    from xsaveschema.registers import Plan
-    from xsaveschema.spans import Span
-
-
-@dataclass(frozen=True, slots=True)
-class Slot:
-    """A state component's place in an area: ``offset`` in bytes from the area's start."""
-
-    component: StateComponent
-    offset: int
-
-    @property
-    def number(self) -> int:
-        """The component's number."""
-        return self.component.number
-
-    @property
-    def name(self) -> str:
-        """The component's name."""
-        return self.component.name
-
-    @property
-    def size(self) -> int:
-        """The component's size in bytes."""
-        return self.component.size
-
-    @property
-    def end(self) -> int:
-        """The first byte behind the component."""
-        return self.offset + self.component.size
-
-    @property
-    def origin(self) -> int:
-        """The byte from which the component's field offsets count: 0 for the legacy components."""
-        return 0 if self.component.legacy else self.offset
-
-    @property
-    def ranges(self) -> tuple[tuple[int, int], ...]:
-        """The (start, end) of the bytes that are the component's state.
-
-        MXCSR and MXCSR_MASK stand amid x87's bytes and belong to neither: their rules are their
-        own (SDM 13.8.1).
-        """
-        if self.component.number == 0:
-            return (0, MXCSR_OFFSET), (MXCSR_OFFSET + 8, self.end)
-        return ((self.offset, self.end),)
+from xsaveschema.spans import ALWAYS, Slot, Span, spans_of
 
 
 class Layout(Keeper):
@@ -96,22 +48,13 @@ class Layout(Keeper):
         self._of: dict[int, tuple[Span, ...]] | None = None
         self._starts: dict[int, Span] | None = None
 
-    @cached_property
-    def register_plans(self) -> Mapping[str, Plan]:
-        """How whole registers are put together here, by name; see registers.py."""
-        from xsaveschema.registers import register_plans
-
-        return register_plans(self)
-
     def spans(self) -> tuple[Span, ...]:
         """Every byte of the area once, in memory order, up to ``size``: what it is; see spans.py.
 
         MaskError where components share bytes.
         """
         if self._spans is None:
-            from xsaveschema.spans import spans_of
-
-            self._spans = spans_of(self)
+            self._spans = spans_of(self.model, self.xcomp_bv, self.slots, self.size)
         return self._spans
 
     def spans_of(self, number: int) -> tuple[Span, ...]:
@@ -123,6 +66,23 @@ class Layout(Keeper):
                     found.setdefault(span.component.number, []).append(span)
             self._of = {number: tuple(spans) for number, spans in found.items()}
         return self._of.get(number, ())
+
+    def initial_runs(self, number: int) -> Iterator[tuple[int, bytes]]:
+        """Where a component stands, and what while it is initial, in as few runs as may be.
+
+        As XSAVE writes it in the standard format; in the compacted one nothing looks at it: zeros.
+        """
+        start, image = 0, b""
+        for span in self.spans_of(number):
+            if span.alive == ALWAYS:
+                continue
+            if image and span.offset != start + len(image):
+                yield start, image
+                image = b""
+            start = start if image else span.offset
+            image += span.initial if self.format == "standard" else bytes(span.size)
+        if image:
+            yield start, image
 
     def span_at(self, offset: int) -> Span | None:
         """The span that begins at this byte; None where none does."""
@@ -323,3 +283,32 @@ def _list(names: list[str]) -> str:
 
 def _range(slot: Slot) -> str:
     return f"{slot.name} [{slot.offset:#x}..{slot.end:#x})"
+
+
+@kept(512)
+def under(model: CpuModel, xcr0: int, xss: int | None = None) -> CpuModel:
+    """The model as areas show it that a system wrote under these masks, legal as an XCR0 or not.
+
+    What somebody *sets* is :meth:`CpuModel.limited`'s to judge; a signal frame's xfeatures may
+    have TILECFG without TILEDATA (HW AMX). MaskError for what has no layout.
+    """
+    check_user_mask(model, xcr0)
+    xss = model.xss if xss is None else xss
+    if (xcr0, xss) == (model.xcr0, model.xss):
+        return model
+    return replace(model, xcr0=xcr0, xss=xss)
+
+
+@kept(512)
+def limited(model: CpuModel, xcr0: int, xss: int) -> CpuModel:
+    """See :meth:`CpuModel.limited`."""
+    if (xcr0, xss) == (model.xcr0, model.xss):
+        return model
+    check_xcr0(model, xcr0)
+    if alien := xss & ~model.supervisor_mask:
+        raise MaskError(
+            f"IA32_XSS {hex_mask(xss)}: {model.name} has no supervisor component "
+            f"{', '.join(model.names_of(alien))}",
+            xss,
+        )
+    return under(model, xcr0, xss)

@@ -22,7 +22,7 @@ from xsaveschema.errors import (
     described,
     hex_mask,
 )
-from xsaveschema.kept import Keeper, Kept, kept
+from xsaveschema.kept import Keeper, Kept
 from xsaveschema.rules import NO_LIMITS, Illegal, Limits, Rules
 
 if TYPE_CHECKING:
@@ -390,12 +390,12 @@ class CpuModel(Keeper):
         ``xcr0`` and ``xss`` are bit masks; None keeps the model's. Raises MaskError for an XCR0
         that the processor refuses (SDM 13.3), and for components that the silicon lacks.
         """
-        from xsaveschema.layout import check_mask
+        from xsaveschema.layout import check_mask, limited
 
         xcr0, xss = self.xcr0 if xcr0 is None else xcr0, self.xss if xss is None else xss
         check_mask(xcr0, "XCR0")
         check_mask(xss, "IA32_XSS")
-        return _limited(self, xcr0, xss)
+        return limited(self, xcr0, xss)
 
     def standard_layout(self, xcr0: int | None = None) -> Layout:
         """The standard format's layout for any set of user components (default: the model's XCR0).
@@ -429,7 +429,7 @@ class CpuModel(Keeper):
 
         {sub-leaf: (EAX, EBX, ECX, EDX)}, sizes as if everything in the masks were enabled.
         """
-        from xsaveschema.cpuid.implied import implied_leaf
+        from xsaveschema.cpuid.of_model import implied_leaf
 
         return implied_leaf(
             self, self.xcr0 if xcr0 is None else xcr0, self.xss if xss is None else xss
@@ -469,7 +469,7 @@ def require_model(model: object, what: str = "model") -> None:
 
 def _from_catalog(name: str, xcr0: int, xss: int, digest: str) -> CpuModel:
     """The model that another process pickled; XsaveError where the catalogue here lacks it."""
-    from xsaveschema.catalog import load_model
+    from xsaveschema.identify import load_model
 
     remedy = "a pickle names a model: XSAVESCHEMA_PATH brings your own ones to every process"
     try:
@@ -479,38 +479,6 @@ def _from_catalog(name: str, xcr0: int, xss: int, digest: str) -> CpuModel:
         raise
     if found.digest != digest:
         raise XsaveError(f"{name} was pickled with other components than it has here; {remedy}")
+    from xsaveschema.layout import under
+
     return under(found, xcr0, xss)
-
-
-@kept(512)
-def under(model: CpuModel, xcr0: int, xss: int | None = None) -> CpuModel:
-    """The model as areas show it that a system wrote under these masks, legal as an XCR0 or not.
-
-    What somebody *sets* is :meth:`CpuModel.limited`'s to judge; a signal frame's xfeatures may
-    have TILECFG without TILEDATA (HW AMX). MaskError for what has no layout.
-    """
-    from dataclasses import replace
-
-    from xsaveschema.layout import check_user_mask
-
-    check_user_mask(model, xcr0)
-    xss = model.xss if xss is None else xss
-    if (xcr0, xss) == (model.xcr0, model.xss):
-        return model
-    return replace(model, xcr0=xcr0, xss=xss)
-
-
-@kept(512)
-def _limited(model: CpuModel, xcr0: int, xss: int) -> CpuModel:
-    from xsaveschema.layout import check_xcr0
-
-    if (xcr0, xss) == (model.xcr0, model.xss):
-        return model
-    check_xcr0(model, xcr0)
-    if alien := xss & ~model.supervisor_mask:
-        raise MaskError(
-            f"IA32_XSS {hex_mask(xss)}: {model.name} has no supervisor component "
-            f"{', '.join(model.names_of(alien))}",
-            xss,
-        )
-    return under(model, xcr0, xss)

@@ -26,7 +26,7 @@ from xsaveschema.errors import (
     items,
 )
 from xsaveschema.header import MASKS, Buffer, buffer_layout
-from xsaveschema.layout import Layout, Slot, check_mask, check_user_mask, compacted, standard
+from xsaveschema.layout import Layout, check_mask, check_user_mask, compacted, standard
 from xsaveschema.model import (
     COMPACTED,
     EXTENDED_OFFSET,
@@ -42,7 +42,7 @@ from xsaveschema.model import (
     bits_of,
     require_model,
 )
-from xsaveschema.spans import MASK_PATH, Span
+from xsaveschema.spans import MASK_PATH, Slot, Span
 
 Drop = Iterable[str | int]
 Software = Literal["keep", "zero"]
@@ -92,6 +92,13 @@ class Plan:
     fixed: tuple[bytes, ...]
     order: Callable[[tuple[bytes, ...]], tuple[bytes, ...]]
     put: Callable[..., None]
+
+    def run(self, data: Buffer, out: bytearray | memoryview) -> None:
+        """Write the conversion of ``data`` into ``out``, which has ``size`` bytes.
+
+        What is taken is a copy: both may be one buffer.
+        """
+        self.put(out, 0, *self.order(self.take(data) + self.fixed))
 
 
 class Job:

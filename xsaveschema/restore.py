@@ -13,12 +13,12 @@ from struct import Struct
 from typing import Any, Final, NamedTuple, get_args
 
 from xsaveschema.area import XsaveArea
+from xsaveschema.area.loaded import as_restored
 from xsaveschema.convert import to_compacted
 from xsaveschema.errors import Fault, MaskError, WrongTypeError, XsaveError, described, hex_mask
 from xsaveschema.header import MASKS, XCOMP_BV_OFFSET, XSTATE_BV_OFFSET, Buffer, view_of
 from xsaveschema.layout import Layout, check_mask, check_user_mask, compacted, standard
 from xsaveschema.legality import illegal_values
-from xsaveschema.loaded import as_restored
 from xsaveschema.model import (
     COMPACTED,
     EXTENDED_OFFSET,
@@ -148,8 +148,8 @@ def notes(
 ) -> list[Note]:
     """Say which components a restore loads otherwise than they stand in memory, without a fault.
 
-    So an illegal TILECFG becomes the initial one; see :mod:`xsaveschema.loaded`. The arguments are
-    ``check``'s. What has no place by the header, or is cut off, is ``check``'s to say.
+    So an illegal TILECFG becomes the initial one; see area/loaded.py. The arguments
+    are ``check``'s. What has no place by the header, or is cut off, is ``check``'s to say.
     """
     case = _case(data, model, target, xcr0, xss, rfbm, None, 0)
     # What another CPU wrote is judged as this one would find it.

@@ -9,17 +9,19 @@ standard format (SDM 13.8.1), though they are SSE's and stand amid x87's bytes.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
 from xsaveschema.errors import MaskError
-from xsaveschema.layout import Layout
 from xsaveschema.model import (
+    COMPACTED,
     EXTENDED_OFFSET,
     HEADER_OFFSET,
     MXCSR_OFFSET,
     SOFTWARE_OFFSET,
     SSE,
     XCR0_OFFSET,
+    CpuModel,
     Leaf,
     StateComponent,
 )
@@ -35,6 +37,50 @@ MASK_PATH: Final = "sse.mxcsr_mask"
 """The paths of the two that are alive by a rule of their own."""
 MXCSR_END: Final = MXCSR_OFFSET + 8
 """Behind MXCSR and MXCSR_MASK."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A state component's place in an area: ``offset`` in bytes from the area's start."""
+
+    component: StateComponent
+    offset: int
+
+    @property
+    def number(self) -> int:
+        """The component's number."""
+        return self.component.number
+
+    @property
+    def name(self) -> str:
+        """The component's name."""
+        return self.component.name
+
+    @property
+    def size(self) -> int:
+        """The component's size in bytes."""
+        return self.component.size
+
+    @property
+    def end(self) -> int:
+        """The first byte behind the component."""
+        return self.offset + self.component.size
+
+    @property
+    def origin(self) -> int:
+        """The byte from which the component's field offsets count: 0 for the legacy components."""
+        return 0 if self.component.legacy else self.offset
+
+    @property
+    def ranges(self) -> tuple[tuple[int, int], ...]:
+        """The (start, end) of the bytes that are the component's state.
+
+        MXCSR and MXCSR_MASK stand amid x87's bytes and belong to neither: their rules are their
+        own (SDM 13.8.1).
+        """
+        if self.component.number == 0:
+            return (0, MXCSR_OFFSET), (MXCSR_OFFSET + 8, self.end)
+        return ((self.offset, self.end),)
 
 
 class Span(NamedTuple):
@@ -71,22 +117,26 @@ class Span(NamedTuple):
         return self.alive == ALWAYS or bool(self.alive & xstate_bv)
 
 
-def spans_of(layout: Layout) -> tuple[Span, ...]:
-    """Every byte of a layout once, in memory order, up to ``layout.size``.
+def spans_of(
+    model: CpuModel, xcomp_bv: int, slots: tuple[Slot, ...], size: int
+) -> tuple[Span, ...]:
+    """Every byte of an area of ``size`` bytes once, in memory order; ``xcomp_bv`` is its format's.
 
-    MaskError for a layout in which components share bytes.
+    MaskError where components share bytes.
     """
     found: list[Span] = []
     end = 0
-    for span in sorted([*_frame(layout), *_state(layout)], key=lambda span: span.offset):
+    everything = [*_frame(xcomp_bv), *_state(model, xcomp_bv, slots)]
+    for span in sorted(everything, key=lambda span: span.offset):
         if span.offset < end:
-            raise MaskError(f"{layout!r}: {span.path} overlaps what stands before it", layout.mask)
+            raise MaskError(f"{model.name}: {span.path} overlaps what stands before it", xcomp_bv)
         if span.offset > end:
-            found.append(_between(layout, end, span))
+            aligned = xcomp_bv and end >= EXTENDED_OFFSET
+            found.append(_plain(end, span.offset, "padding" if aligned else "gap", ""))
         found.append(span)
         end = span.end
-    if end < layout.size:
-        found.append(_plain(end, layout.size, "gap", ""))
+    if end < size:
+        found.append(_plain(end, size, "gap", ""))
     return tuple(found)
 
 
@@ -94,32 +144,25 @@ def _plain(start: int, end: int, kind: Kind, path: str) -> Span:
     return Span(start, end - start, kind, path, None, ALWAYS, bytes(end - start), None)
 
 
-def _between(layout: Layout, start: int, behind: Span) -> Span:
-    aligned = layout.format == "compacted" and start >= EXTENDED_OFFSET
-    return _plain(start, behind.offset, "padding" if aligned else "gap", "")
-
-
-def _frame(layout: Layout) -> Iterator[Span]:
+def _frame(xcomp_bv: int) -> Iterator[Span]:
     """What every area has besides state (SDM 13.4.1, 13.4.2)."""
     yield _plain(SOFTWARE_OFFSET, XCR0_OFFSET, "reserved", "")
     yield _plain(XCR0_OFFSET, HEADER_OFFSET, "software", "")
     yield _plain(HEADER_OFFSET, HEADER_OFFSET + 8, "header", "header.xstate_bv")
-    xcomp_bv = layout.xcomp_bv.to_bytes(8, "little")
     yield _plain(HEADER_OFFSET + 8, HEADER_OFFSET + 16, "header", "header.xcomp_bv")._replace(
-        initial=xcomp_bv
+        initial=xcomp_bv.to_bytes(8, "little")
     )
     yield _plain(HEADER_OFFSET + 16, EXTENDED_OFFSET, "header", "")
 
 
-def _state(layout: Layout) -> Iterator[Span]:
-    for slot in layout:
+def _state(model: CpuModel, xcomp_bv: int, slots: tuple[Slot, ...]) -> Iterator[Span]:
+    for slot in slots:
         for start, end in slot.ranges:
             yield from _pieces(slot.component, slot.origin, start, end, slot.component.bit)
     # MXCSR and MXCSR_MASK: in every standard area, with SSE in a compacted one.
-    standard = layout.format == "standard"
-    sse = layout.model.by_number[1]
-    if standard or 1 in layout:
-        yield from _pieces(sse, 0, MXCSR_OFFSET, MXCSR_END, ALWAYS if standard else SSE)
+    if not xcomp_bv & COMPACTED or xcomp_bv & SSE:
+        alive = SSE if xcomp_bv & COMPACTED else ALWAYS
+        yield from _pieces(model.by_number[1], 0, MXCSR_OFFSET, MXCSR_END, alive)
 
 
 def _pieces(
@@ -144,21 +187,3 @@ def _pieces(
         yield piece(at, start, "field", f"{component.name}.{leaf.path}", leaf)
     if start < end:
         yield piece(start, end, "reserved", component.name, None)
-
-
-def initial_runs(layout: Layout, number: int) -> Iterator[tuple[int, bytes]]:
-    """Where a component stands, and what while it is initial, in as few runs as may be.
-
-    As XSAVE writes it in the standard format; in the compacted one nothing looks at it: zeros.
-    """
-    start, image = 0, b""
-    for span in layout.spans_of(number):
-        if span.alive == ALWAYS:
-            continue
-        if image and span.offset != start + len(image):
-            yield start, image
-            image = b""
-        start = start if image else span.offset
-        image += span.initial if layout.format == "standard" else bytes(span.size)
-    if image:
-        yield start, image

@@ -82,10 +82,9 @@ class TestImports:
     """What a command does not need, it does not pay for."""
 
     HEAVY = frozenset({"rich", "numpy", "jsonschema", "construct", "pyarrow", "dask"})
-    METADATA = frozenset({"importlib.metadata"})  # to ask for the readers of other packages
     NOTHING: ClassVar[frozenset[str]] = frozenset()
     TABLE = frozenset({"rich"})
-    FAULTS = frozenset({"jsonschema"}) | METADATA  # to list those of a refused schema file
+    FAULTS = frozenset({"jsonschema"})  # to list those of a refused schema file
 
     # For every command: runs that do its work, each with the heavy modules that it may import.
     # A run is done as text, and with --json where the second set says what it may import then.
@@ -154,12 +153,12 @@ class TestImports:
     def test_a_command_imports_what_it_uses(self, command: str, places: dict[str, Path]) -> None:
         for args, as_text, as_json in self.RUNS[command]:
             run = [command, *(arg.format(**places) for arg in args)]
-            assert self.loaded(*run) & (self.HEAVY | self.METADATA) <= as_text, run
+            assert self.loaded(*run) & self.HEAVY <= as_text, run
             found = program.get_command(Context(program), command)
             has_json = found and any("--json" in option.opts for option in found.params)
             assert has_json == (as_json is not None), command
             if as_json is not None:
-                assert self.loaded(*run, "--json") & (self.HEAVY | self.METADATA) <= as_json, run
+                assert self.loaded(*run, "--json") & self.HEAVY <= as_json, run
 
     def test_the_runs_are_those_of_every_command(self) -> None:
         assert list(self.RUNS) == list(COMMANDS)
@@ -169,4 +168,4 @@ class TestImports:
         found = self.loaded(option)
         own = {name for name in found if name.startswith("xsaveschema.")}
         assert own == {"xsaveschema.cli", "xsaveschema.cli.program"}
-        assert not found & (self.HEAVY | self.METADATA | {"yaml", "msgspec", "shutil"})
+        assert not found & (self.HEAVY | {"yaml", "msgspec"})

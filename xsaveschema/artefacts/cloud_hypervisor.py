@@ -19,7 +19,7 @@ from xsaveschema.artefacts import json_text
 from xsaveschema.artefacts.kvm import layout_of
 from xsaveschema.artefacts.layouts import Known, told
 from xsaveschema.artefacts.reader import ArtefactError, Data, Found, Options
-from xsaveschema.catalog.identify import identify
+from xsaveschema.identify.match import identify
 from xsaveschema.model import CpuModel
 
 MAX_SIZE: Final = 32 << 20

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from xsaveschema.artefacts import json_text
-from xsaveschema.artefacts.assembled import LEGACY, assemble
+from xsaveschema.artefacts.assemble import LEGACY, assemble
 from xsaveschema.artefacts.reader import ArtefactError, Data, Found, Options, Struct
 from xsaveschema.model import SSE, X87
 

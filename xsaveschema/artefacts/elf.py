@@ -17,7 +17,7 @@ from typing import Final
 import msgspec
 
 from xsaveschema.area import XsaveArea
-from xsaveschema.artefacts.assembled import assemble, meant_legacy
+from xsaveschema.artefacts.assemble import assemble, meant_legacy
 from xsaveschema.artefacts.elf_file import ElfCore, Note, is_elf
 from xsaveschema.artefacts.layouts import (
     Known,
@@ -32,10 +32,10 @@ from xsaveschema.artefacts.layouts import (
 )
 from xsaveschema.artefacts.reader import ArtefactError, Data, Found, InPlace, Options, Struct
 from xsaveschema.artefacts.source import MAX_AREA
-from xsaveschema.catalog.identify import identify
 from xsaveschema.errors import IdentificationError, MaskError, XsaveError, hex_mask
 from xsaveschema.header import MASKS, view_of
-from xsaveschema.layout import check_user_mask
+from xsaveschema.identify.match import identify
+from xsaveschema.layout import check_user_mask, under
 from xsaveschema.model import (
     HEADER_OFFSET,
     LEGACY_SIZE,
@@ -44,7 +44,6 @@ from xsaveschema.model import (
     X87,
     XCR0_OFFSET,
     CpuModel,
-    under,
 )
 from xsaveschema.traces import mxcsr_mask_of
 

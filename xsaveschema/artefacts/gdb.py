@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from xsaveschema.area import XsaveArea
+from xsaveschema.area.registers import widest
 from xsaveschema.artefacts.reader import ArtefactError, Found, Options
 from xsaveschema.errors import XsaveError, hex_mask
-from xsaveschema.registers import widest
 
 _PACKAGES: Final = ("xsaveschema", "msgspec", "yaml")
 """What decoding an area imports. GDB's Python needs their folders on its path."""

@@ -15,8 +15,8 @@ from xsaveschema.artefacts.layouts import Known, best, named
 from xsaveschema.artefacts.raw import require_look
 from xsaveschema.artefacts.reader import Data, Found, InPlace, Options
 from xsaveschema.artefacts.source import MAX_AREA
-from xsaveschema.catalog.identify import identify
 from xsaveschema.errors import TooShortError
+from xsaveschema.identify.match import identify
 from xsaveschema.layout import standard
 from xsaveschema.traces import KVM_XSAVE_SIZE, of_kvm
 

@@ -11,13 +11,13 @@ from typing import NamedTuple
 
 from xsaveschema.artefacts.reader import Found, Options, Origin, area_of
 from xsaveschema.catalog import Catalog, default_catalog
-from xsaveschema.catalog.identify import Match, alike, identify
-from xsaveschema.catalog.leaf import model_from_leaf
 from xsaveschema.errors import EvidenceError, hex_mask
 from xsaveschema.evidence import contradictions, hints, seen_under, shown_in
 from xsaveschema.header import view_of
-from xsaveschema.layout import Layout, places, standard
-from xsaveschema.model import EXTENDED_OFFSET, MXCSR_MASK, CpuModel, under
+from xsaveschema.identify.from_leaf import model_from_leaf
+from xsaveschema.identify.match import Match, alike, identify
+from xsaveschema.layout import Layout, places, standard, under
+from xsaveschema.model import EXTENDED_OFFSET, MXCSR_MASK, CpuModel
 from xsaveschema.traces import mxcsr_mask_of, mxcsr_mask_word
 
 Row = tuple[int, int, int]

@@ -18,15 +18,15 @@ from dataclasses import replace
 from typing import Final, NamedTuple
 
 from xsaveschema.area import XsaveArea
-from xsaveschema.artefacts.assembled import assemble, joined, meant_legacy
+from xsaveschema.artefacts.assemble import assemble, joined, meant_legacy
 from xsaveschema.artefacts.layouts import Known, Row, of_area, row_faults, told
 from xsaveschema.artefacts.reader import ArtefactError, Data, Found, Options, Struct
 from xsaveschema.artefacts.source import MAX_AREA
 from xsaveschema.catalog import Catalog, default_catalog
-from xsaveschema.catalog.identify import identify
-from xsaveschema.catalog.leaf import model_from_leaf
 from xsaveschema.errors import XsaveError
 from xsaveschema.header import MASKS
+from xsaveschema.identify.from_leaf import model_from_leaf
+from xsaveschema.identify.match import identify
 from xsaveschema.kept import kept
 from xsaveschema.model import (
     COMPACTED,

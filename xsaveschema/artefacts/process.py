@@ -25,9 +25,9 @@ from typing import Any, Final
 
 from xsaveschema.artefacts.layouts import Known, of_area, told
 from xsaveschema.artefacts.reader import ArtefactError, Found, Options
-from xsaveschema.catalog.leaf import host_model
 from xsaveschema.errors import XsaveError
 from xsaveschema.evidence import seen_under, shown_in
+from xsaveschema.identify.named import host_model
 from xsaveschema.model import CpuModel
 
 NT_X86_XSTATE: Final = 0x202

@@ -27,7 +27,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple, Protocol
 
 from xsaveschema.artefacts import json_text
-from xsaveschema.artefacts.assembled import LEGACY, assemble
+from xsaveschema.artefacts.assemble import LEGACY, assemble
 from xsaveschema.artefacts.reader import ArtefactError, Data, Found, Options, Struct
 from xsaveschema.catalog import default_catalog
 from xsaveschema.model import X87

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import warnings
 from collections.abc import Iterator
 from functools import cache
-from importlib.machinery import PathFinder
-from pathlib import Path
 from typing import Final
 
 from xsaveschema.artefacts import (
@@ -77,8 +73,7 @@ def _sure() -> Iterator[Reader]:
 @cache
 def _plugins() -> tuple[Reader, ...]:
     """The readers of other packages. One that does not load is told of and left out."""
-    if not _announced():
-        return ()
+    # Most files have a mark, and need no plug-in.
     from importlib.metadata import entry_points
 
     found: list[Reader] = []
@@ -93,32 +88,3 @@ def _plugins() -> tuple[Reader, ...]:
                 stacklevel=2,
             )
     return tuple(found)
-
-
-def _announced() -> bool:
-    """Whether the group's name stands in the entry points of any package that is installed.
-
-    It mostly does not, and importlib.metadata takes longer to import than an area to read. It is
-    asked wherever packages are not simply folders.
-    """
-    others = (finder for finder in sys.meta_path if finder is not PathFinder)
-    return any(hasattr(finder, "find_distributions") for finder in others) or any(
-        map(_announced_in, dict.fromkeys(sys.path))
-    )
-
-
-def _announced_in(folder: str) -> bool:
-    try:
-        with os.scandir(folder or ".") as entries:
-            found = [entry.path for entry in entries if entry.name.lower().endswith("-info")]
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return True  # an archive
-    for path in found:
-        try:
-            if GROUP.encode() in Path(path, "entry_points.txt").read_bytes():
-                return True
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-    return False

@@ -19,13 +19,13 @@ from xsaveschema.artefacts.layouts import Known, assumed
 from xsaveschema.artefacts.reader import ArtefactError, Data, Found, InPlace, Options, Struct
 from xsaveschema.artefacts.source import MAX_AREA
 from xsaveschema.catalog import Catalog, default_catalog
-from xsaveschema.catalog.identify import alike
 from xsaveschema.cpuid.record import signature_parts
 from xsaveschema.errors import IdentificationError, hex_mask
 from xsaveschema.evidence import contradictions, lacks
+from xsaveschema.identify.match import alike
 from xsaveschema.kept import kept
-from xsaveschema.layout import has_layout, places, standard
-from xsaveschema.model import EXTENDED_OFFSET, CpuModel, under
+from xsaveschema.layout import has_layout, places, standard, under
+from xsaveschema.model import EXTENDED_OFFSET, CpuModel
 
 _RECORD: Final = Struct("<HHI")  # HVM: typecode, instance, length
 _HEADER: Final = Struct("<IIQII")  # magic, version, changeset, CPUID leaf 1 EAX, TSC kHz

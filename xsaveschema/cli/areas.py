@@ -14,8 +14,9 @@ from xsaveschema.catalog import Catalog
 from xsaveschema.cli.files import read_some
 from xsaveschema.errors import UnknownSampleError, XsaveError
 from xsaveschema.header import MASKS, view_of
-from xsaveschema.layout import Slot
+from xsaveschema.identify import load_model
 from xsaveschema.model import COMPACTED, HEADER_OFFSET, CpuModel
+from xsaveschema.spans import Slot
 from xsaveschema.traces import shown
 
 _TOLD: Final = 8
@@ -28,7 +29,7 @@ def options_of(
     """What ``--model``, ``--assume-model`` and ``--lenient`` say of the CPU that wrote FILE."""
     if assume and model_name is None:
         raise click.UsageError("--assume-model insists on what --model says: give that, too")
-    model = None if model_name is None else catalog.model(model_name)
+    model = None if model_name is None else load_model(model_name, catalog)
     return Options(model, strict, catalog, assume)
 
 

@@ -8,7 +8,6 @@ import click
 
 from xsaveschema.area import XsaveArea
 from xsaveschema.artefacts.reader import Found
-from xsaveschema.catalog.identify import Match, alike, identify
 from xsaveschema.cli.areas import called, chosen, naming, opened, options_of, tells
 from xsaveschema.cli.files import about, named, write_area
 from xsaveschema.cli.options import (
@@ -25,6 +24,8 @@ from xsaveschema.cli.options import (
 from xsaveschema.cli.output import echo, print_json
 from xsaveschema.convert import relayout
 from xsaveschema.errors import Fault, IdentificationError, hex_mask
+from xsaveschema.identify import load_model
+from xsaveschema.identify.match import Match, alike, identify
 from xsaveschema.restore import Note, check, mend, misplaced, notes
 from xsaveschema.restore_rules import RULES, Target
 from xsaveschema.traces import without_frame
@@ -99,7 +100,7 @@ def command(
     masks: dict[str, Any] = {"xcr0": xcr0, "xss": xss, "rfbm": rfbm}
     options = masks | {"mxcsr_mask": mxcsr_mask, "xfd": xfd or 0}
     with about(source):
-        cpu = None if cpu_name is None else catalog.model(cpu_name)
+        cpu = None if cpu_name is None else load_model(cpu_name, catalog)
         with opened(source, writer) as artefact:
             bare = artefact.bare(label) if writer.model is None else None
             if bare is not None and cpu is not None and tells(bare):

@@ -12,6 +12,7 @@ from xsaveschema.cli.options import (
 )
 from xsaveschema.cli.output import echo, print_json
 from xsaveschema.compare import compare
+from xsaveschema.identify import load_model
 
 
 @click.command("compare")
@@ -37,7 +38,7 @@ def command(
     machine. Exits with 1 where state would be lost.
     """
     catalog = catalog_of(ctx, schemas)
-    a, b = catalog.model(model_a), catalog.model(model_b)
+    a, b = load_model(model_a, catalog), load_model(model_b, catalog)
     if xcr0 is not None or xss is not None:
         a = a.limited(xcr0=xcr0, xss=xss)
     found = compare(a, b)

@@ -7,7 +7,6 @@ import click
 from xsaveschema.area import XsaveArea
 from xsaveschema.artefacts.reader import Found, Options
 from xsaveschema.catalog import Catalog
-from xsaveschema.catalog.identify import identify
 from xsaveschema.cli.areas import chosen, opened, options_of
 from xsaveschema.cli.files import about, named, refuse_terminal, write_area
 from xsaveschema.cli.options import (
@@ -28,6 +27,8 @@ from xsaveschema.cli.options import (
 from xsaveschema.cli.output import echo
 from xsaveschema.convert import Conversion, relayout
 from xsaveschema.errors import IdentificationError, XsaveError, hex_mask
+from xsaveschema.identify import load_model
+from xsaveschema.identify.match import identify
 from xsaveschema.layout import Layout, places, takes_xcr0
 from xsaveschema.model import COMPACTED, CpuModel, Format
 
@@ -89,14 +90,14 @@ def command(
     refuse_terminal(output)
     catalog = catalog_of(ctx, schemas)
     options = options_of(catalog, model_name, assume)
-    cpu = None if cpu_name is None else catalog.model(cpu_name)
+    cpu = None if cpu_name is None else load_model(cpu_name, catalog)
     mask = xcr0 if format == "standard" else xcomp_bv
     if many is not None:
         if options.model is None:
             raise click.UsageError("--batch needs --model")
         if as_qemu or label is not None:
             raise click.UsageError("--batch goes with neither --as-qemu nor --area")
-        from xsaveschema.cli.many import convert_many
+        from xsaveschema.cli.convert_batch import convert_many
 
         drops = tuple(permitted(drop))
         return convert_many(source, output, many, options, cpu, format, mask, drops)

@@ -9,6 +9,7 @@ import click
 
 from xsaveschema import samples
 from xsaveschema.area import XsaveArea
+from xsaveschema.area.loaded import as_restored
 from xsaveschema.artefacts.opened import SAMPLE
 from xsaveschema.artefacts.reader import Found
 from xsaveschema.cli.areas import opened, options_of
@@ -24,7 +25,6 @@ from xsaveschema.cli.options import (
 )
 from xsaveschema.cli.output import echo, number, print_json_items
 from xsaveschema.errors import UnknownComponentError
-from xsaveschema.loaded import as_restored
 from xsaveschema.model import HEADER_OFFSET, HEADER_SIZE, CpuModel
 
 

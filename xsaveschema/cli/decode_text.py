@@ -10,10 +10,9 @@ from typing import Final
 
 from xsaveschema.area import XsaveArea
 from xsaveschema.artefacts.reader import WHOLE, Found
-from xsaveschema.cli import terminal_width
 from xsaveschema.cli.areas import called
 from xsaveschema.cli.output import Line, mask_text, print_lines
-from xsaveschema.cli.plain import plain
+from xsaveschema.cli.plain import plain, terminal_width
 from xsaveschema.cli.rows import Row, chosen, loaded_rows, other_rows, register_rows
 from xsaveschema.errors import hex_mask
 from xsaveschema.model import bits_of

@@ -10,7 +10,6 @@ import click
 
 from xsaveschema.artefacts.opened import Artefact
 from xsaveschema.catalog import Catalog
-from xsaveschema.catalog.identify import Match, identify
 from xsaveschema.cli.areas import chosen, opened, options_of, slot_facts
 from xsaveschema.cli.dumps import read_dump
 from xsaveschema.cli.files import about, named_input
@@ -19,6 +18,7 @@ from xsaveschema.cli.output import console, echo, number, print_json, table
 from xsaveschema.cli.plain import plain
 from xsaveschema.cpuid.files import MAX_BYTES
 from xsaveschema.errors import XsaveError, hex_mask
+from xsaveschema.identify.match import Match, identify
 from xsaveschema.layout import places
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ from xsaveschema.cli.options import (
 from xsaveschema.cli.output import console, number, print_json, table
 from xsaveschema.cli.plain import plain
 from xsaveschema.errors import MaskError, hex_mask
+from xsaveschema.identify import load_model
 from xsaveschema.layout import Layout
 from xsaveschema.model import CpuModel
 
@@ -44,7 +45,7 @@ def command(
     Without --xss, --xcomp-bv and --compacted the standard format is shown. A MASK is hexadecimal
     with 0x, or decimal.
     """
-    model = catalog_of(ctx, schemas).model(model_name)
+    model = load_model(model_name, catalog_of(ctx, schemas))
     if xcomp_bv is not None:
         layout = _compacted(model, xcr0, xss, xcomp_bv)
     elif xss is not None or compacted:

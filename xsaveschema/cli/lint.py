@@ -24,7 +24,7 @@ def command(paths: tuple[str, ...], as_json: bool) -> int:
     PATH is a file or a folder of them. Each fault is told as file:line:column, with the line and,
     where there is one, a hint. Exits with 1 where there is a fault; a warning is none.
     """
-    from xsaveschema.catalog.lint import report
+    from xsaveschema.authoring.lint import report
 
     faults, warnings = report([Path(path) for path in paths])
     if as_json:

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import click
 
-from xsaveschema.catalog.page import signature_text
+from xsaveschema.authoring.page import signature_text
 from xsaveschema.cli.options import catalog_of, json_option, schemas_option
 from xsaveschema.cli.output import console, number, print_json, table
 from xsaveschema.errors import hex_mask

@@ -65,8 +65,8 @@ def command(
     one has exactly this layout, nothing is written and the line to add there is shown: exit code
     1. A dump that leaves out a component is refused.
     """
-    from xsaveschema.catalog.draft import draft, proposal, schema_reference, seen_model
-    from xsaveschema.catalog.kin import kin_of
+    from xsaveschema.authoring.draft import draft, proposal, schema_reference, seen_model
+    from xsaveschema.authoring.resemblance import kin_of
 
     _check_usage(name, dump, host, title, vendor)
     if output != "-" and not force and _is_file(output):
@@ -108,7 +108,7 @@ def command(
 def _check_usage(
     name: str, dump: str | None, host: bool, title: str | None, vendor: str | None
 ) -> None:
-    from xsaveschema.catalog.draft import NAME
+    from xsaveschema.authoring.draft import NAME
 
     if (dump is not None) + host != 1:
         raise click.UsageError("give one of --cpuid DUMP and --host")

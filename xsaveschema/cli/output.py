@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from xsaveschema.cli import terminal_width
-from xsaveschema.cli.plain import plain, plain_lines
+from xsaveschema.cli.plain import plain, plain_lines, terminal_width
 from xsaveschema.errors import XsaveError, hex_mask
 
 if TYPE_CHECKING:

@@ -17,7 +17,6 @@ from typing import Any, Final
 import click
 
 import xsaveschema
-from xsaveschema.cli import terminal_width
 
 COMMANDS: Final = {
     "models": "List the CPU models of the catalogue.",
@@ -53,17 +52,6 @@ class Program(click.Group):
         command = import_module(f"xsaveschema.cli.{cmd_name.replace('-', '_')}").command
         assert isinstance(command, click.Command)  # noqa: S101 - what a command's module defines
         return command
-
-    def make_context(
-        self,
-        info_name: str | None,
-        args: list[str],
-        parent: click.Context | None = None,
-        **extra: Any,
-    ) -> click.Context:
-        """The context of a run; help is as wide as click makes it, which would import shutil."""
-        extra.setdefault("terminal_width", max(50, min(80, terminal_width()) - 2))
-        return super().make_context(info_name, args, parent, **extra)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -8,11 +8,11 @@ from textwrap import wrap
 from typing import Final, NamedTuple
 
 from xsaveschema.area import XsaveArea
+from xsaveschema.area.loaded import as_restored
+from xsaveschema.area.registers import widest
 from xsaveschema.cli.values import bit_names, float80, hexadecimal, spans
-from xsaveschema.layout import Slot
-from xsaveschema.loaded import as_restored
 from xsaveschema.model import BitRange, Field, Register
-from xsaveschema.registers import widest
+from xsaveschema.spans import Slot
 
 _VECTORS: Final = ("zmm", "ymm", "xmm")
 _DIGITS: Final = "0123456789"

@@ -18,6 +18,7 @@ guest model has (FEAT_XSAVE_XCR0), ``xcr0`` what the guest has written to XCR0.
 
 from __future__ import annotations
 
+from xsaveschema.qemu.catalogued import KNOWN_DIFFERENCES, Difference
 from xsaveschema.qemu.faults import differences
 from xsaveschema.qemu.helper import (
     E2BIG,
@@ -28,7 +29,6 @@ from xsaveschema.qemu.helper import (
     decompact_xsave_area,
     xsave_area_size,
 )
-from xsaveschema.qemu.known import KNOWN_DIFFERENCES, Difference
 
 __all__ = [
     "E2BIG",

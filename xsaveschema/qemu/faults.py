@@ -19,6 +19,7 @@ from xsaveschema.model import (
     Format,
     bits_of,
 )
+from xsaveschema.qemu.catalogued import COMPACT, DECOMPACT, KNOWN_DIFFERENCES
 from xsaveschema.qemu.helper import (
     COMPONENTS,
     E2BIG,
@@ -35,7 +36,6 @@ from xsaveschema.qemu.helper import (
     input_of,
     sub_leaf,
 )
-from xsaveschema.qemu.known import COMPACT, DECOMPACT, KNOWN_DIFFERENCES
 from xsaveschema.traces import shown
 
 _BY_ID: Final = {difference.id: difference for difference in KNOWN_DIFFERENCES}

@@ -1,0 +1,412 @@
+"""Whole registers on an area: a ZMM register is spread over up to three components.
+
+``registers.yaml`` says how registers are composed. Here that becomes places in one layout, once,
+and reads and writes follow the places.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from operator import itemgetter
+from struct import Struct
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from xsaveschema.area.fields import encode
+from xsaveschema.area.loaded import loaded
+from xsaveschema.errors import (
+    MissingStateError,
+    NoPlaceError,
+    UnknownComponentError,
+    XsaveError,
+    hex_mask,
+)
+from xsaveschema.kept import kept
+from xsaveschema.layout import Layout
+from xsaveschema.model import CpuModel, Piece, Register, locate
+from xsaveschema.spans import ALWAYS, Slot
+
+if TYPE_CHECKING:
+    from xsaveschema.area import XsaveArea
+
+_ROW: Final = 64  # bytes from one row of a tile to the next (SDM vol. 1, 18.2)
+_number: Final = int.from_bytes
+
+
+class Place(NamedTuple):
+    """A piece in this layout: what stands there if XSTATE_BV has ``bit``, else ``initial``."""
+
+    bit: int
+    start: int
+    end: int
+    shift: int
+    initial: int
+    slot: Slot
+
+
+class Plan(NamedTuple):
+    """A register in this layout. ``top`` and ``shape`` are set for MM and TMM registers."""
+
+    register: Register
+    places: tuple[Place, ...]
+    size: int
+    top: tuple[Place, int, tuple[Place, ...]] | None
+    shape: tuple[Place, Place] | None
+
+
+class Registers(MutableMapping[str, Any]):
+    """Whole registers of an area by name: integers, and bytes for tiles.
+
+    Iterates the registers that have a place in the area. Writing a zmm register writes all its
+    pieces; ymm and xmm leave the upper parts alone. A register cannot be deleted: ``initialise``
+    puts a component into its initial state.
+    """
+
+    __slots__ = ("_area", "_plans")
+
+    def __init__(self, area: XsaveArea):
+        self._area = area
+        self._plans = register_plans(area.layout)
+
+    def __getitem__(self, name: str) -> Any:
+        plan = self._plans.get(name)
+        if plan is None:
+            raise self._absent(name)
+        if plan.shape is not None:
+            return self._tile(plan)
+        if plan.top is not None:
+            return self._number(self._physical(plan))
+        area = self._area
+        view, xstate_bv = area.buffer, area.xstate_bv
+        value = 0
+        for bit, start, end, shift, initial, _ in plan.places:
+            in_use = xstate_bv & bit or bit == ALWAYS
+            part = _number(view[start:end], "little") if in_use else initial
+            value = value | part << shift if shift else part
+        return value
+
+    def __setitem__(self, name: str, value: int | bytes) -> None:
+        plan = self._plans.get(name)
+        if plan is None:
+            raise self._absent(name)
+        if plan.shape is not None:
+            self._set_tile(plan, value)
+            return
+        data = encode(value, plan.size, name, raw=False)
+        places = plan.places if plan.top is None else (self._physical(plan),)
+        for place in places:
+            at = place.shift // 8
+            part = data[at : at + place.end - place.start]
+            self._area.write(place.slot, place.start, part)
+
+    def __delitem__(self, name: str) -> None:
+        raise TypeError("a register cannot be deleted; initialise() its component")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._plans)
+
+    def __len__(self) -> int:
+        return len(self._plans)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._plans
+
+    def __repr__(self) -> str:
+        return f"<Registers of {self._area!r}: {len(self)}>"
+
+    def read(self, names: Iterable[str] | None = None) -> dict[str, Any]:
+        """Several registers at once (default: all that have a place), by name."""
+        if names is not None:
+            return {name: self[name] for name in names}
+        area = self._area
+        whole = _whole(area.layout, area.xstate_bv & area.layout.mask)
+        number, joined = _number, b"".join
+        parts: tuple[Any, ...] = whole.fixed
+        for take in whole.takes:
+            parts += take(area.buffer)
+        found = whole.template.copy()
+        for name, pick in whole.stored:
+            found[name] = number(pick(parts), "little")
+        for name, several in whole.composed:
+            found[name] = number(joined(several(parts)), "little")
+        top = self._top(whole.physical[0][1]) if whole.physical else 0
+        for name, plan, picks in whole.physical:
+            found[name] = number(picks[(plan.register.index - top) & 7](parts), "little")
+        for name in whole.others:
+            found[name] = self[name]
+        return found
+
+    def in_use(self, name: str) -> bool:
+        """Whether any component that holds a part of the register is in use."""
+        plan = self._plans.get(name)
+        if plan is None:
+            raise self._absent(name)
+        return any(self._area.xstate_bv & place.slot.component.bit for place in plan.places)
+
+    def size(self, name: str) -> int:
+        """The register's size in bytes (of a tile: all its rows)."""
+        plan = self._plans.get(name)
+        if plan is None:
+            raise self._absent(name)
+        return plan.size
+
+    def _absent(self, name: str) -> Exception:
+        layout = self._area.layout
+        register = layout.model.registers.get(name)
+        if register is None:
+            return unknown(layout.model, name)
+        needed = dict.fromkeys(p.component for p in (*register.pieces, *(register.shape or ())))
+        absent = [component for component in needed if component not in layout]
+        if missing := [component for component in self._area.missing if component in absent]:
+            return MissingStateError(missing, name, layout.mask)
+        return NoPlaceError(
+            f"{name} has no place in this area: {', '.join(absent)} not in the {layout.format} "
+            f"layout's mask {hex_mask(layout.mask)}",
+            name,
+            layout.mask,
+        )
+
+    def _number(self, place: Place) -> int:
+        if not self._area.xstate_bv & place.bit and place.bit != ALWAYS:
+            return place.initial
+        return _number(self._area.buffer[place.start : place.end], "little")
+
+    def _physical(self, plan: Plan) -> Place:
+        """The slot of a physical register: ST(i) slots are relative to TOP (SDM 10.5.1.1)."""
+        assert plan.top is not None  # noqa: S101 - the caller's condition
+        return plan.top[2][(plan.register.index - self._top(plan)) & 7]
+
+    def _top(self, plan: Plan) -> int:
+        """What a physical register's number is relative to: FSW.TOP."""
+        assert plan.top is not None  # noqa: S101 - the caller's condition
+        place, low, _ = plan.top
+        return self._number(place) >> low & 7
+
+    def shape(self, name: str) -> tuple[int, int]:
+        """Rows and bytes a row of a tile, as its bytes are read and written here.
+
+        NoPlaceError as for reading it; XsaveError for a register that is no tile.
+        """
+        plan = self._plans.get(name)
+        if plan is None:
+            raise self._absent(name)
+        if plan.shape is None:
+            raise XsaveError(f"{name} is no tile: it has no rows")
+        return self._shape(plan)
+
+    def _shape(self, plan: Plan) -> tuple[int, int]:
+        """Rows and bytes a row of a tile; the whole tile where the TILECFG loaded is initial."""
+        assert plan.shape is not None  # noqa: S101 - the caller's condition
+        most_rows, most_bytes = plan.size // _ROW, _ROW
+        images = [loaded(self._area, place.slot).image for place in plan.shape]
+        if not any(map(any, images)):
+            return most_rows, most_bytes
+        rows, colsb = (
+            _number(image[start - slot.origin : end - slot.origin], "little")
+            for (_, start, end, _, _, slot), image in zip(plan.shape, images, strict=True)
+        )
+        if rows > most_rows or colsb > most_bytes:
+            return most_rows, most_bytes
+        return rows, colsb
+
+    def _tile(self, plan: Plan) -> bytes:
+        rows, colsb = self._shape(plan)
+        place = plan.places[0]
+        if not self._area.xstate_bv & place.bit:
+            return bytes(rows * colsb)
+        data = self._area.buffer[place.start : place.end]
+        return b"".join(data[_ROW * row : _ROW * row + colsb] for row in range(rows))
+
+    def _set_tile(self, plan: Plan, value: int | bytes) -> None:
+        rows, colsb = self._shape(plan)
+        data = encode(value, rows * colsb, plan.register.name, raw=True)
+        if not data:
+            return
+        place = plan.places[0]
+        # What lies outside the shape is state, too: TILEDATA moves in full (HW AMX).
+        tile = bytearray(plan.size)
+        if self._area.xstate_bv & place.bit:
+            tile[:] = self._area.buffer[place.start : place.end]
+        for row in range(rows):
+            tile[_ROW * row : _ROW * row + colsb] = data[colsb * row : colsb * (row + 1)]
+        self._area.write(place.slot, place.start, bytes(tile))
+
+
+class _Whole(NamedTuple):
+    """How to read every register of a layout in one go, for one set of components in use.
+
+    ``template`` has all of them, at their initial values. ``takes`` give the parts that stand in
+    memory, behind the ``fixed`` ones; from the parts, ``stored`` registers pick one and
+    ``composed`` ones several, ``physical`` ones one of eight, by TOP. ``others`` depend on TILECFG.
+    """
+
+    template: dict[str, Any]
+    fixed: tuple[bytes, ...]
+    takes: tuple[Callable[[memoryview], tuple[bytes, ...]], ...]
+    stored: tuple[tuple[str, Callable[[tuple[bytes, ...]], bytes]], ...]
+    composed: tuple[tuple[str, Callable[[tuple[bytes, ...]], tuple[bytes, ...]]], ...]
+    physical: tuple[tuple[str, Plan, tuple[Callable[[tuple[bytes, ...]], bytes], ...]], ...]
+    others: tuple[str, ...]
+
+
+@kept(4096)
+def _whole(layout: Layout, live: int) -> _Whole:
+    template: dict[str, Any] = {}
+    parts: dict[str, list[tuple[int, int] | bytes]] = {}
+    slots: dict[str, list[tuple[int, int]]] = {}
+    others = []
+    for name, plan in register_plans(layout).items():
+        template[name] = sum(place.initial << place.shift for place in plan.places)
+        if plan.top is not None:
+            if live & plan.places[0].bit:
+                slots[name] = [(place.start, place.end) for place in plan.top[2]]
+            continue
+        if plan.shape is not None:
+            others.append(name)
+            continue
+        own: list[tuple[int, int] | bytes] = []
+        for place in plan.places:
+            initial = place.initial.to_bytes(place.end - place.start, "little")
+            stored = live & place.bit or place.bit == ALWAYS
+            own.append((place.start, place.end) if stored else initial)
+        while own and isinstance(own[-1], bytes) and not any(own[-1]):
+            own.pop()  # zeros above change no number
+        if any(isinstance(part, tuple) for part in own):
+            parts[name] = own
+    everything = [part for own in parts.values() for part in own]
+    fixed = [part for part in dict.fromkeys(everything) if isinstance(part, bytes)]
+    wanted = {part for part in everything if isinstance(part, tuple)}
+    passes = _passes(wanted.union(*slots.values()))
+    order: list[tuple[int, int] | bytes] = [*fixed, *(part for runs in passes for part in runs)]
+    index: dict[Any, int] = {part: number for number, part in enumerate(order)}
+    picks = {name: itemgetter(*(index[part] for part in own)) for name, own in parts.items()}
+    return _Whole(
+        template,
+        tuple(fixed),
+        tuple(_take(runs) for runs in passes),
+        tuple((name, pick) for name, pick in picks.items() if len(parts[name]) == 1),
+        tuple((name, pick) for name, pick in picks.items() if len(parts[name]) > 1),
+        tuple(
+            (name, register_plans(layout)[name], tuple(itemgetter(index[run]) for run in runs))
+            for name, runs in slots.items()
+        ),
+        tuple(others),
+    )
+
+
+def _passes(runs: set[tuple[int, int]]) -> list[list[tuple[int, int]]]:
+    """Runs of bytes sorted into passes without overlap: XMM16 is a part of ZMM16's bytes."""
+    passes: list[list[tuple[int, int]]] = []
+    for start, end in sorted(runs):
+        for found in passes:
+            if found[-1][1] <= start:
+                found.append((start, end))
+                break
+        else:
+            passes.append([(start, end)])
+    return passes
+
+
+def _take(runs: list[tuple[int, int]]) -> Callable[[memoryview], tuple[bytes, ...]]:
+    """One unpack of these runs."""
+    codes, at = ["<"], 0
+    for start, end in runs:
+        codes.append(f"{start - at}x{end - start}s")
+        at = end
+    return Struct("".join(codes)).unpack_from
+
+
+def unknown(model: CpuModel, name: str) -> UnknownComponentError:
+    """The error for a register that no area of a model can have."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(str(name), model.registers, n=3)
+    hint = f"did you mean {' or '.join(near)}?" if near else ""
+    return UnknownComponentError(
+        f"{model.name} has no register {name!r}; {hint}".rstrip("; "), str(name)
+    )
+
+
+@kept(512)
+def widest(layout: Layout) -> tuple[str, ...]:
+    """The registers that no wider one shows: not XMM3 where there is YMM3, nor MM3 with ST(i)."""
+    plans = register_plans(layout)
+    shown, found = 0, set()
+    for name in sorted(plans, key=lambda name: -plans[name].size):
+        own = sum((1 << place.end) - (1 << place.start) for place in plans[name].places)
+        if own & ~shown:
+            found.add(name)
+        shown |= own
+    return tuple(name for name in plans if name in found)
+
+
+@kept(1)
+def register_plans(layout: Layout) -> Mapping[str, Plan]:
+    """The registers that have a place in a layout, by name."""
+    found = {}
+    for name, register in layout.model.registers.items():
+        if all(piece.component in layout for piece in register.pieces) and (
+            plan := _plan(layout, register)
+        ):
+            found[name] = plan
+    return found
+
+
+def _plan(layout: Layout, register: Register) -> Plan | None:
+    places: list[Place] = []
+    size = 0
+    for piece in register.pieces:
+        place = _place(layout, piece, register.index, 8 * size)
+        if place is None:
+            return None
+        places.append(place)
+        size += place.end - place.start
+    top = None
+    if register.top is not None:
+        field, _, bits = register.top.field.rpartition(".")
+        word = _place(layout, Piece(register.top.component, field), 0, 0)
+        slots = [_place(layout, register.pieces[0], index, 0) for index in range(8)]
+        low = _low_bit(layout, register.top.component, field, bits)
+        if word is None or low is None or None in slots:
+            return None
+        top = (word, low, tuple(slot for slot in slots if slot))
+    shape = None
+    if register.shape is not None:
+        rows, colsb = (
+            _place(layout, p, register.index, 0) if p.component in layout else None
+            for p in register.shape
+        )
+        if rows is None or colsb is None:
+            return None
+        shape = (rows, colsb)
+    return Plan(register, tuple(places), size, top, shape)
+
+
+def pieces(layout: Layout, register: Register, whole: Plan) -> Iterator[Place]:
+    """Those of a register's pieces that have a place in a layout where not all have.
+
+    ``whole`` is the register where it has all.
+    """
+    for piece, place in zip(register.pieces, whole.places, strict=True):
+        if piece.component in layout:
+            found = _place(layout, piece, register.index, place.shift)
+            if found is not None:
+                yield found
+
+
+def _place(layout: Layout, piece: Piece, index: int, shift: int) -> Place | None:
+    slot = layout[piece.component]
+    found = locate(slot.component.fields, piece.field, index)
+    span = None if found is None else layout.span_at(slot.origin + found[0])
+    if found is None or span is None or span.field is None:
+        return None  # beyond what this CPU has of the component
+    start = span.offset + piece.start
+    size = piece.size or found[1]
+    initial = int.from_bytes(span.initial[piece.start : piece.start + size], "little")
+    return Place(span.alive, start, start + size, shift, initial, slot)
+
+
+def _low_bit(layout: Layout, component: str, field: str, bits: str) -> int | None:
+    for found in layout[component].component.fields:
+        if found.name == field:
+            return next((b.low for b in found.bits if b.name == bits), None)
+    return None

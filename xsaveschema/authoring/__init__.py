@@ -1,0 +1,1 @@
+"""For those who write schema files: drafts from CPUID, lint, the generated pages and schemas."""

@@ -1,0 +1,163 @@
+"""The catalogue: CPU models by name, from the shipped schema files and a user's.
+
+The shipped files come first, then the paths in the environment variable ``XSAVESCHEMA_PATH``,
+then the caller's. A later path wins over an earlier one with the same names, and ``overrides``
+says so.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property, lru_cache, reduce
+from operator import or_
+from pathlib import Path
+
+from xsaveschema.errors import ModelNotFoundError, SchemaError, WrongTypeError, described, items
+from xsaveschema.kept import Keeper
+from xsaveschema.language.files import (
+    MAX_FILES,
+    PATH_VARIABLE,
+    schema_files,
+    shipped_directory,
+    user_files,
+)
+from xsaveschema.language.library import Library
+from xsaveschema.model import MXCSR_MASK, CpuModel, Field, Register
+from xsaveschema.rules import Rules
+
+__all__ = [
+    "MAX_FILES",
+    "PATH_VARIABLE",
+    "Catalog",
+    "default_catalog",
+    "schema_files",
+    "shipped_directory",
+]
+
+
+class Catalog(Keeper):
+    """CPU models by name, from the shipped schema files and those below ``paths``.
+
+    The files of ``paths`` (files or folders) and of ``XSAVESCHEMA_PATH`` are read and checked at
+    once, and SchemaError has all their faults; a shipped file is read when its model is first
+    asked for. ``shipped=False`` leaves the shipped models out; components and registers stay.
+    ``overrides`` has a line for each name that a file of the user's replaces. XsaveError where a
+    path does not exist.
+    """
+
+    def __init__(
+        self,
+        paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] = (),
+        *,
+        shipped: bool = True,
+    ):
+        if isinstance(paths, str | os.PathLike):
+            paths = [paths]
+        given = items(paths, "pass paths of schema files")
+        if wrong := [path for path in given if not isinstance(path, str | os.PathLike)]:
+            raise WrongTypeError(f"pass paths of schema files, not {described(wrong[0])}")
+        library = self._library = Library()
+        library.add_shipped(models=shipped)
+        for files in [*user_files(), *(schema_files(Path(path)) for path in given)]:
+            library.add(files)
+        self._all: list[CpuModel] | None = None
+        faults = [*library.faults(library.given), *library.signature_faults(library.given)]
+        if faults:
+            raise SchemaError(faults)
+
+    @property
+    def overrides(self) -> tuple[str, ...]:
+        """One line for each name that a later file defines anew: the name, and both files."""
+        return self._library.overrides
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self._library.models))
+
+    def __len__(self) -> int:
+        return len(self._library.models)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._library.models
+
+    def model(self, name: str) -> CpuModel:
+        """The model of this name.
+
+        ModelNotFoundError suggests near names; SchemaError has faults.
+        """
+        if not isinstance(name, str):
+            raise WrongTypeError(f'pass a model\'s name, "zen4", not {described(name)}')
+        path = self._library.models.get(name)
+        if path is None:
+            from difflib import get_close_matches
+
+            meant = name.lower().replace("_", "-").replace(" ", "-")
+            raise ModelNotFoundError(name, get_close_matches(meant, self._library.models, n=3))
+        made = self._library.resolved(path)
+        if made.model is None:
+            raise SchemaError(made.faults)
+        return made.model
+
+    def models(self) -> list[CpuModel]:
+        """Every model, in order of vendor and name.
+
+        SchemaError has all faults of all files, signatures that two models claim among them.
+        """
+        if self._all is None:
+            library = self._library
+            paths = list(library.models.values())
+            users = [path for path in paths if not library.shipped(path)]
+            faults = [*library.faults(paths), *library.signature_faults(users, against=paths)]
+            if faults:
+                raise SchemaError(faults)
+            found = [self.model(name) for name in self]
+            self._all = sorted(found, key=lambda model: (model.vendor, model.name))
+        return list(self._all)
+
+    @cached_property
+    def user_components(self) -> int:
+        """Every user component that a model of the catalogue has, as a bit mask."""
+        return reduce(or_, (model.user_mask for model in self.models()), 0)
+
+    @cached_property
+    def mxcsr_masks(self) -> frozenset[int]:
+        """Every MXCSR_MASK that a model of the catalogue has."""
+        masks = (mask for found in self._library.mxcsr_masks().values() for mask in found)
+        return frozenset({MXCSR_MASK, *masks})
+
+    def mxcsr_mask(self, vendor: str) -> int:
+        """The MXCSR_MASK that most models of a vendor have (by CPUID leaf 0's string)."""
+        found = Counter(self._library.mxcsr_masks().get(vendor, (MXCSR_MASK,)))
+        return found.most_common(1)[0][0]
+
+    def component_names(self) -> Mapping[str, int]:
+        """Every component that has a file, with its number."""
+        names = self._library.component_names()
+        return {name: number for name, number in names.items() if number is not None}
+
+    def component_fields(self, name: str) -> tuple[Field, ...]:
+        """The fields of a component that has a file; SchemaError if the file has faults."""
+        return self._library.component_fields(name)
+
+    def component_rules(self, name: str) -> Rules:
+        """The rules of a component, none without a file; SchemaError if the file has faults."""
+        return self._library.component_rules(name)
+
+    def registers(self) -> Mapping[str, Register]:
+        """Every whole register by name; a later file's definition wins."""
+        return self._library.registers()
+
+    def files(self) -> list[Path]:
+        """Every schema file of the catalogue."""
+        return self._library.files()
+
+
+@lru_cache(maxsize=4)
+def _default(path: str) -> Catalog:
+    return Catalog()
+
+
+def default_catalog() -> Catalog:
+    """The catalogue of the shipped files and those of ``XSAVESCHEMA_PATH``."""
+    return _default(os.environ.get(PATH_VARIABLE, ""))

@@ -1,0 +1,289 @@
+"""``convert --batch``: a file of many areas, with a progress bar on a terminal."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Final, TextIO, cast
+
+import click
+
+from xsaveschema import samples
+from xsaveschema.artefacts.containers import packed
+from xsaveschema.artefacts.opened import SAMPLE
+from xsaveschema.artefacts.reader import Options
+from xsaveschema.cli.files import (
+    about,
+    named,
+    permitted,
+    standard_input,
+    standard_stream,
+)
+from xsaveschema.cli.options import Many, note
+from xsaveschema.cli.output import console, echo
+from xsaveschema.errors import TooShortError, XsaveError
+from xsaveschema.evidence import seen_under, shown_in
+from xsaveschema.header import MASKS
+from xsaveschema.io import is_device, open_regular
+from xsaveschema.layout import compacted, standard
+from xsaveschema.model import COMPACTED, EXTENDED_OFFSET, HEADER_OFFSET, CpuModel, Format
+
+if TYPE_CHECKING:
+    from xsaveschema.many.stream import Piece, Task
+    from xsaveschema.plan import Errors
+
+_SAID: Final = 20
+"""Bad areas that are told one by one on standard error."""
+
+
+def convert_many(
+    source: str,
+    output: str,
+    many: Many,
+    options: Options,
+    cpu: CpuModel | None,
+    format: Format | None,
+    mask: int | None,
+    drop: tuple[str | int, ...],
+) -> int:
+    """Convert the areas of FILE into OUT; 1 where some could not be.
+
+    ``options`` has the model that wrote them, ``cpu`` is the one whose layout the results have.
+    """
+    writer = options.model
+    assert writer is not None  # noqa: S101 - the caller's condition
+    try:
+        from xsaveschema.many.stream import Task
+    except ModuleNotFoundError as error:
+        raise XsaveError(f"--batch needs {error.name}: pip install 'xsaveschema[batch]'") from None
+    _refuse_collisions(source, output, many)
+    with ExitStack() as stack:
+        stack.enter_context(about(source))
+        file = stack.enter_context(_opened(source))
+        head = _head(file)
+        # The first area tells how far apart they are, and no more: each is judged by itself.
+        stride = many.stride or _length(writer, head)
+        task = Task(
+            writer,
+            cpu or writer,
+            format,
+            stride,
+            mask,
+            drop,
+            cast("Errors", many.errors),
+            many.threads,
+            assume=options.assume,
+        ).kept(head)
+        tally = stack.enter_context(_Tally(many.errors, many.bad, permitted(source)))
+        pieces = _pieces(task, source, file, head, output)
+        with _progress(file, stride) as advance, _kept(source, output, many, task, tally):
+            for piece in pieces:
+                tally.add(piece)
+                advance(piece.count)
+    tally.tell(output, task)
+    return 1 if tally.bad else 0
+
+
+def _pieces(task: Task, source: str, file: BinaryIO, head: bytes, output: str) -> Iterator[Piece]:
+    """The conversion that suits the two ends: only between files can it be gone on with."""
+    from xsaveschema.many.stream import convert_file, convert_new, convert_stream
+
+    if output == "-":
+        return convert_stream(task, file, standard_stream(sys.stdout, "standard output"), head)
+    goal = Path(output)
+    if _resumable(source, output):
+        return convert_file(task, file, goal)
+    return convert_new(task, file, goal, head, permitted(source))
+
+
+def _is_file(source: str) -> bool:
+    return source != "-" and not source.startswith(SAMPLE)
+
+
+def _resumable(source: str, output: str) -> bool:
+    return _is_file(source) and output != "-" and not is_device(output)
+
+
+def _refuse_collisions(source: str, output: str, many: Many) -> None:
+    """Wrong usage, where a file of the run would be written over, or the only copy lost."""
+    from xsaveschema.many.stream import journal_of, part_of
+
+    goal = Path(os.path.realpath(output))
+    read = Path(os.path.realpath(source)) if _is_file(source) else None
+    if many.errors == "skip" and _resumable(source, output) and read == goal:
+        raise click.UsageError("--errors skip onto FILE itself would lose the bad areas")
+    if many.bad is None:
+        return
+    report = Path(os.path.realpath(many.bad))
+    files = [goal, part_of(goal), journal_of(goal)] if output != "-" else []
+    files += [read] if read else []
+    taken = [path.stat() for path in files if path.exists()]
+    for stream in (sys.stdin, sys.stdout):
+        with suppress(AttributeError, OSError):  # closed, or no file
+            taken.append(os.fstat(stream.fileno()))
+    same = report.exists() and any(os.path.samestat(report.stat(), status) for status in taken)
+    if many.bad == "-" or report in files or same:
+        raise click.UsageError("--bad names a file of its own, not one that is read or written")
+
+
+@contextmanager
+def _kept(source: str, output: str, many: Many, task: Task, tally: _Tally) -> Iterator[None]:
+    """Where the work ends early, say what is kept of it, and how it is gone on with."""
+    from xsaveschema.many.batch import BatchError
+    from xsaveschema.many.stream import part_of
+
+    part = part_of(Path(os.path.realpath(output)))
+
+    def kept() -> str:
+        if not _resumable(source, output) or not part.is_file():
+            return ""
+        return f"\n{named(str(part))} keeps what is done: the same command goes on from there"
+
+    try:
+        yield
+    except BatchError as error:
+        tally.report(error.index, str(error.error))
+        said = f"{error}{kept()}"
+        if said != str(error):
+            # Areas that are copied need room, which those before this one were not given.
+            fates = "skip or copy" if task.layout.size >= task.stride else "skip"
+            said += f", with --errors {fates} past it"
+        if error.index == 0 and many.stride is None:
+            said += "\nif the areas stand at another distance, say which: --stride BYTES"
+        raise XsaveError(said) from error
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        raise XsaveError(f"{output}: {error.strerror}{kept()}") from error
+    except (KeyboardInterrupt, SystemExit):  # SIGINT, SIGTERM
+        if said := kept():
+            note(f"interrupted;{said}")
+        raise
+
+
+@contextmanager
+def _opened(source: str) -> Iterator[BinaryIO]:
+    if source == "-":
+        yield standard_input()
+    elif source.startswith(SAMPLE):
+        yield BytesIO(samples.read(source.removeprefix(SAMPLE)))
+    else:
+        with os.fdopen(open_regular(source), "rb", buffering=0) as file:
+            yield cast("BinaryIO", file)
+
+
+def _head(file: BinaryIO) -> bytes:
+    """The legacy region and the header of the first area."""
+    head = b""
+    while len(head) < EXTENDED_OFFSET and (more := file.read(EXTENDED_OFFSET - len(head))):
+        head += more
+    if kind := packed(memoryview(head)):
+        raise XsaveError(
+            f"is compressed by {kind.name}, and areas are gone on with by position: decompress it "
+            f"first ({kind.name} -dc), to a file or to standard input, -"
+        )
+    if len(head) < EXTENDED_OFFSET:
+        raise TooShortError(
+            f"has {len(head)} bytes, and an area at least {EXTENDED_OFFSET}",
+            EXTENDED_OFFSET,
+            len(head),
+        )
+    return head
+
+
+def _length(writer: CpuModel, head: bytes) -> int:
+    """The length of the first area in bytes, by its own header."""
+    xcomp_bv = MASKS.unpack_from(head, HEADER_OFFSET)[1]
+    if xcomp_bv & COMPACTED:
+        return compacted(writer, xcomp_bv & ~COMPACTED).size
+    seen = seen_under(writer, shown_in(memoryview(head), writer))
+    return standard(writer, seen.xcr0).size
+
+
+class _Tally:
+    """Counts what has been done, and tells bad areas: the first ones here, all in the report.
+
+    The report is begun when there is something to count: a run that is refused leaves an older one.
+    """
+
+    def __init__(self, errors: str, path: str | None, like: int):
+        self.areas = self.bad = self.resumed = 0
+        self.dropped: Counter[str] = Counter()
+        self._errors = errors
+        self._path = path
+        self._like = like
+        self._report: TextIO | None = None
+
+    def __enter__(self) -> _Tally:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._report is not None:
+            self._report.close()
+
+    def add(self, piece: Piece) -> None:
+        """Count a piece, and tell its bad areas."""
+        self._begin()
+        self.areas += piece.count
+        self.resumed += piece.count if piece.resumed else 0
+        self.dropped.update(piece.dropped)
+        for index, fault in piece.bad.items():
+            self.bad += 1
+            self.report(index, fault)
+            if self.bad <= _SAID:
+                note(f"area {index}: {fault}")
+
+    def report(self, index: int, fault: str) -> None:
+        """Write a bad area into the report, where one is asked for."""
+        self._begin()
+        if self._report is not None:
+            self._report.write(json.dumps({"index": index, "fault": fault}) + "\n")
+
+    def _begin(self) -> None:
+        if self._report is None and self._path is not None:
+            opener = partial(os.open, mode=self._like)
+            self._report = open(self._path, "w", encoding="utf-8", opener=opener)  # noqa: SIM115 - Path has no opener; closed by __exit__
+
+    def tell(self, output: str, task: Task) -> None:
+        """Say in one line what was written."""
+        parts = [
+            f"{self.areas:,} areas, {task.model.name}, {task.format} format, "
+            f"{task.width:,} bytes each"
+        ]
+        if self.resumed:
+            parts.append(f"{self.resumed:,} of them by an earlier run")
+        if self.bad > _SAID:
+            note(f"and {self.bad - _SAID:,} more; --bad FILE lists them all")
+        if self.bad:
+            fate = "zeros in their places" if self._errors == "skip" else "copied as they were"
+            parts.append(f"{self.bad:,} could not be converted: {fate}")
+        if self.dropped:
+            lost = ", ".join(f"{name} ({count:,} areas)" for name, count in self.dropped.items())
+            parts.append(f"dropped: {lost}")
+        echo(f"{named(output)}: {'; '.join(parts)}", err=True)
+
+
+@contextmanager
+def _progress(file: BinaryIO, stride: int) -> Iterator[Callable[[int], object]]:
+    """A bar on a terminal, and nothing elsewhere; gives the function that takes areas done."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    total = None
+    with suppress(OSError):  # a sample is no file
+        status = os.fstat(file.fileno())
+        total = status.st_size // stride if stat.S_ISREG(status.st_mode) else None
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console(stderr=True)) as bar:
+        line = bar.add_task("areas", total=total)
+        yield lambda count: bar.advance(line, count)

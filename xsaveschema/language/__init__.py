@@ -1,0 +1,1 @@
+"""The YAML language: from the text of schema files to models, every fault told with its place."""

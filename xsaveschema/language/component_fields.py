@@ -1,0 +1,267 @@
+"""A component document becomes fields: offsets laid out, bit ranges read, rules checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from msgspec import UNSET
+
+from xsaveschema.language.document import Document, Place
+from xsaveschema.language.grammar import ComponentDoc, FieldDoc
+from xsaveschema.model import EXTENDED_OFFSET, LEGACY_SIZE, MAX_EXTENT, BitRange, Field
+from xsaveschema.rules import NO_LIMITS, Limits
+
+SIZES: Final = {
+    "u8": 1,
+    "u16": 2,
+    "u32": 4,
+    "u64": 8,
+    "u80": 10,
+    "u128": 16,
+    "u256": 32,
+    "u512": 64,
+}
+"""Bytes of each number type."""
+MAX_ELEMENTS: Final = 1 << 14
+"""Field elements of a component, repeats counted: TILEDATA has 8, LBR 101."""
+
+
+def build_fields(document: Document, doc: ComponentDoc) -> tuple[Field, ...]:
+    """The fields of a component; faults go into ``document``."""
+    docs = [] if doc.fields is UNSET else doc.fields
+    fields = _level(document, docs, ("fields",))
+    if not document.gaps:  # the number may be what was left out
+        _check_counts(document, docs, ("fields",), {f.name: f for f in fields})
+    if document.faults:
+        return fields
+    if _elements(fields) > MAX_ELEMENTS:
+        message = f"has {_elements(fields)} elements; {MAX_ELEMENTS} is the most"
+        document.fault("field-place", ("fields",), message, "give raw memory the type bytes")
+    for index, field in enumerate(fields):
+        if field.end > MAX_EXTENT:
+            message = f"{_range(field)} ends beyond {MAX_EXTENT:#x}"
+            document.fault("field-place", ("fields", index), message)
+        elif doc.number < 2 and field.end > LEGACY_SIZE:
+            message = f"{_range(field)} lies outside the legacy region, [0..{LEGACY_SIZE:#x})"
+            hint = (
+                f"{doc.component} has its place there; the extended region is at {EXTENDED_OFFSET}"
+            )
+            document.fault("field-place", ("fields", index), message, hint)
+    return fields
+
+
+def _check_counts(
+    document: Document, docs: list[FieldDoc], place: Place, numbers: Mapping[str, Field]
+) -> None:
+    """Record a fault for each ``counted_by:`` that is none of ``numbers``, or not on a repeat."""
+    for index, doc in document.numbered(place, docs):
+        here = (*place, index)
+        if doc.fields is not UNSET:
+            _check_counts(document, doc.fields, (*here, "fields"), {})
+        if doc.counted_by is UNSET:
+            continue
+        if doc.count is UNSET or len(place) > 1:
+            message = f"{doc.name} does not repeat" if doc.count is UNSET else "within a group"
+            document.fault("field-count", (*here, "counted_by"), message, "remove it", key=True)
+            continue
+        by = numbers.get(doc.counted_by)
+        if by is None or by.type in ("group", "bytes") or by.count is not None:
+            message = f"{doc.counted_by} is no number of this component"
+            document.fault("field-count", (*here, "counted_by"), message)
+
+
+def _elements(fields: Sequence[Field]) -> int:
+    return sum((f.count or 1) * (_elements(f.fields) if f.fields else 1) for f in fields)
+
+
+def _level(document: Document, docs: list[FieldDoc], place: Place) -> tuple[Field, ...]:
+    fields: list[Field] = []
+    placed: list[Field] = []  # those whose offset is known
+    names: dict[str, Place] = {}
+    expected, end = 0, 0
+    known = True  # whether the field before has an end to follow
+    for index, doc in document.numbered(place, docs):
+        here = (*place, index)
+        known = (known and index == expected) or doc.at is not UNSET
+        expected = index + 1
+        field = _field(document, doc, here, end)
+        if field is None:
+            known = False
+            continue
+        if doc.name in names:
+            message = f"{doc.name} stands twice, first at line {document.line(names[doc.name])}"
+            document.fault("field-name", (*here, "name"), message)
+        names.setdefault(doc.name, (*here, "name"))
+        if known:
+            at = (*here, "at") if doc.at is not UNSET else (*here, "name")
+            _check_overlap(document, field, placed, at)
+            placed.append(field)
+        fields.append(field)
+        end = field.end
+    return tuple(fields)
+
+
+def _check_overlap(document: Document, field: Field, placed: list[Field], place: Place) -> None:
+    for other in placed:
+        if field.offset < other.end and other.offset < field.end and not _interleaved(field, other):
+            message = f"{_range(field)} and {_range(other)} overlap"
+            document.fault("field-overlap", place, message)
+            return  # the first is enough to mend
+
+
+def _interleaved(a: Field, b: Field) -> bool:
+    """Whether one lies between the elements of the other, without sharing a byte."""
+    if a.count is None:
+        a, b = b, a
+    if a.count is None or (b.count is not None and a.stride != b.stride):
+        return False
+    phase = (b.offset - a.offset) % a.stride
+    return a.size <= phase <= a.stride - b.size
+
+
+def _range(field: Field) -> str:
+    return f"{field.name} [{field.offset:#x}..{field.end:#x})"
+
+
+def _field(document: Document, doc: FieldDoc, here: Place, follows: int) -> Field | None:
+    group = doc.fields is not UNSET
+    if group == (doc.type is not UNSET):
+        both = "has both type: and fields:" if group else "has neither type: nor fields:"
+        document.fault("field-kind", here, f"{doc.name} {both}", "give one of the two")
+        return None
+    before = len(document.faults)
+    inner = () if doc.fields is UNSET else _level(document, doc.fields, (*here, "fields"))
+    sound = len(document.faults) == before and not any(
+        gap[: len(here)] == here and "bits" not in gap for gap in document.gaps
+    )
+    size = _size(document, doc, here, inner, sound=sound)
+    if size is None:
+        return None
+    stride = size if doc.stride is UNSET else doc.stride
+    if doc.stride is not UNSET and (doc.count is UNSET or stride < size):
+        why = "stands without count:" if doc.count is UNSET else f"is less than the size, {size}"
+        document.fault("field-stride", (*here, "stride"), f"stride {why}")
+        stride = max(stride, size)
+    return Field(
+        name=doc.name,
+        type="group" if doc.type is UNSET else doc.type,
+        offset=follows if doc.at is UNSET else doc.at,
+        size=size,
+        count=None if doc.count is UNSET else doc.count,
+        stride=stride,
+        initial=_initial(document, doc, here, size),
+        title="" if doc.title is UNSET else doc.title,
+        bits=_bits(document, doc, here),
+        fields=inner,
+        limits=_limits(document, doc, here, size),
+        counted_by="" if doc.counted_by is UNSET else doc.counted_by,
+    )
+
+
+def _size(
+    document: Document, doc: FieldDoc, here: Place, inner: tuple[Field, ...], *, sound: bool
+) -> int | None:
+    """The bytes of one element; None where they are not to be known."""
+    if doc.type == "bytes":
+        if doc.size is UNSET:
+            document.fault("field-size", here, f"{doc.name} is bytes without size:", "add size: N")
+            return None
+        return doc.size
+    if doc.type is UNSET:
+        if not sound:
+            return None
+        least = max((field.end for field in inner), default=0)
+        if doc.size is not UNSET and doc.size < least:
+            message = f"size {doc.size} is too small for the group's fields, which end at {least}"
+            document.fault("field-size", (*here, "size"), message)
+            return least
+        return least if doc.size is UNSET else doc.size
+    size = SIZES[doc.type]
+    if doc.size is not UNSET:
+        message = f"a {doc.type} has {size} bytes"
+        document.fault("field-size", (*here, "size"), message, "leave size: out")
+    return size
+
+
+def _initial(document: Document, doc: FieldDoc, here: Place, size: int) -> int:
+    if doc.initial is UNSET:
+        return 0
+    if doc.type is UNSET or doc.type == "bytes":
+        document.fault("field-initial", (*here, "initial"), "only a number has an initial value")
+        return 0
+    if doc.initial >> (8 * size):
+        message = f"{doc.initial:#x} does not fit a {doc.type}"
+        document.fault("field-initial", (*here, "initial"), message)
+        return 0
+    return doc.initial
+
+
+def _bits(document: Document, doc: FieldDoc, here: Place) -> tuple[BitRange, ...]:
+    if doc.bits is UNSET:
+        return ()
+    if doc.type is UNSET or doc.type == "bytes":
+        document.fault("field-bits", (*here, "bits"), "only a number has bits", key=True)
+        return ()
+    ranges: list[BitRange] = []
+    taken = 0
+    for name, spec in doc.bits.items():
+        place = (*here, "bits", name)
+        found = _range_of_bits(document, name, spec, doc.type, place)
+        if found is None:
+            continue
+        if found.mask & taken:
+            other = next(other.name for other in ranges if found.mask & other.mask)
+            document.fault("field-bits", place, f"{name} and {other} share bits")
+        taken |= found.mask
+        ranges.append(found)
+    return tuple(ranges)
+
+
+def _range_of_bits(
+    document: Document, name: str, spec: int | str, kind: str, place: Place
+) -> BitRange | None:
+    """The bits that a number or "high:low" means in a field of a type; None with a fault."""
+    width = 8 * SIZES[kind]
+    high, low = (spec, spec) if isinstance(spec, int) else map(int, spec.split(":"))
+    if high < low:
+        hint = f'write high:low, "{low}:{high}"'
+        document.fault("field-bits", place, f"{high}:{low} is empty", hint)
+        return None
+    if high >= width:
+        message = f"bit {high} lies outside a {kind} of {width} bits"
+        document.fault("field-bits", place, message)
+        return None
+    return BitRange(name, low, high - low + 1)
+
+
+def _limits(document: Document, doc: FieldDoc, here: Place, size: int) -> Limits:
+    given = [key for key in Limits.__struct_fields__ if getattr(doc, key) is not UNSET]
+    if not given:
+        return NO_LIMITS
+    if doc.type is UNSET or doc.type == "bytes":
+        place = (*here, given[0])
+        document.fault("field-limits", place, "only a number has limits", key=True)
+        return NO_LIMITS
+    reserved = 0
+    specs = [] if doc.reserved is UNSET else doc.reserved
+    for index, spec in enumerate(specs if isinstance(specs, list) else [specs]):
+        place = (*here, "reserved", *((index,) if isinstance(specs, list) else ()))
+        if found := _range_of_bits(document, "reserved", spec, doc.type, place):
+            reserved |= found.mask
+    canonical = doc.canonical is True
+    if canonical and doc.type != "u64":
+        message = f"an address has 64 bits, a {doc.type} has {8 * size}"
+        document.fault("field-limits", (*here, "canonical"), message)
+    at_most = None if doc.at_most is UNSET else doc.at_most
+    multiple_of = 1 if doc.multiple_of is UNSET else doc.multiple_of
+    for key in ("at_most", "multiple_of"):
+        limit = getattr(doc, key)
+        if limit is not UNSET and limit >> (8 * size):
+            message = f"{limit:#x} does not fit a {doc.type}"
+            document.fault("field-limits", (*here, key), message)
+    limits = Limits(reserved, canonical, at_most, multiple_of)
+    if doc.initial is not UNSET and (broken := next(limits.broken_by(doc.initial), "")):
+        message = f"the initial value is {doc.initial:#x}: {broken}"
+        document.fault("field-limits", (*here, "initial"), message)
+    return limits

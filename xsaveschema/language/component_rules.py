@@ -1,0 +1,74 @@
+"""A component document becomes the component's rules."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+
+from msgspec import UNSET, UnsetType
+
+from xsaveschema.language.document import Document, Place
+from xsaveschema.language.grammar import ComponentDoc
+from xsaveschema.language.model_checks import check_unlike
+from xsaveschema.language.validate import near
+from xsaveschema.model import MAX_EXTENT, Field
+from xsaveschema.rules import Rules
+
+
+def build_rules(document: Document, doc: ComponentDoc, fields: Sequence[Field]) -> Rules:
+    """The rules of a component with these fields; faults go into ``document``."""
+    for key, names in (("needs", doc.needs), ("with", doc.together)):
+        check_unlike(document, (key,), _listed(names))
+    if doc.predicate is not UNSET and doc.illegal is UNSET:
+        message = "nothing says what an illegal value does"
+        hint = "add illegal: fault, or illegal: initial"
+        document.fault("component-illegal", ("predicate",), message, hint)
+    return Rules(
+        needs=_listed(doc.needs),
+        together=_listed(doc.together),
+        reserved_bytes=tuple(_reserved_bytes(document, doc, fields)),
+        predicate="" if doc.predicate is UNSET else doc.predicate,
+        illegal="" if doc.illegal is UNSET else doc.illegal,
+    )
+
+
+def _reserved_bytes(
+    document: Document, doc: ComponentDoc, fields: Sequence[Field]
+) -> Iterator[tuple[int, int]]:
+    if document.faults or document.gaps:
+        fields = ()  # they may stand elsewhere than their file means
+    end = 0
+    for index, text in document.numbered(("reserved_bytes",), _listed(doc.reserved_bytes)):
+        place: Place = ("reserved_bytes", index)
+        first, last = map(int, text.split(":"))
+        taken = next((f for f in fields if f.offset <= last and first < f.end), None)
+        if not end <= first <= last < MAX_EXTENT:
+            message = f"{text} is empty, out of order or beyond {MAX_EXTENT:#x}"
+            document.fault("component-bytes", place, message, "write first:last, low ones first")
+        elif taken is not None:
+            message = f"bytes {text} and {taken.name} overlap"
+            document.fault("component-bytes", place, message, "a field's bits have reserved:")
+        else:
+            end = last + 1
+            yield first, end
+
+
+def check_companions(document: Document, doc: ComponentDoc, known: Collection[str]) -> None:
+    """Record a fault for each name in ``needs:`` and ``with:`` that is no other component's.
+
+    ``known`` are the components that have a file.
+    """
+    for key, names in (("needs", _listed(doc.needs)), ("with", _listed(doc.together))):
+        for index, name in document.numbered((key,), names):
+            place: Place = (key, index)
+            if name == doc.component:
+                message = f"{name} is the component itself"
+                document.fault("component-companion", place, message, "remove it")
+            elif name not in known:
+                likely = near(name, known)
+                hint = f"did you mean {likely}?" if likely else ""
+                message = f"no component file defines {name}"
+                document.fault("component-companion", place, message, hint)
+
+
+def _listed(names: list[str] | UnsetType) -> tuple[str, ...]:
+    return () if names is UNSET else tuple(names)

@@ -1,0 +1,1 @@
+"""Many areas: arrays, files larger than memory, columns, datasets; one policy for bad ones."""
