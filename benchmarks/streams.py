@@ -1,8 +1,10 @@
-"""A file of many areas through the command line: time, memory, and how both grow."""
+"""A file of many areas through the command line: time against dd, memory, and how both grow."""
 
 from __future__ import annotations
 
+import os
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -47,6 +49,7 @@ def measure(effort: Effort) -> Outcome:
         for _ in range(max(1, effort.rounds // 3)):
             for count in counts:
                 runs[count].append(convert(Path(folder), count))
+        yield from _against_dd(Path(folder), counts[-1], effort)
     for fewer, more in pairwise(counts):
         yield from _growth(fewer, more, runs[fewer], runs[more])
 
@@ -74,6 +77,33 @@ def convert(folder: Path, count: int) -> Run:
     command = [sys.executable, "-m", "xsaveschema", "convert", "--batch", str(folder / str(count))]
     command += ["--model", MODEL, "--format", "compacted", "-o", str(folder / "out")]
     return run(command, with_bytecode(folder))
+
+
+def _against_dd(folder: Path, count: int, effort: Effort) -> Outcome:
+    """The same file through dd, which makes its copy safe as well."""
+    if (dd := shutil.which("dd")) is None:
+        yield Skipped(CASE, "dd", "there is none")
+        return
+    copy = [dd, f"if={folder / str(count)}", f"of={folder / 'out'}", "bs=4M", "conv=fsync"]
+    ours: list[float] = []
+    theirs: list[float] = []
+    for _ in range(effort.rounds):
+        _as_before(folder, count)
+        theirs.append(run(copy, dict(os.environ)).seconds)
+        _as_before(folder, count)
+        ours.append(convert(folder, count).seconds)
+    low, high = quartiles([one / other for one, other in zip(ours, theirs, strict=True)])
+    work, against = f"convert --batch, {count:,} areas", "dd bs=4M conv=fsync"
+    title, each = f"`convert --batch` of {count:,} areas", 1e6 * min(ours) / count
+    ratio = ratio_of_minima(ours, theirs)
+    yield Row(CASE, work, against, ratio, low, high, each, Goal(2), title)
+
+
+def _as_before(folder: Path, count: int) -> None:
+    """Leave memory and disk alike to both: a virtual machine's pages are slow the first time."""
+    write_areas(folder / "out", count // 1000)
+    (folder / "out").unlink()
+    os.sync()
 
 
 def run(command: list[str], environment: dict[str, str]) -> Run:

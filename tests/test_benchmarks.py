@@ -6,6 +6,7 @@ import io
 import os
 import random
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -314,6 +315,7 @@ def test_streams_measure_files_of_growing_length(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(streams, "_unable", lambda: "")
     monkeypatch.setattr(streams, "write_areas", lambda path, thousands: written.append(thousands))
     monkeypatch.setattr(streams, "convert", lambda folder, count: streams.Run(count / 1000, 50))
+    monkeypatch.setattr(streams, "_against_dd", lambda *_: iter(()))
     found = [row for row in streams.measure(replace(QUICK, large=True)) if isinstance(row, Row)]
     assert written == [10, 100, 1000]
     assert [(row.against, round(row.ratio)) for row in found] == [
@@ -324,6 +326,19 @@ def test_streams_measure_files_of_growing_length(monkeypatch: pytest.MonkeyPatch
     ]
     assert all(row.met for row in found if row.goal)
     assert len(list(streams.measure(QUICK))) == 2
+
+
+def test_a_stream_is_told_against_dd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "write_areas", lambda path, thousands: path.touch())
+    monkeypatch.setattr(streams, "convert", lambda folder, count: streams.Run(3, 50))
+    monkeypatch.setattr(streams, "run", lambda command, environment: streams.Run(2, 50))
+    monkeypatch.setattr(shutil, "which", lambda name: f"/bin/{name}")
+    (row,) = streams._against_dd(tmp_path, 10_000, QUICK)
+    assert isinstance(row, Row)
+    assert (row.against, row.ratio, row.met) == ("dd bs=4M conv=fsync", 1.5, True)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    (skipped,) = streams._against_dd(tmp_path, 10_000, QUICK)
+    assert isinstance(skipped, Skipped)
 
 
 def test_growth_is_told_as_an_exponent() -> None:

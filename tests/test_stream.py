@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -166,6 +167,31 @@ for number, piece in enumerate(t.stream.convert_file(t.task(), open(sys.argv[1],
     ended = subprocess.run([sys.executable, "-c", script, source, output], check=False)
     assert ended.returncode == 9
     assert (output.parent / "out.part").stat().st_size == 5 * 7 * 2432
+    pieces = convert(task(), source, output)
+    # The checkpoint may have been under way.
+    resumed = sum(p.resumed for p in pieces)
+    assert resumed in (0, 3)
+    assert [p.resumed for p in pieces] == [True] * resumed + [False] * (8 - resumed)
+    assert output.read_bytes() == expected(GOOD)
+
+
+def test_what_the_disk_refused_is_done_again(
+    files: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk tells of an error once: what is written later does not make the earlier safe."""
+    source, output = files
+    whole, calls = os.fsync, []
+
+    def fails_once(file: int) -> None:
+        calls.append(file)
+        if len(calls) == 2:
+            raise OSError(errno.EIO, "Input/output error")
+        whole(file)
+
+    monkeypatch.setattr(os, "fsync", fails_once)
+    with pytest.raises(OSError, match="Input/output error"):
+        convert(task(), source, output)
+    assert not output.exists()
     pieces = convert(task(), source, output)
     assert [p.resumed for p in pieces] == [True] * 3 + [False] * 5
     assert output.read_bytes() == expected(GOOD)

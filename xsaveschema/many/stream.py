@@ -14,14 +14,15 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from io import FileIO
-from itertools import islice
+from itertools import cycle, islice
 from pathlib import Path
 from select import select
-from typing import Any, BinaryIO, Final, cast
+from typing import Any, BinaryIO, Final, TypeVar, cast
 
 import numpy as np
 
@@ -37,6 +38,8 @@ _PIECE: Final = 16 << 20
 """Bytes of the input, or of the output, that are in memory at once."""
 _CHECKPOINT: Final = 64 << 20
 """Bytes after which the output is made safe and the journal says so."""
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -168,7 +171,12 @@ def convert_file(task: Task, source: BinaryIO, output: Path) -> Iterator[Piece]:
     part = part_of(output)
     like = permissions(source.fileno())
     mode = 0o600 if output.exists() else like | 0o600
-    with _Journal(journal_of(output), task, source) as journal, _opened(part, mode) as file:
+    with (
+        _Journal(journal_of(output), task, source) as journal,
+        _opened(part, mode) as file,
+        # Left before the file is closed that it makes safe.
+        ThreadPoolExecutor(1, "xsaveschema-journal") as aside,
+    ):
         written = file.seek(0, os.SEEK_END)
         if not journal.scan(written // task.width) and written:
             raise XsaveError(
@@ -176,17 +184,17 @@ def convert_file(task: Task, source: BinaryIO, output: Path) -> Iterator[Piece]:
                 "differs; move it away to begin anew"
             )
         yield from journal.replay()
-        journal.start()
+        journal.start(file, aside)
         source.seek(journal.done * task.stride)
         file.seek(journal.done * task.width)
         file.truncate()
         try:
-            for piece, data in _pieces(task, source, journal.done):
+            for piece, data in _ahead(_pieces(task, source, journal.done, rooms=2)):
                 _write_all(file.write, data)
-                journal.add(piece, len(data), file)
+                journal.add(piece, len(data))
                 yield piece
         finally:
-            journal.checkpoint(file)
+            journal.end()
             if whole and not journal.done:
                 part.unlink()
                 journal.path.unlink()
@@ -220,17 +228,17 @@ def journal_of(output: Path) -> Path:
 
 
 def _pieces(
-    task: Task, source: BinaryIO, first: int, head: bytes = b""
+    task: Task, source: BinaryIO, first: int, head: bytes = b"", rooms: int = 1
 ) -> Iterator[tuple[Piece, memoryview]]:
-    """Read and convert; the bytes of a piece are good until the next one is asked for."""
+    """Read and convert; a piece is good until the one ``rooms`` behind it is asked for."""
     rows = max(1, _PIECE // max(task.stride, task.width))
     buffer = bytearray(rows * task.stride)
     areas = np.frombuffer(buffer, np.uint8).reshape(rows, task.stride)
-    out = np.zeros((rows, task.width), np.uint8)
+    outs = cycle(np.zeros((rooms, rows, task.width), np.uint8))
     buffer[: len(head)] = head
     at = len(head)
     while got := _read(source, buffer, at):
-        at = 0
+        at, out = 0, next(outs)
         count, rest = divmod(got, task.stride)
         stop: batch.BatchError | None = None
         try:
@@ -247,6 +255,18 @@ def _pieces(
             raise batch.BatchError(first, stop.error) from stop.error
         if rest:
             raise _cut_off(task, first, rest)
+
+
+def _ahead(pieces: Iterator[_T]) -> Iterator[_T]:
+    """The same, each made while the one before it is in use.
+
+    Not for what a pipe gives: an interrupt would wait for it.
+    """
+    with ThreadPoolExecutor(1, "xsaveschema-pieces") as aside:
+        coming = aside.submit(next, pieces, None)
+        while (piece := coming.result()) is not None:
+            coming = aside.submit(next, pieces, None)
+            yield piece
 
 
 def _cut_off(task: Task, whole: int, rest: int) -> TooShortError:
@@ -326,6 +346,9 @@ class _Journal:
         self._waiting: list[Piece] = []
         self._unsafe = 0
         self._file: FileIO | None = None
+        self._part = -1
+        self._aside: ThreadPoolExecutor | None = None
+        self._safe: Future[None] | None = None
         with suppress(FileNotFoundError):
             self._file = open_own(path)
 
@@ -368,8 +391,9 @@ class _Journal:
             if piece := _piece(line):
                 yield piece
 
-    def start(self) -> None:
-        """Go on behind what is done, whatever stands there."""
+    def start(self, part: BinaryIO, aside: ThreadPoolExecutor) -> None:
+        """Go on behind what is done, whatever stands there; the disk is waited for ``aside``."""
+        self._part, self._aside = part.fileno(), aside
         head = f"{self._digest}\n".encode()
         if self._file is None or not self._lines:
             self.close()  # a run that has ended since may have removed it
@@ -379,24 +403,40 @@ class _Journal:
         write_all(self._file.fileno(), head, 0)
         self._file.truncate(self._end)
 
-    def add(self, piece: Piece, size: int, file: BinaryIO) -> None:
-        """Take note of a piece of ``size`` bytes that has been written to ``file``."""
+    def add(self, piece: Piece, size: int) -> None:
+        """Take note of a piece of ``size`` bytes that has been written to the output."""
         self.done += piece.count
         self._waiting.append(piece)
         self._unsafe += size
         if self._unsafe >= _CHECKPOINT:
-            self.checkpoint(file)
+            self._checkpoint()
 
-    def checkpoint(self, file: BinaryIO) -> None:
-        """Make the output safe, then say that it is."""
-        os.fsync(file.fileno())
+    def end(self) -> None:
+        """Make safe what has been written, and wait until it is."""
+        self._checkpoint()
+        self._wait()
+
+    def _checkpoint(self) -> None:
+        """Make the output safe, then say that it is; conversion goes on meanwhile."""
+        # One at a time: no more is unsafe than two of them cover, and the journal keeps its order.
+        self._wait()
         told = [[piece.first, piece.count, piece.bad, piece.dropped] for piece in self._waiting]
         lines = "".join(json.dumps(piece) + "\n" for piece in told).encode()
+        if self._aside is not None:
+            self._safe = self._aside.submit(self._tell, lines)
+        self._waiting.clear()
+        self._unsafe = 0
+
+    def _wait(self) -> None:
+        # What failed once stays failed: the disk tells of an error only the first time.
+        if self._safe is not None:
+            self._safe.result()
+
+    def _tell(self, lines: bytes) -> None:
+        os.fsync(self._part)
         if self._file is not None:
             self._file.seek(0, os.SEEK_END)
             write_all(self._file.fileno(), lines)
-        self._waiting.clear()
-        self._unsafe = 0
 
 
 def _piece(line: bytes) -> Piece | None:
