@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from xsaveschema import Catalog
 from xsaveschema.errors import SchemaError, SchemaFault
 from xsaveschema.language import source
-from xsaveschema.language.document import Document, Place, dotted, mark_of
+from xsaveschema.language.document import Document, KeyPath, dotted, mark_of
 from xsaveschema.language.files import shipped_directory
 from xsaveschema.language.library import Library
 from xsaveschema.language.rule_names import RULES
@@ -101,7 +101,7 @@ def original(name: str) -> tuple[bytes, Document]:
     return raw, source.parse(raw, name)
 
 
-def values(data: Any, path: Place = ()) -> Iterator[tuple[Place, Any]]:
+def values(data: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, Any]]:
     """Every value below ``data`` with its place."""
     yield path, data
     if isinstance(data, dict | list):
@@ -109,7 +109,7 @@ def values(data: Any, path: Place = ()) -> Iterator[tuple[Place, Any]]:
             yield from values(value, (*path, key))
 
 
-def written(document: Document, place: Place, text: str, *, key: bool = False) -> bytes:
+def written(document: Document, place: KeyPath, text: str, *, key: bool = False) -> bytes:
     """The file with other text where a key or a value stands on its line."""
     mark = mark_of((document.keys if key else document.marks)[place])
     lines = list(document.lines)
@@ -118,15 +118,15 @@ def written(document: Document, place: Place, text: str, *, key: bool = False) -
     return "\n".join(lines).encode()
 
 
-def spelled(document: Document, place: Place) -> str:
+def spelled(document: Document, place: KeyPath) -> str:
     mark = mark_of(document.marks[place])
     return document.lines[mark.line - 1][mark.column - 1 :][: mark.width]
 
 
-def as_flow(data: Any, change: Place, how: str) -> bytes:
+def as_flow(data: Any, change: KeyPath, how: str) -> bytes:
     """The document in flow style, with one entry dropped or written twice."""
 
-    def emit(value: Any, path: Place) -> str:
+    def emit(value: Any, path: KeyPath) -> str:
         if not isinstance(value, dict | list):
             return json.dumps(value)
         items = []
@@ -195,7 +195,7 @@ def test_a_size_that_is_off_by_one_is_always_reported(tmp_path: Path) -> None:
     for name in GOOD[:3]:
         _, document = original(name)
         components, sizes = document.data["components"], document.data["sizes"]
-        places: list[Place] = [("sizes", key) for key in sizes]
+        places: list[KeyPath] = [("sizes", key) for key in sizes]
         places += [
             ("components", key, "size")
             for key, entry in components.items()

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xsaveschema import cpuid
-from xsaveschema.cpuid import CpuidDumpError, CpuidRecord, Registers
+from xsaveschema.cpuid import CpuidDumpError, CpuidRecord, CpuidRegisters
 from xsaveschema.errors import XsaveError
 
 DATA = Path(__file__).parent / "data" / "cpuid"
@@ -26,7 +26,7 @@ SHARED = Path(os.environ.get("XSAVESCHEMA_SHARED", PROJECT.parent / "shared"))
 
 VENDOR = "GenuineIntel"
 SIGNATURE = 0x000506E3
-LEAF: dict[int, Registers] = {
+LEAF: dict[int, CpuidRegisters] = {
     0: (0x1F, 1088, 1088, 0),
     1: (0xF, 960, 0x100, 0),
     2: (256, 576, 0, 0),
@@ -67,7 +67,9 @@ def refused(data: str | bytes, match: str) -> CpuidDumpError:
     return caught.value
 
 
-def rows(leaf_0xd: dict[int, Registers], *, vendor: str = "", signature: int | None = None) -> str:
+def rows(
+    leaf_0xd: dict[int, CpuidRegisters], *, vendor: str = "", signature: int | None = None
+) -> str:
     return cpuid.format_cpuid_r(CpuidRecord(vendor, signature, leaf_0xd))
 
 
@@ -297,7 +299,7 @@ def test_what_is_written_is_read_again(
 ) -> None:
     user = sum(1 << number for number in numbers if number % 2)
     supervisor = sum(1 << number for number in numbers if not number % 2)
-    leaf: dict[int, Registers] = {
+    leaf: dict[int, CpuidRegisters] = {
         0: (user & 0xFFFFFFFF | 3, 576, 576, user >> 32),
         1: (0xF, 576, supervisor & 0xFFFFFFFF, supervisor >> 32),
     }
@@ -455,7 +457,7 @@ def test_damage_is_refused(name: str, old: str, new: str, match: str) -> None:
         ),
     ],
 )
-def test_contradictions_are_refused(leaf: dict[int, Registers], match: str) -> None:
+def test_contradictions_are_refused(leaf: dict[int, CpuidRegisters], match: str) -> None:
     lines = [
         f"0x0000000d {number:#04x}: "
         + " ".join(f"e{n}x={v:#010x}" for n, v in zip("abcd", regs, strict=True))
@@ -747,7 +749,7 @@ def test_device_gives_what_the_instruction_gives() -> None:
     assert device.source == "/dev/cpu/0/cpuid"
 
 
-def table_of(cpu: dict[int, Registers]) -> Any:
+def table_of(cpu: dict[int, CpuidRegisters]) -> Any:
     leaves = {(0, 0): (0xD, 0x756E6547, 0x6C65746E, 0x49656E69), (1, 0): (SIGNATURE, 0, 0, 0)}
     leaves |= {(0xD, number): registers for number, registers in cpu.items()}
     return lambda _device, leaf, sub_leaf: leaves.get((leaf, sub_leaf), (0, 0, 0, 0))
@@ -804,7 +806,7 @@ def reference() -> dict[str, list[dict[str, Any]]]:
     return found
 
 
-def registers(value: dict[str, int] | None) -> Registers | None:
+def registers(value: dict[str, int] | None) -> CpuidRegisters | None:
     return None if value is None else (value["eax"], value["ebx"], value["ecx"], value["edx"])
 
 

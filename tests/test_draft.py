@@ -20,7 +20,7 @@ from xsaveschema.authoring.lint import lint
 from xsaveschema.authoring.resemblance import Kin, kin_of
 from xsaveschema.catalog import default_catalog
 from xsaveschema.cli.program import program
-from xsaveschema.cpuid import CpuidRecord, Registers
+from xsaveschema.cpuid import CpuidRecord, CpuidRegisters
 from xsaveschema.errors import XsaveError
 from xsaveschema.language.files import shipped_directory
 from xsaveschema.model import CpuModel
@@ -40,7 +40,7 @@ COMPLETE = [
 GUEST = 1 << 31  # leaf 1 ECX
 
 # A CPU that nobody has made: Zen 3 with one more component, and one that no mask enables.
-NEW: dict[int, Registers] = {
+NEW: dict[int, CpuidRegisters] = {
     0: (0x100207, 2560, 2560, 0),
     1: (0xF, 960, 0x1800, 0),
     2: (256, 576, 0, 0),
@@ -62,13 +62,13 @@ def _no_schemas_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
 # --- what a file must be like, whoever wrote it -------------------------------------------------
 
 
-def enabled(leaf: dict[int, Registers]) -> list[int]:
+def enabled(leaf: dict[int, CpuidRegisters]) -> list[int]:
     """The extended components of both masks, from the leaf alone."""
     mask = leaf[0][0] | leaf[0][3] << 32 | leaf[1][2] | leaf[1][3] << 32
     return [number for number in range(2, 63) if mask >> number & 1]
 
 
-def hold_against_leaf(model: CpuModel, leaf: dict[int, Registers]) -> None:
+def hold_against_leaf(model: CpuModel, leaf: dict[int, CpuidRegisters]) -> None:
     """Compare a model with the leaf that it is from, by the SDM's rules written out once more."""
     assert model.xcr0 == leaf[0][0] | leaf[0][3] << 32
     assert model.xss == leaf[1][2] | leaf[1][3] << 32
@@ -176,7 +176,7 @@ def test_a_leaf_with_every_component_that_has_a_file(tmp_path: Path) -> None:
                     if number in m.by_number)
         for number in names
     }  # fmt: skip
-    leaf: dict[int, Registers] = {}
+    leaf: dict[int, CpuidRegisters] = {}
     end = 576
     for number, size in widest.items():
         supervisor = number in (8, *range(10, 17))
@@ -192,7 +192,7 @@ def test_a_leaf_with_every_component_that_has_a_file(tmp_path: Path) -> None:
 
 
 @st.composite
-def leaves(draw: st.DrawFn) -> dict[int, Registers]:
+def leaves(draw: st.DrawFn) -> dict[int, CpuidRegisters]:
     """A leaf 0xD that a CPU could have: legal masks, no overlap, sizes of the components."""
     groups: list[list[int]] = [[3, 4], [17, 18], [9], [19], [20], [33], [61], [62]]
     chosen = [n for group in groups if draw(st.booleans()) for n in group]
@@ -200,7 +200,7 @@ def leaves(draw: st.DrawFn) -> dict[int, Registers]:
         chosen += [2, *([5, 6, 7] if draw(st.booleans()) else [])]
     supervisor = draw(st.sets(st.sampled_from([8, 10, 11, 12, 13, 14, 15, 16, 21, 40])))
     sizes = {2: 256, 5: 64, 6: 512, 7: 1024, 18: 8192, 8: 128, 15: 808}
-    leaf: dict[int, Registers] = {}
+    leaf: dict[int, CpuidRegisters] = {}
     end = 576
     for number in draw(st.permutations(chosen)):
         end += draw(st.sampled_from([0, 0, 8, 64, 1024]))
@@ -229,7 +229,7 @@ def leaves(draw: st.DrawFn) -> dict[int, Registers]:
 )  # fmt: skip
 def test_any_cpu_that_could_be_gives_back_its_leaf(
     tmp_path_factory: pytest.TempPathFactory,
-    leaf: dict[int, Registers],
+    leaf: dict[int, CpuidRegisters],
     vendor: str,
     signature: int | None,
 ) -> None:
@@ -243,7 +243,7 @@ U32 = st.integers(0, 0xFFFFFFFF) | st.sampled_from([0, 1, 2, 3, 7, 64, 576, 1 <<
 @settings(max_examples=60)
 @given(leaf=st.dictionaries(st.integers(0, 63), st.tuples(U32, U32, U32, U32), max_size=8))
 def test_what_no_cpu_can_have_is_refused_and_never_half_written(
-    leaf: dict[int, Registers],
+    leaf: dict[int, CpuidRegisters],
 ) -> None:
     leaf[0] = (leaf.get(0, (7, 0, 0, 0))[0] | 3, *leaf.get(0, (0, 0, 0, 0))[1:])
     record = CpuidRecord("GenuineIntel", 0x000D06F0, leaf)
@@ -310,9 +310,9 @@ def unwrapped(text: str) -> str:
     return re.sub(r"(?<!model\.schema\.json)\n# (?=[a-z])", " ", text)
 
 
-def changed(**rows: Registers | None) -> CpuidRecord:
+def changed(**rows: CpuidRegisters | None) -> CpuidRecord:
     """The new CPU with other sub-leaves, without component 17 and 20: ``s9=...``."""
-    leaf: dict[int, Registers] = {
+    leaf: dict[int, CpuidRegisters] = {
         **NEW, 0: (0x207, 2440, 2440, 0), 1: (0xF, 880, 0x1800, 0)}  # fmt: skip
     del leaf[17], leaf[20]
     for key, row in rows.items():
@@ -358,7 +358,7 @@ def test_a_model_of_which_too_much_differs_is_not_extended() -> None:
 
 
 def test_a_cpu_with_x87_and_sse_only() -> None:
-    leaf: dict[int, Registers] = {0: (3, 576, 576, 0), 1: (0, 0, 0, 0)}
+    leaf: dict[int, CpuidRegisters] = {0: (3, 576, 576, 0), 1: (0, 0, 0, 0)}
     text = drafted(CpuidRecord("GenuineIntel", 0x00D10F10, leaf), full=True)
     assert "components: {}  # x87 and sse only\n" in text
     assert "instructions: []\n" in text
@@ -487,7 +487,7 @@ def test_kin() -> None:
         "zen4", "zen4", None)  # fmt: skip
     assert names(kin(NEW_CPU, "zen4")) == (None, None, None)
     # A model's optional components may lack, or be there.
-    alder: dict[int, Registers] = {
+    alder: dict[int, CpuidRegisters] = {
         0: (0x207, 2696, 2696, 0), 1: (0xF, 0, 0x9900, 0), 2: (256, 576, 0, 0),
         8: (128, 0, 1, 0), 9: (8, 2688, 0, 0), 11: (16, 0, 1, 0), 12: (24, 0, 1, 0),
         15: (808, 0, 1, 0),
@@ -497,7 +497,7 @@ def test_kin() -> None:
 
 def test_a_cpu_with_the_signature_of_another_layout_is_not_told_to_add_it_elsewhere() -> None:
     # Skylake without AVX has Goldmont's layout, but it is no Goldmont.
-    leaf: dict[int, Registers] = {
+    leaf: dict[int, CpuidRegisters] = {
         0: (0x1B, 1088, 1088, 0), 1: (0xF, 832, 0x100, 0),
         3: (64, 960, 0, 0), 4: (64, 1024, 0, 0), 8: (128, 0, 1, 0),
     }  # fmt: skip
@@ -714,7 +714,7 @@ def test_cores_that_differ_need_a_choice(tmp_path: Path) -> None:
     ],
 )
 def test_an_incomplete_dump_is_refused_by_name(
-    record: dict[int, Registers], message: str, tmp_path: Path
+    record: dict[int, CpuidRegisters], message: str, tmp_path: Path
 ) -> None:
     path = dump(tmp_path, CpuidRecord("AuthenticAMD", 0x00D10F10, record))
     told = run("mine", "--cpuid", path, code=1).stderr
@@ -761,7 +761,7 @@ NO_MODEL = "leaf 0xD describes what no model can have: "
     ],
 )
 def test_a_leaf_that_no_cpu_can_have(
-    rows: dict[int, Registers], message: str, tmp_path: Path
+    rows: dict[int, CpuidRegisters], message: str, tmp_path: Path
 ) -> None:
     path = dump(tmp_path, CpuidRecord("AuthenticAMD", 0x00D10F10, changed().leaf_0xd | rows))
     told = run("mine", "--cpuid", path, code=1).stderr

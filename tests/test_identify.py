@@ -12,7 +12,7 @@ from writers import cloud_hypervisor as w
 from xsaveschema import XsaveArea, artefacts, identify, load_model, samples
 from xsaveschema.authoring.schema_export import export
 from xsaveschema.catalog import Catalog, default_catalog
-from xsaveschema.cpuid import Registers, read, signature_parts
+from xsaveschema.cpuid import CpuidRegisters, read, signature_parts
 from xsaveschema.errors import IdentificationError, WrongTypeError, XsaveError
 from xsaveschema.model import MAX_EXTENT
 
@@ -250,7 +250,7 @@ def test_a_model_that_does_not_say_what_it_can_is_a_candidate(tmp_path: Path) ->
         pytest.param({63: (8, 1024, 0, 0)}, "63: state components have the numbers", id="63"),
     ],
 )
-def test_a_leaf_that_no_area_could_hold(more: dict[int, Registers], match: str) -> None:
+def test_a_leaf_that_no_area_could_hold(more: dict[int, CpuidRegisters], match: str) -> None:
     """Sizes are bounded as YAML's are: what a leaf claims is memory that a conversion takes."""
     leaf = {0: (0x207, 832, 832, 0), 1: (0, 0, 0, 0), 2: (256, 576, 0, 0), 9: (8, 1032, 0, 0)}
     assert identify(leaf_0xd=leaf).model.components["pkru"].offset == 1032

@@ -66,6 +66,10 @@ FEATURES: Final = ("xsaveopt", "xsavec", "xgetbv1", "xsaves", "xfd")
 """What CPUID leaf 0xD sub-leaf 1 EAX announces, by bit."""
 
 Format = Literal["standard", "compacted"]
+CpuidRegisters = tuple[int, int, int, int]
+"""What CPUID gives: EAX, EBX, ECX, EDX."""
+Leaf0xD = Mapping[int, CpuidRegisters]
+"""CPUID leaf 0xD, by sub-leaf."""
 Optional = Literal["present", "absent"]
 
 
@@ -424,7 +428,7 @@ class CpuModel(Keeper):
 
     def cpuid_leaf_0xd(
         self, xcr0: int | None = None, xss: int | None = None
-    ) -> dict[int, tuple[int, int, int, int]]:
+    ) -> dict[int, CpuidRegisters]:
         """CPUID leaf 0xD that exposes exactly these masks (default: the model's), by sub-leaf.
 
         {sub-leaf: (EAX, EBX, ECX, EDX)}, sizes as if everything in the masks were enabled.

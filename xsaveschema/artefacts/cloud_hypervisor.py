@@ -20,7 +20,7 @@ from xsaveschema.artefacts.kvm import layout_of
 from xsaveschema.artefacts.layouts import Known, told
 from xsaveschema.artefacts.reader import ArtefactError, Data, Found, Options
 from xsaveschema.identify.match import identify
-from xsaveschema.model import CpuModel
+from xsaveschema.model import CpuidRegisters, CpuModel
 
 MAX_SIZE: Final = 32 << 20
 """The longest state.json that is read, in bytes: it is parsed in memory."""
@@ -39,8 +39,7 @@ _WORD: Final = Struct("<I")
 _CPUS_MAX: Final = 64
 """Different CPUID tables that are looked up; the vCPUs of a machine mostly share one."""
 
-Registers4 = tuple[int, int, int, int]
-_Cpuid = tuple[tuple[tuple[int, Registers4], ...], int | None, str | None]
+_Cpuid = tuple[tuple[tuple[int, CpuidRegisters], ...], int | None, str | None]
 
 
 class CloudHypervisorReader:
@@ -146,10 +145,10 @@ def _area(xsave: Mapping[str, Any], label: str) -> bytearray:
     return area
 
 
-def _cpuid(holder: Mapping[str, Any]) -> tuple[dict[int, Registers4], int | None, str | None]:
+def _cpuid(holder: Mapping[str, Any]) -> tuple[dict[int, CpuidRegisters], int | None, str | None]:
     """Leaf 0xD by sub-leaf, the signature and the vendor from a vCPU's CPUID table."""
     entries = holder.get("cpuid")
-    leaf: dict[int, Registers4] = {}
+    leaf: dict[int, CpuidRegisters] = {}
     signature = vendor = None
     for entry in entries if isinstance(entries, list) else ():
         if not isinstance(entry, dict):

@@ -20,8 +20,8 @@ from xsaveschema.area import XsaveArea
 from xsaveschema.artefacts.assemble import assemble, meant_legacy
 from xsaveschema.artefacts.elf_file import ElfCore, Note, is_elf
 from xsaveschema.artefacts.layouts import (
+    Entry,
     Known,
-    Row,
     assumed,
     best,
     named,
@@ -399,7 +399,7 @@ def _probe(view: memoryview) -> bytes | None:
     return bytes(probe)
 
 
-def _rows(core: ElfCore, note: Note | None) -> tuple[list[Row], int]:
+def _rows(core: ElfCore, note: Note | None) -> tuple[list[Entry], int]:
     """The rows of NT_X86_XSAVE_LAYOUT, and all its flags. ArtefactError for an absurd one."""
     if note is None:
         return [], 0

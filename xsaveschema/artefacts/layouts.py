@@ -20,7 +20,7 @@ from xsaveschema.layout import Layout, places, standard, under
 from xsaveschema.model import EXTENDED_OFFSET, MXCSR_MASK, CpuModel
 from xsaveschema.traces import mxcsr_mask_of, mxcsr_mask_word
 
-Row = tuple[int, int, int]
+Entry = tuple[int, int, int]
 """A component's number, size and standard offset."""
 
 
@@ -118,9 +118,9 @@ def best(match: Match, catalog: Catalog | None = None) -> Known:
     return Known(model, f"identified by {by}", notes, others, "identified")
 
 
-def row_faults(rows: Iterable[Row], limit: int) -> str | None:
+def row_faults(rows: Iterable[Entry], limit: int) -> str | None:
     """What is absurd in a table of components, which may end at byte ``limit`` at the latest."""
-    taken: dict[int, Row] = {}
+    taken: dict[int, Entry] = {}
     for row in rows:
         number, size, offset = row
         if not 2 <= number <= 62:
@@ -133,7 +133,7 @@ def row_faults(rows: Iterable[Row], limit: int) -> str | None:
                 f"extended region [{EXTENDED_OFFSET:#x}..{limit:#x})"
             )
         taken[number] = row
-    last: Row | None = None
+    last: Entry | None = None
     for row in sorted(taken.values(), key=lambda row: row[2]):
         if last and row[2] < last[1] + last[2]:
             return (
@@ -147,7 +147,7 @@ def row_faults(rows: Iterable[Row], limit: int) -> str | None:
     return None
 
 
-def of_rows(rows: list[Row], view: memoryview, origin: str, catalog: Catalog | None) -> Known:
+def of_rows(rows: list[Entry], view: memoryview, origin: str, catalog: Catalog | None) -> Known:
     """The model with these components: the catalogue's where one has them, else one built.
 
     ``origin`` names the table, for the built model. The rows have no :func:`row_faults`.

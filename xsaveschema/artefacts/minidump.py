@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 
 from xsaveschema.area import XsaveArea
 from xsaveschema.artefacts.assemble import assemble, joined, meant_legacy
-from xsaveschema.artefacts.layouts import Known, Row, of_area, row_faults, told
+from xsaveschema.artefacts.layouts import Entry, Known, of_area, row_faults, told
 from xsaveschema.artefacts.reader import ArtefactError, Data, Found, Options, Struct
 from xsaveschema.artefacts.source import MAX_AREA
 from xsaveschema.catalog import Catalog, default_catalog
@@ -286,7 +286,7 @@ def _found(
     size: int,
     at: int,
     shape: _Shape | None,
-    rows: list[Row],
+    rows: list[Entry],
     options: Options,
 ) -> Found | None:
     _part(data, at, size, f"the context of {label}")
@@ -358,7 +358,7 @@ def _chunk(data: Data, size: int, at: int, shape: _Shape) -> tuple[int, int] | N
     return start, length
 
 
-def _rows(data: Data, streams: _Streams) -> list[Row]:
+def _rows(data: Data, streams: _Streams) -> list[Entry]:
     """The layout in MINIDUMP_MISC_INFO_5; empty where the dump has none."""
     needed = _XSTATE_DATA + _XSTATE_CONFIG.size + 8 * _FEATURES
     ((size, at),) = streams.get(_MISC_INFO, [(0, 0)])
@@ -384,7 +384,7 @@ def _rows(data: Data, streams: _Streams) -> list[Row]:
     return found
 
 
-def _untold(rows: list[Row], mask: int, catalog: Catalog) -> list[Row]:
+def _untold(rows: list[Entry], mask: int, catalog: Catalog) -> list[Entry]:
     """Supervisor components that a chunk has and the table lacks: CET_U, in dumps of x86 programs.
 
     Their sizes are the catalogue's, where all models agree.
@@ -399,7 +399,7 @@ def _untold(rows: list[Row], mask: int, catalog: Catalog) -> list[Row]:
 
 
 @kept(16)
-def _described(catalog: Catalog, rows: tuple[Row, ...], mxcsr_mask: int) -> tuple[CpuModel, str]:
+def _described(catalog: Catalog, rows: tuple[Entry, ...], mxcsr_mask: int) -> tuple[CpuModel, str]:
     """The model with this table of components, or one made from it.
 
     A component without an offset is a supervisor component: CET_U, which Windows shows to users.

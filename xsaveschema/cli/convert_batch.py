@@ -37,7 +37,7 @@ from xsaveschema.layout import compacted, standard
 from xsaveschema.model import COMPACTED, EXTENDED_OFFSET, HEADER_OFFSET, CpuModel, Format
 
 if TYPE_CHECKING:
-    from xsaveschema.many.stream import Piece, Task
+    from xsaveschema.many.stream import Done, Task
     from xsaveschema.plan import Errors
 
 _SAID: Final = 20
@@ -92,7 +92,7 @@ def convert_many(
     return 1 if tally.bad else 0
 
 
-def _pieces(task: Task, source: str, file: BinaryIO, head: bytes, output: str) -> Iterator[Piece]:
+def _pieces(task: Task, source: str, file: BinaryIO, head: bytes, output: str) -> Iterator[Done]:
     """The conversion that suits the two ends: only between files can it be gone on with."""
     from xsaveschema.many.stream import convert_file, convert_new, convert_stream
 
@@ -229,7 +229,7 @@ class _Tally:
         if self._report is not None:
             self._report.close()
 
-    def add(self, piece: Piece) -> None:
+    def add(self, piece: Done) -> None:
         """Count a piece, and tell its bad areas."""
         self._begin()
         self.areas += piece.count

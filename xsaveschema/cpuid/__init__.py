@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING
 from xsaveschema.cpuid.errors import CpuidDumpError
 from xsaveschema.cpuid.formats.cpuid_r import format_cpuid_r
 from xsaveschema.cpuid.host import host, host_from_device, xgetbv
-from xsaveschema.cpuid.record import CpuidRecord, Registers, signature_parts
+from xsaveschema.cpuid.record import CpuidRecord, signature_parts
 from xsaveschema.errors import WrongTypeError, described
+from xsaveschema.model import CpuidRegisters
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CpuidDumpError",
     "CpuidRecord",
-    "Registers",
+    "CpuidRegisters",
     "format_cpuid_r",
     "host",
     "host_from_device",

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from xsaveschema.cpuid.errors import CpuidDumpError
-from xsaveschema.cpuid.record import CpuidRecord, Registers
+from xsaveschema.cpuid.record import CpuidRecord
 from xsaveschema.errors import hex_mask
-from xsaveschema.model import SSE, X87
+from xsaveschema.model import SSE, X87, CpuidRegisters
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -34,12 +34,12 @@ _AVX: Final = (256, 576, 0, 0)
 _FEATURES: Final = 0x1F  # sub-leaf 1 EAX: xsaveopt, xsavec, xgetbv1, xsaves, xfd
 
 
-class Row(NamedTuple):
+class CpuidRow(NamedTuple):
     """One execution of CPUID: ``sub_leaf`` is None where the dump does not say which."""
 
     leaf: int
     sub_leaf: int | None
-    registers: Registers
+    registers: CpuidRegisters
     line: int | None
 
 
@@ -55,20 +55,22 @@ class Processor:
     number: int | None = None
     vendor: str = ""
     empty: bool = True
-    rows: list[Row] = field(default_factory=list)
+    rows: list[CpuidRow] = field(default_factory=list)
 
     @property
     def has_leaf_0(self) -> bool:
         """Whether leaf 0, which begins every CPU's list, was there already."""
         return any(row.leaf == 0 and not row.sub_leaf for row in self.rows)
 
-    def add(self, leaf: int, sub_leaf: int | None, registers: Registers, line: int | None) -> None:
+    def add(
+        self, leaf: int, sub_leaf: int | None, registers: CpuidRegisters, line: int | None
+    ) -> None:
         """Take one row of the dump, in the dump's order."""
         self.empty = False
         if leaf in WANTED:
             if len(self.rows) == _MAX_ROWS:
                 raise self.fault(f"more than {_MAX_ROWS} rows for one CPU", line)
-            self.rows.append(Row(leaf, sub_leaf, registers, line))
+            self.rows.append(CpuidRow(leaf, sub_leaf, registers, line))
 
     def fault(self, message: str, line: int | None = None) -> CpuidDumpError:
         """An error that says where in the dump it is."""
@@ -117,9 +119,9 @@ def _record(processor: Processor, format_name: str) -> tuple[str, CpuidRecord]:
     return _CORE_TYPES.get(core_type[0] >> 24, "") if core_type else "", record
 
 
-def _only(processor: Processor, leaf: int) -> Registers | None:
+def _only(processor: Processor, leaf: int) -> CpuidRegisters | None:
     """The registers of a leaf's one row for sub-leaf 0."""
-    found: Row | None = None
+    found: CpuidRow | None = None
     for row in processor.rows:
         if row.leaf == leaf and not row.sub_leaf:
             if found:
@@ -128,13 +130,13 @@ def _only(processor: Processor, leaf: int) -> Registers | None:
     return found.registers if found else None
 
 
-def _twice(processor: Processor, what: str, first: Row, second: Row) -> CpuidDumpError:
+def _twice(processor: Processor, what: str, first: CpuidRow, second: CpuidRow) -> CpuidDumpError:
     before = f" (first in line {first.line})" if first.line is not None else ""
     kind = "twice" if first.registers == second.registers else "twice, with different values"
     return processor.fault(f"{what} is given {kind}{before}", second.line)
 
 
-def _vendor(processor: Processor, leaf_0: Registers) -> str:
+def _vendor(processor: Processor, leaf_0: CpuidRegisters) -> str:
     _, ebx, ecx, edx = leaf_0
     text = b"".join(part.to_bytes(4, "little") for part in (ebx, edx, ecx)).decode("latin-1")
     if not (text.isascii() and text.isprintable()):
@@ -144,7 +146,7 @@ def _vendor(processor: Processor, leaf_0: Registers) -> str:
 
 def _leaf_0xd(
     processor: Processor, highest: int | None
-) -> tuple[dict[int, Registers], tuple[str, ...]]:
+) -> tuple[dict[int, CpuidRegisters], tuple[str, ...]]:
     rows = [row for row in processor.rows if row.leaf == XSAVE_LEAF]
     # Beyond its highest leaf an Intel CPU repeats that leaf, and some tools dump it all the same.
     if highest is not None and highest < XSAVE_LEAF:
@@ -152,7 +154,7 @@ def _leaf_0xd(
     if not rows:
         raise processor.fault("there is no leaf 0xD")
     numbers, notes = _sub_leaf_numbers(processor, rows)
-    given: dict[int, Row] = {}
+    given: dict[int, CpuidRow] = {}
     for number, row in zip(numbers, rows, strict=True):
         if number > _MAX_SUB_LEAF:
             raise processor.fault(f"leaf 0xD has no sub-leaf {number:#x}", row.line)
@@ -164,7 +166,9 @@ def _leaf_0xd(
     return {number: row.registers for number, row in sorted(given.items())}, notes
 
 
-def _sub_leaf_numbers(processor: Processor, rows: list[Row]) -> tuple[list[int], tuple[str, ...]]:
+def _sub_leaf_numbers(
+    processor: Processor, rows: list[CpuidRow]
+) -> tuple[list[int], tuple[str, ...]]:
     """The rows' sub-leaf numbers; where the dump gives none, by their order."""
     given = [row.sub_leaf for row in rows if row.sub_leaf is not None]
     if len(given) == len(rows):

@@ -14,8 +14,9 @@ from functools import cache
 from typing import TYPE_CHECKING, Final
 
 from xsaveschema.cpuid.gather import CORE_TYPE_LEAF, XSAVE_LEAF, Processor, records
-from xsaveschema.cpuid.record import CpuidRecord, Registers
+from xsaveschema.cpuid.record import CpuidRecord
 from xsaveschema.errors import XsaveError
+from xsaveschema.model import CpuidRegisters
 
 if TYPE_CHECKING:
     import ctypes
@@ -48,7 +49,7 @@ _XGETBV: Final = bytes.fromhex(
 )
 _XGETBV_AT: Final = 64
 
-_Query = Callable[[int, int], Registers]
+_Query = Callable[[int, int], CpuidRegisters]
 
 
 def host() -> CpuidRecord:
@@ -90,7 +91,7 @@ def host_from_device(cpu: int = 0) -> CpuidRecord:
         ) from None
 
 
-def _read_at(device: int, leaf: int, sub_leaf: int) -> Registers:
+def _read_at(device: int, leaf: int, sub_leaf: int) -> CpuidRegisters:
     """One read of the device: the position is EAX in the lower 32 bits and ECX above (cpuid(4))."""
     data = os.pread(device, 16, sub_leaf << 32 | leaf)
     eax, ebx, ecx, edx = (int.from_bytes(data[at : at + 4], "little") for at in (0, 4, 8, 12))
@@ -120,7 +121,7 @@ def xgetbv() -> int:
 def _record(query: _Query, source: str, format_name: str) -> CpuidRecord:
     processor = Processor(source)
 
-    def ask(leaf: int, sub_leaf: int = 0) -> Registers:
+    def ask(leaf: int, sub_leaf: int = 0) -> CpuidRegisters:
         registers = query(leaf, sub_leaf)
         processor.add(leaf, sub_leaf, registers, None)
         return registers
@@ -147,7 +148,7 @@ def _instruction() -> _Query:
     prototype = ctypes.CFUNCTYPE(None, ctypes.c_uint32, ctypes.c_uint32, ctypes.POINTER(array))
     execute = prototype(ctypes.addressof(code))
 
-    def query(leaf: int, sub_leaf: int) -> Registers:
+    def query(leaf: int, sub_leaf: int) -> CpuidRegisters:
         registers = array()
         execute(leaf, sub_leaf, ctypes.byref(registers))
         eax, ebx, ecx, edx = registers

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from xsaveschema.layout import check_xcr0, compacted, standard
-from xsaveschema.model import FEATURES, CpuModel, bits_of
-
-Registers = tuple[int, int, int, int]
+from xsaveschema.model import FEATURES, CpuidRegisters, CpuModel, bits_of
 
 
-def implied_leaf(model: CpuModel, xcr0: int, xss: int) -> dict[int, Registers]:
+def implied_leaf(model: CpuModel, xcr0: int, xss: int) -> dict[int, CpuidRegisters]:
     """Leaf 0xD of ``model`` exposing exactly these masks: {sub-leaf: (EAX, EBX, ECX, EDX)}.
 
     Sizes are in bytes and as if every component of the masks were enabled: D.0.EBX equals

@@ -7,13 +7,10 @@ from typing import TYPE_CHECKING
 
 from xsaveschema.cpuid.errors import CpuidDumpError
 from xsaveschema.errors import hex_mask
-from xsaveschema.model import EXTENDED_OFFSET, bits_of
+from xsaveschema.model import EXTENDED_OFFSET, CpuidRegisters, bits_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-Registers = tuple[int, int, int, int]
-"""EAX, EBX, ECX and EDX as CPUID returns them."""
 
 
 def signature_parts(eax: int) -> tuple[int, int, int]:
@@ -46,7 +43,7 @@ class CpuidRecord:
 
     vendor: str
     signature: int | None
-    leaf_0xd: dict[int, Registers] = field(hash=False)
+    leaf_0xd: dict[int, CpuidRegisters] = field(hash=False)
     label: str = ""
     source: str = ""
     format: str = ""
@@ -72,7 +69,7 @@ class CpuidRecord:
         return edx << 32 | ecx
 
     @property
-    def components(self) -> dict[int, Registers]:
+    def components(self) -> dict[int, CpuidRegisters]:
         """The sub-leaves that describe an extended component: numbers from 2, size not 0."""
         return {n: regs for n, regs in sorted(self.leaf_0xd.items()) if n >= 2 and regs[0]}
 

@@ -16,16 +16,16 @@ from xsaveschema.model import (
     FEATURES,
     MAX_EXTENT,
     CpuModel,
+    Leaf0xD,
     Signature,
     StateComponent,
     bits_of,
 )
 
-Registers4 = tuple[int, int, int, int]
 _LAST: Final = 62  # bit 63 of XCOMP_BV marks the format
 
 
-def leaf_masks(leaf: Mapping[int, Registers4]) -> tuple[int, int]:
+def leaf_masks(leaf: Leaf0xD) -> tuple[int, int]:
     """The XCR0 and IA32_XSS masks that leaf 0xD allows: EDX:EAX of sub-leaf 0, EDX:ECX of 1."""
     if 0 not in leaf:
         raise XsaveError("leaf 0xD without sub-leaf 0 says nothing of XCR0")
@@ -33,7 +33,7 @@ def leaf_masks(leaf: Mapping[int, Registers4]) -> tuple[int, int]:
     return leaf[0][3] << 32 | leaf[0][0], edx << 32 | ecx
 
 
-def check_leaf(leaf: Mapping[int, Registers4]) -> None:
+def check_leaf(leaf: Leaf0xD) -> None:
     """Raise WrongTypeError unless this is {sub-leaf: four 32-bit registers}."""
     if not isinstance(leaf, Mapping):
         raise WrongTypeError(
@@ -52,7 +52,7 @@ def check_leaf(leaf: Mapping[int, Registers4]) -> None:
             )
 
 
-def check_extents(leaf: Mapping[int, Registers4]) -> None:
+def check_extents(leaf: Leaf0xD) -> None:
     """Raise XsaveError for a sub-leaf of a component that no area could hold."""
     for number, (size, offset, flags, _) in leaf.items():
         if number < 2 or not size:
@@ -74,7 +74,7 @@ def check_extents(leaf: Mapping[int, Registers4]) -> None:
 
 
 def model_from_leaf(
-    leaf: Mapping[int, Registers4],
+    leaf: Leaf0xD,
     *,
     name: str,
     vendor: str = "",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial, reduce
 from operator import or_
@@ -21,10 +21,8 @@ from xsaveschema.errors import (
 from xsaveschema.header import MASKS, Buffer, buffer_layout, view_of
 from xsaveschema.identify.from_leaf import check_extents, check_leaf, leaf_masks, model_from_leaf
 from xsaveschema.layout import Layout, compacted, has_layout, places, standard, takes_xcr0, under
-from xsaveschema.model import COMPACTED, HEADER_OFFSET, CpuModel, bits_of
+from xsaveschema.model import COMPACTED, HEADER_OFFSET, CpuModel, Leaf0xD, bits_of
 from xsaveschema.traces import Shown, mxcsr_mask_word, shown
-
-Registers4 = tuple[int, int, int, int]
 
 
 class Candidate(NamedTuple):
@@ -74,7 +72,7 @@ class Match:
 def identify(
     data: Buffer | None = None,
     *,
-    leaf_0xd: Mapping[int, Registers4] | None = None,
+    leaf_0xd: Leaf0xD | None = None,
     signature: int | None = None,
     vendor: str | None = None,
     layout: Iterable[tuple[int, int, int]] | None = None,
@@ -232,7 +230,7 @@ def _spare(enabled: int, used: int) -> int:
 
 
 def _by_leaf(
-    leaf: Mapping[int, Registers4],
+    leaf: Leaf0xD,
     signature: int | None,
     vendor: str | None,
     models: list[CpuModel],
@@ -273,7 +271,7 @@ def _by_leaf(
 
 
 def _built(
-    leaf: Mapping[int, Registers4],
+    leaf: Leaf0xD,
     signature: int | None,
     vendor: str | None,
     catalog: Catalog | None,

@@ -7,7 +7,7 @@ from typing import Final
 
 from msgspec import UNSET
 
-from xsaveschema.language.document import Document, Place
+from xsaveschema.language.document import Document, KeyPath
 from xsaveschema.language.grammar import ComponentDoc, FieldDoc
 from xsaveschema.model import EXTENDED_OFFSET, LEGACY_SIZE, MAX_EXTENT, BitRange, Field
 from xsaveschema.rules import NO_LIMITS, Limits
@@ -52,7 +52,7 @@ def build_fields(document: Document, doc: ComponentDoc) -> tuple[Field, ...]:
 
 
 def _check_counts(
-    document: Document, docs: list[FieldDoc], place: Place, numbers: Mapping[str, Field]
+    document: Document, docs: list[FieldDoc], place: KeyPath, numbers: Mapping[str, Field]
 ) -> None:
     """Record a fault for each ``counted_by:`` that is none of ``numbers``, or not on a repeat."""
     for index, doc in document.numbered(place, docs):
@@ -75,10 +75,10 @@ def _elements(fields: Sequence[Field]) -> int:
     return sum((f.count or 1) * (_elements(f.fields) if f.fields else 1) for f in fields)
 
 
-def _level(document: Document, docs: list[FieldDoc], place: Place) -> tuple[Field, ...]:
+def _level(document: Document, docs: list[FieldDoc], place: KeyPath) -> tuple[Field, ...]:
     fields: list[Field] = []
     placed: list[Field] = []  # those whose offset is known
-    names: dict[str, Place] = {}
+    names: dict[str, KeyPath] = {}
     expected, end = 0, 0
     known = True  # whether the field before has an end to follow
     for index, doc in document.numbered(place, docs):
@@ -102,7 +102,7 @@ def _level(document: Document, docs: list[FieldDoc], place: Place) -> tuple[Fiel
     return tuple(fields)
 
 
-def _check_overlap(document: Document, field: Field, placed: list[Field], place: Place) -> None:
+def _check_overlap(document: Document, field: Field, placed: list[Field], place: KeyPath) -> None:
     for other in placed:
         if field.offset < other.end and other.offset < field.end and not _interleaved(field, other):
             message = f"{_range(field)} and {_range(other)} overlap"
@@ -124,7 +124,7 @@ def _range(field: Field) -> str:
     return f"{field.name} [{field.offset:#x}..{field.end:#x})"
 
 
-def _field(document: Document, doc: FieldDoc, here: Place, follows: int) -> Field | None:
+def _field(document: Document, doc: FieldDoc, here: KeyPath, follows: int) -> Field | None:
     group = doc.fields is not UNSET
     if group == (doc.type is not UNSET):
         both = "has both type: and fields:" if group else "has neither type: nor fields:"
@@ -160,7 +160,7 @@ def _field(document: Document, doc: FieldDoc, here: Place, follows: int) -> Fiel
 
 
 def _size(
-    document: Document, doc: FieldDoc, here: Place, inner: tuple[Field, ...], *, sound: bool
+    document: Document, doc: FieldDoc, here: KeyPath, inner: tuple[Field, ...], *, sound: bool
 ) -> int | None:
     """The bytes of one element; None where they are not to be known."""
     if doc.type == "bytes":
@@ -184,7 +184,7 @@ def _size(
     return size
 
 
-def _initial(document: Document, doc: FieldDoc, here: Place, size: int) -> int:
+def _initial(document: Document, doc: FieldDoc, here: KeyPath, size: int) -> int:
     if doc.initial is UNSET:
         return 0
     if doc.type is UNSET or doc.type == "bytes":
@@ -197,7 +197,7 @@ def _initial(document: Document, doc: FieldDoc, here: Place, size: int) -> int:
     return doc.initial
 
 
-def _bits(document: Document, doc: FieldDoc, here: Place) -> tuple[BitRange, ...]:
+def _bits(document: Document, doc: FieldDoc, here: KeyPath) -> tuple[BitRange, ...]:
     if doc.bits is UNSET:
         return ()
     if doc.type is UNSET or doc.type == "bytes":
@@ -219,7 +219,7 @@ def _bits(document: Document, doc: FieldDoc, here: Place) -> tuple[BitRange, ...
 
 
 def _range_of_bits(
-    document: Document, name: str, spec: int | str, kind: str, place: Place
+    document: Document, name: str, spec: int | str, kind: str, place: KeyPath
 ) -> BitRange | None:
     """The bits that a number or "high:low" means in a field of a type; None with a fault."""
     width = 8 * SIZES[kind]
@@ -235,7 +235,7 @@ def _range_of_bits(
     return BitRange(name, low, high - low + 1)
 
 
-def _limits(document: Document, doc: FieldDoc, here: Place, size: int) -> Limits:
+def _limits(document: Document, doc: FieldDoc, here: KeyPath, size: int) -> Limits:
     given = [key for key in Limits.__struct_fields__ if getattr(doc, key) is not UNSET]
     if not given:
         return NO_LIMITS

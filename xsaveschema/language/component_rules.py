@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 
 from msgspec import UNSET, UnsetType
 
-from xsaveschema.language.document import Document, Place
+from xsaveschema.language.document import Document, KeyPath
 from xsaveschema.language.grammar import ComponentDoc
 from xsaveschema.language.model_checks import check_unlike
 from xsaveschema.language.validate import near
@@ -38,7 +38,7 @@ def _reserved_bytes(
         fields = ()  # they may stand elsewhere than their file means
     end = 0
     for index, text in document.numbered(("reserved_bytes",), _listed(doc.reserved_bytes)):
-        place: Place = ("reserved_bytes", index)
+        place: KeyPath = ("reserved_bytes", index)
         first, last = map(int, text.split(":"))
         taken = next((f for f in fields if f.offset <= last and first < f.end), None)
         if not end <= first <= last < MAX_EXTENT:
@@ -59,7 +59,7 @@ def check_companions(document: Document, doc: ComponentDoc, known: Collection[st
     """
     for key, names in (("needs", _listed(doc.needs)), ("with", _listed(doc.together))):
         for index, name in document.numbered((key,), names):
-            place: Place = (key, index)
+            place: KeyPath = (key, index)
             if name == doc.component:
                 message = f"{name} is the component itself"
                 document.fault("component-companion", place, message, "remove it")

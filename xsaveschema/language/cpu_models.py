@@ -10,10 +10,10 @@ from typing import Final, Protocol
 from msgspec import UNSET, Struct, field
 
 from xsaveschema.errors import SchemaError, SchemaFault
-from xsaveschema.language.document import Document, Place
+from xsaveschema.language.document import Document, KeyPath
 from xsaveschema.language.grammar import EntryDoc, ModelDoc
 from xsaveschema.language.model_checks import (
-    check_mask,
+    check_default_mask,
     check_provenance,
     check_repeats,
     check_signatures,
@@ -38,7 +38,7 @@ from xsaveschema.spans import Slot
 _KEYS: Final = frozenset(ModelDoc.__struct_fields__)
 
 
-class Library(Protocol):
+class Definitions(Protocol):
     """What building a model needs of the catalogue."""
 
     def component_names(self) -> Mapping[str, int | None]:
@@ -72,7 +72,7 @@ class Resolved(Struct):
     instructions: tuple[str, ...] = ()
     mxcsr_mask: int = MXCSR_MASK
     components: dict[str, StateComponent] = field(default_factory=dict)
-    places: dict[str, tuple[Document, Place]] = field(default_factory=dict)
+    places: dict[str, tuple[Document, KeyPath]] = field(default_factory=dict)
     signatures: tuple[tuple[int, Signature], ...] = ()
     sound: bool = True
     elsewhere: tuple[SchemaFault, ...] = ()
@@ -90,7 +90,7 @@ class Resolved(Struct):
 
 
 def resolve(
-    library: Library,
+    library: Definitions,
     document: Document,
     doc: ModelDoc | None,
     base: Resolved | None,
@@ -122,7 +122,7 @@ def resolve(
     if made.sound:
         model = _model(library, document, doc, made)
         # The rules of XCR0 stand in the component files.
-        made.sound = (not deep or check_mask(document, model)) and check_sizes(
+        made.sound = (not deep or check_default_mask(document, model)) and check_sizes(
             library.sizes_seen, document, doc, model
         )
         if (base is None or base.model) and not document.faults and not made.elsewhere:
@@ -150,7 +150,7 @@ def _inherit(made: Resolved, doc: ModelDoc, base: Resolved | None) -> None:
         made.mxcsr_mask = doc.mxcsr_mask
 
 
-def _model(library: Library, document: Document, doc: ModelDoc, made: Resolved) -> CpuModel:
+def _model(library: Definitions, document: Document, doc: ModelDoc, made: Resolved) -> CpuModel:
     components = legacy_components(library.component_fields, library.component_rules)
     components |= sorted(made.components.items(), key=lambda item: item[1].number)
     return CpuModel(
@@ -205,7 +205,7 @@ def registers_of(
 
 
 def _own_components(
-    library: Library, made: Resolved, doc: ModelDoc, *, known: bool, deep: bool
+    library: Definitions, made: Resolved, doc: ModelDoc, *, known: bool, deep: bool
 ) -> bool:
     """Put the document's own entries into ``made``; whether all of them are right.
 
@@ -218,7 +218,7 @@ def _own_components(
     before = len(document.faults) + len(made.elsewhere)
     entries: dict[str, EntryDoc] = {}
     for name, entry in ({} if doc.components is UNSET else doc.components).items():
-        place: Place = ("components", name)
+        place: KeyPath = ("components", name)
         if name in LEGACY:
             message = f"{name} is in every model and has no entry"
             document.fault("component-legacy", place, message, "remove it", key=True)
@@ -250,9 +250,9 @@ def _own_components(
     return whole and len(document.faults) + len(made.elsewhere) == before
 
 
-def _number(library: Library, document: Document, name: str, entry: EntryDoc) -> int | None:
+def _number(library: Definitions, document: Document, name: str, entry: EntryDoc) -> int | None:
     names = library.component_names()
-    place: Place = ("components", name, "number")
+    place: KeyPath = ("components", name, "number")
     given = None if entry.number is UNSET else entry.number
     if name in names:
         known = names[name]
@@ -277,7 +277,7 @@ def _number(library: Library, document: Document, name: str, entry: EntryDoc) ->
 
 
 def _component(
-    library: Library, made: Resolved, name: str, number: int, entry: EntryDoc, *, deep: bool
+    library: Definitions, made: Resolved, name: str, number: int, entry: EntryDoc, *, deep: bool
 ) -> StateComponent | None:
     document, place = made.document, ("components", name)
     offset = None if entry.offset is UNSET else entry.offset
@@ -319,14 +319,14 @@ def _component(
 
 
 def _fitting_fields(
-    library: Library, document: Document, name: str, size: int
+    library: Definitions, document: Document, name: str, size: int
 ) -> tuple[Field, ...]:
     fields = library.component_fields(name)
     # A counted field may have fewer elements on this CPU (LBR depth); its first must fit.
     end = max((f.offset + f.size if f.counted_by else f.end for f in fields), default=0)
     if size < end:
         message = f"{size} bytes are too few for the fields of {name}, which end at {end}"
-        place: Place = ("components", name, "size")
+        place: KeyPath = ("components", name, "size")
         raise SchemaError([document.found("component-size", place, message)])
     for f in fields:
         if size < f.end and (size - f.offset) % f.stride not in (0, f.size):
@@ -354,7 +354,7 @@ def _check_overlap(made: Resolved) -> bool:
             clash = overlap((other, slot))
             new = [s.name for s in (slot, other) if made.places[s.name][0] is document]
             if clash and new:
-                place: Place = ("components", new[0], "offset")
+                place: KeyPath = ("components", new[0], "offset")
                 hint = (
                     "components may share bytes if no CPU enables both: mark one optional: absent"
                 )

@@ -13,7 +13,7 @@ from xsaveschema.errors import SchemaFault
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_?-]{1,64}\Z")
 _LINE_SHOWN: Final = 160
 
-Place = tuple[str | int, ...]
+KeyPath = tuple[str | int, ...]
 """Where a value stands in a document: keys and indexes from the root."""
 
 T = TypeVar("T")
@@ -56,23 +56,23 @@ class Document(Struct):
 
     file: str
     data: Any = None
-    marks: dict[Place, Span] = field(default_factory=dict)
-    keys: dict[Place, Span] = field(default_factory=dict)
+    marks: dict[KeyPath, Span] = field(default_factory=dict)
+    keys: dict[KeyPath, Span] = field(default_factory=dict)
     lines: Sequence[str] = ()
     faults: list[SchemaFault] = field(default_factory=list)
-    spoiled: set[Place] = field(default_factory=set)
-    lossy: set[Place] = field(default_factory=set)
-    gaps: set[Place] = field(default_factory=set)
-    kept: dict[Place, list[int]] = field(default_factory=dict)
+    spoiled: set[KeyPath] = field(default_factory=set)
+    lossy: set[KeyPath] = field(default_factory=set)
+    gaps: set[KeyPath] = field(default_factory=set)
+    kept: dict[KeyPath, list[int]] = field(default_factory=dict)
 
     def fault(
-        self, rule: str, path: Place, message: str, hint: str = "", *, key: bool = False
+        self, rule: str, path: KeyPath, message: str, hint: str = "", *, key: bool = False
     ) -> None:
         """Record a fault at the value (or the key) of ``path``, or its nearest parent."""
         self.faults.append(self.found(rule, path, message, hint, key=key))
 
     def found(
-        self, rule: str, path: Place, message: str, hint: str = "", *, key: bool = False
+        self, rule: str, path: KeyPath, message: str, hint: str = "", *, key: bool = False
     ) -> SchemaFault:
         """The same without recording it."""
         at, mark = self._nearest(path, key=key)
@@ -90,20 +90,20 @@ class Document(Struct):
             self.file, mark.line, mark.column, rule, path, message, hint, text, width
         )
 
-    def where(self, path: Place) -> str:
+    def where(self, path: KeyPath) -> str:
         """``file:line:col`` of a value, to name the other side of a clash."""
         mark = self._nearest(path, key=True)[1]
         return f"{self.file}:{mark.line}:{mark.column}" if mark.line else self.file
 
-    def line(self, path: Place) -> int:
+    def line(self, path: KeyPath) -> int:
         """The line of a value, counted from 1; 0 where the document has no place for it."""
         return self._nearest(path, key=True)[1].line
 
-    def numbered(self, path: Place, items: Sequence[T]) -> Iterator[tuple[int, T]]:
+    def numbered(self, path: KeyPath, items: Sequence[T]) -> Iterator[tuple[int, T]]:
         """The items of a typed list with their indexes in the file, where some were left out."""
         return zip(self.kept.get(path, range(len(items))), items, strict=True)
 
-    def _nearest(self, path: Place, *, key: bool) -> tuple[Place, Mark]:
+    def _nearest(self, path: KeyPath, *, key: bool) -> tuple[KeyPath, Mark]:
         at = path
         while True:
             span = (self.keys.get(at) if key else None) or self.marks.get(at)
@@ -114,7 +114,7 @@ class Document(Struct):
             at = at[:-1]
 
 
-def dotted(path: Place) -> str:
+def dotted(path: KeyPath) -> str:
     """Write a place as people read it: ``components.avx.size``."""
     text = ""
     for part in path:

@@ -80,7 +80,7 @@ Vendor = Annotated[
         description="The vendor string of CPUID leaf 0, 12 characters: GenuineIntel",
     ),
 ]
-Piece = Annotated[
+PieceDoc = Annotated[
     str,
     Meta(
         min_length=1,
@@ -371,15 +371,15 @@ class ModelDoc(Struct, frozen=True, forbid_unknown_fields=True):
 class ShapeDoc(Struct, frozen=True, forbid_unknown_fields=True):
     """The fields that shape a tile register: its rows, and the bytes of a row."""
 
-    rows: Piece
-    colsb: Piece
+    rows: PieceDoc
+    colsb: PieceDoc
 
 
 class RegisterDoc(Struct, frozen=True, forbid_unknown_fields=True):
     """A whole register, or several of them, composed of fields."""
 
     name: FieldName
-    pieces: Annotated[list[Piece], Meta(min_length=1, description="Low bits first")]
+    pieces: Annotated[list[PieceDoc], Meta(min_length=1, description="Low bits first")]
     first: Annotated[int, Meta(ge=0, le=4096, description="The number of the first one: zmm16")] = 0
     count: (
         Annotated[int, Meta(ge=1, le=64, description="How many; left out, one of just this name")]

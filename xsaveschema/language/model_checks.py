@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from msgspec import UNSET
 
 from xsaveschema.errors import MaskError, SchemaError, hex_mask
-from xsaveschema.language.document import Document, Place, quoted
+from xsaveschema.language.document import Document, KeyPath, quoted
 from xsaveschema.language.grammar import ModelDoc
 from xsaveschema.language.hints import single_change
 from xsaveschema.language.signatures import SignatureIndex, describe
@@ -17,7 +17,7 @@ from xsaveschema.model import CpuModel, Signature
 
 def check_repeats(document: Document, doc: ModelDoc) -> None:
     """Record a fault for each value that stands twice in a list of different values."""
-    lists: list[tuple[Place, Sequence[str | int]]] = []
+    lists: list[tuple[KeyPath, Sequence[str | int]]] = []
     if doc.instructions is not UNSET:
         lists.append((("instructions",), doc.instructions))
     if doc.confirmed_by is not UNSET:
@@ -31,7 +31,7 @@ def check_repeats(document: Document, doc: ModelDoc) -> None:
         check_unlike(document, place, items)
 
 
-def check_unlike(document: Document, place: Place, items: Sequence[str | int]) -> None:
+def check_unlike(document: Document, place: KeyPath, items: Sequence[str | int]) -> None:
     """Record a fault for each value that stands twice in the list at ``place``."""
     seen: set[str | int] = set()
     for index, item in document.numbered(place, items):
@@ -43,7 +43,7 @@ def check_unlike(document: Document, place: Place, items: Sequence[str | int]) -
 
 def check_provenance(document: Document, doc: ModelDoc) -> None:
     """Record a fault where a document does not say where it is from."""
-    place: Place = ("confirmed",)
+    place: KeyPath = ("confirmed",)
     if doc.confirmed_by is not UNSET:
         if doc.confirmed is False:
             message = "false contradicts confirmed_by:"
@@ -71,7 +71,7 @@ def check_signatures(document: Document, signatures: Iterable[tuple[int, Signatu
             document.fault("signature-repeated", ("signatures", number), message, "remove one")
 
 
-def check_mask(document: Document, model: CpuModel) -> bool:
+def check_default_mask(document: Document, model: CpuModel) -> bool:
     """Whether the processor would take the default mask as XCR0."""
     try:
         check_xcr0(model, model.xcr0)

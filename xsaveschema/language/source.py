@@ -17,7 +17,7 @@ import yaml
 
 from xsaveschema.errors import XsaveError, plain
 from xsaveschema.io import read_regular
-from xsaveschema.language.document import Document, Mark, Place, Span, dotted, mark_of
+from xsaveschema.language.document import Document, KeyPath, Mark, Span, dotted, mark_of
 
 MAX_SIZE: Final = 256 * 1024
 """Bytes; a schema file of a real CPU has two to five thousand."""
@@ -178,7 +178,7 @@ class _Reader:
         if self.values > MAX_VALUES:
             self.stop("file", event, f"has more than {MAX_VALUES} keys and values")
 
-    def value(self, event: Any, path: Place) -> Any:
+    def value(self, event: Any, path: KeyPath) -> Any:
         document = self.document
         document.marks[path] = event.start_mark, event.end_mark
         self.count(event)
@@ -208,7 +208,7 @@ class _Reader:
             document.marks[path] = event.start_mark, inner.end_mark
         return result
 
-    def entry(self, event: Any, path: Place, result: dict[str, Any]) -> None:
+    def entry(self, event: Any, path: KeyPath, result: dict[str, Any]) -> None:
         """One key with its value, into ``result``."""
         document = self.document
         if not isinstance(event, yaml.ScalarEvent):
@@ -242,7 +242,7 @@ class _Reader:
             document.spoiled.add(place)
         result[name] = self.value(self.next(), place)
 
-    def lost_key(self, event: Any, place: Place, message: str, hint: str = "") -> None:
+    def lost_key(self, event: Any, place: KeyPath, message: str, hint: str = "") -> None:
         self.document.keys[place] = _span(event)
         self.document.fault("yaml-key", place, message, hint, key=True)
         self.document.gaps.add(place)
@@ -263,7 +263,7 @@ class _Reader:
                 self.stop("yaml-depth", event, _TOO_DEEP)
             event = self.next()
 
-    def scalar(self, event: Any, path: Place) -> Any:
+    def scalar(self, event: Any, path: KeyPath) -> Any:
         text: str = event.value
         if event.tag is not None:
             self.spoil("yaml-tag", path, f"a tag, {_tag(event.tag)}", "leave it out")
@@ -289,13 +289,13 @@ class _Reader:
         self.spoil("yaml-scalar", path, what, _scalar_hint(kind, _cut(text)))
         return None
 
-    def integer(self, text: str, base: int, path: Place) -> int | None:
+    def integer(self, text: str, base: int, path: KeyPath) -> int | None:
         if len(text) > 160:  # longer than any 512-bit value, and quadratic to convert
             self.spoil("range", path, "is a number of more than 512 bits")
             return None
         return int(text, base)
 
-    def spoil(self, rule: str, path: Place, message: str, hint: str = "") -> None:
+    def spoil(self, rule: str, path: KeyPath, message: str, hint: str = "") -> None:
         self.document.fault(rule, path, message, hint)
         self.document.spoiled.add(path)
 

@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Struct
 
 from xsaveschema.errors import hex_mask
-from xsaveschema.language.document import Document, Place, quoted
+from xsaveschema.language.document import Document, KeyPath, quoted
 from xsaveschema.language.grammar import KINDS, json_schema
 
 T = TypeVar("T", bound=Struct)
@@ -88,7 +88,7 @@ def typed(document: Document, kind: str) -> Any | None:
         return None
 
 
-def _unit(kind: str, place: Place) -> Place:
+def _unit(kind: str, place: KeyPath) -> KeyPath:
     """The part of a document that cannot be judged where the value at ``place`` is faulty."""
     if kind == "model":
         return place[: 2 if place[:1] in (("components",), ("signatures",)) else 1]
@@ -102,7 +102,7 @@ def _unit(kind: str, place: Place) -> Place:
     return place[: max(end, 1)]
 
 
-def _without(document: Document, data: Any, path: Place) -> Any:
+def _without(document: Document, data: Any, path: KeyPath) -> Any:
     """The data without the gaps."""
     if isinstance(data, dict):
         return {
@@ -134,12 +134,12 @@ def _explain(document: Document, kind: str) -> None:
     validator = Draft202012Validator(json_schema(kind))
     for error in validator.iter_errors(document.data):
         for leaf in _leaves(error):
-            place: Place = tuple(leaf.absolute_path)
+            place: KeyPath = tuple(leaf.absolute_path)
             if not _spoiled(document, place):
                 _fault(document, leaf, place)
 
 
-def _spoiled(document: Document, place: Place) -> bool:
+def _spoiled(document: Document, place: KeyPath) -> bool:
     """Whether reading the file has already found fault with the value there."""
     spoiled = document.spoiled
     return bool(spoiled) and any(place[:end] in spoiled for end in range(len(place) + 1))
@@ -165,7 +165,7 @@ def _leaves(error: Any) -> Iterator[Any]:
         yield from _leaves(inner)
 
 
-def _fault(document: Document, error: Any, path: Place) -> None:
+def _fault(document: Document, error: Any, path: KeyPath) -> None:
     what, value = error.validator, error.instance
     if what == "additionalProperties":
         _unknown_keys(document, path, value, sorted(error.schema.get("properties", {})))
@@ -211,7 +211,7 @@ def _fault(document: Document, error: Any, path: Place) -> None:
         document.fault("range", path, shown + said)
 
 
-def _unknown_keys(document: Document, path: Place, value: Any, known: list[str]) -> None:
+def _unknown_keys(document: Document, path: KeyPath, value: Any, known: list[str]) -> None:
     for name in value:
         place = (*path, name)
         if name in known:

@@ -9,7 +9,7 @@ from typing import Final, Protocol
 from msgspec import UNSET
 
 from xsaveschema.errors import SchemaError
-from xsaveschema.language.document import Document, Place, quoted
+from xsaveschema.language.document import Document, KeyPath, quoted
 from xsaveschema.language.grammar import RegisterDoc, RegistersDoc
 from xsaveschema.model import Field, Piece, Register, locate
 
@@ -36,7 +36,7 @@ def build_registers(document: Document, doc: RegistersDoc) -> dict[str, Register
     found: dict[str, Register] = {}
     lines: dict[str, int] = {}
     for index, entry in document.numbered(("registers",), doc.registers):
-        here: Place = ("registers", index)
+        here: KeyPath = ("registers", index)
         pieces = [
             _piece(document, text, (*here, "pieces", i)) for i, text in enumerate(entry.pieces)
         ]
@@ -63,7 +63,7 @@ def build_registers(document: Document, doc: RegistersDoc) -> dict[str, Register
 def check_registers(components: Components, document: Document, doc: RegistersDoc) -> None:
     """Record a fault for every piece that names no field, or none that repeats as often."""
     for index, entry in document.numbered(("registers",), doc.registers):
-        here: Place = ("registers", index)
+        here: KeyPath = ("registers", index)
         last = -1 if entry.count is UNSET else entry.count - 1
         texts = [(text, (*here, "pieces", i)) for i, text in enumerate(entry.pieces)]
         if entry.shape is not UNSET:
@@ -77,7 +77,7 @@ def check_registers(components: Components, document: Document, doc: RegistersDo
 
 
 def _check_piece(
-    components: Components, document: Document, text: str, place: Place, last: int
+    components: Components, document: Document, text: str, place: KeyPath, last: int
 ) -> None:
     match = _PIECE.match(text)
     fields = _fields(components, document, text, place)
@@ -104,7 +104,7 @@ def _check_piece(
         document.fault("register-field", place, message)
 
 
-def _check_top(components: Components, document: Document, text: str, place: Place) -> None:
+def _check_top(components: Components, document: Document, text: str, place: KeyPath) -> None:
     fields = _fields(components, document, text, place)
     match = _PIECE.match(text)
     if match is None or match["high"] or fields is None:
@@ -118,7 +118,7 @@ def _check_top(components: Components, document: Document, text: str, place: Pla
 
 
 def _fields(
-    components: Components, document: Document, text: str, place: Place
+    components: Components, document: Document, text: str, place: KeyPath
 ) -> tuple[Field, ...] | None:
     match = _PIECE.match(text)
     if match is None:
@@ -161,7 +161,7 @@ def register_names(entry: RegisterDoc) -> list[str]:
     return [f"{entry.name}{entry.first + i}" for i in range(entry.count)]
 
 
-def _piece(document: Document, text: str, place: Place, *, top: bool = False) -> Piece | None:
+def _piece(document: Document, text: str, place: KeyPath, *, top: bool = False) -> Piece | None:
     match = _PIECE.match(text)
     if match is None or (top and match["high"]):
         document.fault(

@@ -109,7 +109,7 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class Done:
     """Areas that are done: ``count`` of them from the one of index ``first``.
 
     ``bad`` says by index why an area could not be converted, ``dropped`` how many areas lost a
@@ -125,7 +125,7 @@ class Piece:
 
 def convert_stream(
     task: Task, source: BinaryIO, sink: BinaryIO, head: bytes = b""
-) -> Iterator[Piece]:
+) -> Iterator[Done]:
     """Convert what ``source`` holds into ``sink``; each piece is written when it is yielded.
 
     ``head`` is what has been read of ``source`` already, less than an area.
@@ -142,7 +142,7 @@ def convert_stream(
 
 def convert_new(
     task: Task, source: BinaryIO, output: Path, head: bytes = b"", like: int = NEW_FILE
-) -> Iterator[Piece]:
+) -> Iterator[Done]:
     """As :func:`convert_stream`, into a file that appears, whole, when the last piece was taken.
 
     For ends that cannot be gone on with, as a pipe. A new file has the permissions ``like``, as far
@@ -152,7 +152,7 @@ def convert_new(
         yield from convert_stream(task, source, cast("BinaryIO", file), head)
 
 
-def convert_file(task: Task, source: BinaryIO, output: Path) -> Iterator[Piece]:
+def convert_file(task: Task, source: BinaryIO, output: Path) -> Iterator[Done]:
     """Convert the open file ``source`` into the file ``output``, going on where a run ended.
 
     Yields what earlier runs did, then each piece that is written. ``output`` appears, whole, when
@@ -229,7 +229,7 @@ def journal_of(output: Path) -> Path:
 
 def _pieces(
     task: Task, source: BinaryIO, first: int, head: bytes = b"", rooms: int = 1
-) -> Iterator[tuple[Piece, memoryview]]:
+) -> Iterator[tuple[Done, memoryview]]:
     """Read and convert; a piece is good until the one ``rooms`` behind it is asked for."""
     rows = max(1, _PIECE // max(task.stride, task.width))
     buffer = bytearray(rows * task.stride)
@@ -249,7 +249,7 @@ def _pieces(
             result = task.convert(areas[:count], out[:count])
         if count:
             errors = {first + index: str(error) for index, error in sorted(result.errors.items())}
-            yield Piece(first, count, errors, result.dropped), out[:count].reshape(-1).data
+            yield Done(first, count, errors, result.dropped), out[:count].reshape(-1).data
         first += count
         if stop is not None:
             raise batch.BatchError(first, stop.error) from stop.error
@@ -343,7 +343,7 @@ class _Journal:
         self._digests = {self._digest, _digest(task, "raise", source)}
         self._lines = 0
         self._end = 0
-        self._waiting: list[Piece] = []
+        self._waiting: list[Done] = []
         self._unsafe = 0
         self._file: FileIO | None = None
         self._part = -1
@@ -385,7 +385,7 @@ class _Journal:
             with os.fdopen(os.dup(self._file.fileno()), "rb") as lines:
                 yield from lines
 
-    def replay(self) -> Iterator[Piece]:
+    def replay(self) -> Iterator[Done]:
         """What earlier runs did, piece by piece."""
         for line in islice(self._read(), 1, self._lines + 1):
             if piece := _piece(line):
@@ -403,7 +403,7 @@ class _Journal:
         write_all(self._file.fileno(), head, 0)
         self._file.truncate(self._end)
 
-    def add(self, piece: Piece, size: int) -> None:
+    def add(self, piece: Done, size: int) -> None:
         """Take note of a piece of ``size`` bytes that has been written to the output."""
         self.done += piece.count
         self._waiting.append(piece)
@@ -439,12 +439,12 @@ class _Journal:
             write_all(self._file.fileno(), lines)
 
 
-def _piece(line: bytes) -> Piece | None:
+def _piece(line: bytes) -> Done | None:
     """A line of the journal; None for one that is torn, or none of ours."""
     try:
         first, count, bad, dropped = json.loads(line)
         errors = {int(index): str(error) for index, error in bad.items()}
-        piece = Piece(int(first), int(count), errors, dict(dropped), resumed=True)
+        piece = Done(int(first), int(count), errors, dict(dropped), resumed=True)
     except (ValueError, TypeError, AttributeError):
         return None
     return piece if piece.count > 0 and line.endswith(b"\n") else None

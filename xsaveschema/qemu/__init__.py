@@ -18,12 +18,12 @@ guest model has (FEAT_XSAVE_XCR0), ``xcr0`` what the guest has written to XCR0.
 
 from __future__ import annotations
 
+from xsaveschema.model import Leaf0xD
 from xsaveschema.qemu.catalogued import KNOWN_DIFFERENCES, Difference
 from xsaveschema.qemu.faults import differences
 from xsaveschema.qemu.helper import (
     E2BIG,
     EINVAL,
-    Leaf0xD,
     UndefinedBehaviourError,
     compact_xsave_area,
     decompact_xsave_area,

@@ -17,23 +17,23 @@ from xsaveschema.model import (
     X87,
     XCR0_OFFSET,
     Format,
+    Leaf0xD,
     bits_of,
 )
 from xsaveschema.qemu.catalogued import COMPACT, DECOMPACT, KNOWN_DIFFERENCES
 from xsaveschema.qemu.helper import (
     COMPONENTS,
     E2BIG,
-    Leaf0xD,
     Step,
     UndefinedBehaviourError,
     aligned,
     check_copies,
     check_dest_size,
-    check_mask,
     compact_walk,
     decompact_walk,
     host_xcr0,
     input_of,
+    require_mask,
     sub_leaf,
 )
 from xsaveschema.traces import shown
@@ -63,7 +63,7 @@ def differences(
     offset. An empty list: QEMU writes what ``to_standard`` or ``to_compacted`` writes.
     """
     view = input_of(data)
-    check_mask(guest_xcr0)
+    require_mask(guest_xcr0)
     if dest_size is not None:
         check_dest_size(dest_size)
     if to == "standard":
@@ -75,7 +75,7 @@ def differences(
         raise XsaveError(f"{to!r} is no format: standard or compacted")
     if xcr0 is None:
         xcr0 = guest_xcr0
-    check_mask(xcr0)
+    require_mask(xcr0)
     return list(_compact_faults(view, guest_leaf, host_leaf, guest_xcr0, xcr0, dest_size))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from xsaveschema.errors import XsaveError
@@ -11,9 +10,10 @@ from xsaveschema.model import (
     COMPACTED,
     EXTENDED_OFFSET,
     HEADER_OFFSET,
+    CpuidRegisters,
+    Leaf0xD,
 )
 
-Leaf0xD = Mapping[int, tuple[int, int, int, int]]
 """CPUID leaf 0xD: EAX, EBX, ECX and EDX by sub-leaf."""
 
 EINVAL: Final = 22
@@ -60,7 +60,7 @@ def decompact_xsave_area(
     that are none.
     """
     view = input_of(buf)
-    check_mask(guest_xcr0)
+    require_mask(guest_xcr0)
     xstate_bv, xcomp_bv = MASKS.unpack_from(view, HEADER_OFFSET)
     if not xcomp_bv & COMPACTED:
         raise UndefinedBehaviourError("it asserts XCOMP_BV bit 63, which is clear", "assert")
@@ -84,8 +84,8 @@ def compact_xsave_area(
     """
     view = input_of(xsave_buf)
     check_output(dest, view)
-    check_mask(guest_xcr0)
-    check_mask(xcr0)
+    require_mask(guest_xcr0)
+    require_mask(xcr0)
     xstate_bv, _ = MASKS.unpack_from(view, HEADER_OFFSET)
     mask = host_xcr0(host_leaf) & guest_xcr0
     end, steps = compact_walk(mask, xcr0, host_leaf)
@@ -101,7 +101,7 @@ def xsave_area_size(mask: int, compacted: bool, leaf: Leaf0xD) -> int:
     Compacted, components follow one another without align64. Standard, it is the highest end; a
     supervisor component, with EBX = 0, counts from byte 0. ``leaf`` stands for QEMU's table.
     """
-    check_mask(mask)
+    require_mask(mask)
     size = EXTENDED_OFFSET
     for number in COMPONENTS:
         if mask >> number & 1:
@@ -139,13 +139,13 @@ def check_dest_size(size: int) -> None:
         )
 
 
-def check_mask(mask: int) -> None:
+def require_mask(mask: int) -> None:
     """Refuse what is no mask of 64 bits."""
     if not 0 <= mask <= _U64:
         raise XsaveError(f"{mask:#x} is no mask of 64 bits")
 
 
-def sub_leaf(leaf: Leaf0xD, number: int) -> tuple[int, int, int, int]:
+def sub_leaf(leaf: Leaf0xD, number: int) -> CpuidRegisters:
     """The registers of a sub-leaf; zeros where CPUID has none."""
     registers = leaf.get(number, (0, 0, 0, 0))
     if len(registers) != 4 or not 0 <= min(registers) <= max(registers) <= _U32:

@@ -19,7 +19,7 @@ HEAD: Final = 1 << 16
 """By so many characters a format is recognised."""
 
 
-class Format(Protocol):
+class DumpFormat(Protocol):
     """What a format's module offers."""
 
     NAME: str
@@ -33,7 +33,7 @@ class Format(Protocol):
         ...
 
 
-def known() -> tuple[Format, ...]:
+def known() -> tuple[DumpFormat, ...]:
     """Every format, imported when first asked for."""
     from xsaveschema.cpuid.formats import (
         aida64,
@@ -50,7 +50,7 @@ def known() -> tuple[Format, ...]:
     return (aida64, cpuid_r, firecracker, hwloc, libcpuid, libvirt, rjcp, table, tycho)
 
 
-def recognise(text: str, source: str) -> Format:
+def recognise(text: str, source: str) -> DumpFormat:
     """Find the one format of a text; CpuidDumpError where none or more than one fits."""
     found = [each for each in known() if each.recognises(text[:HEAD])]
     if not found:

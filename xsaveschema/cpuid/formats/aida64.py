@@ -32,7 +32,7 @@ _ROW = re.compile(
 _RESEMBLES = re.compile(
     r"\s*+CPUID\s++(?:[0-9a-f]{8}\b|.{0,99}[0-9a-f]{8}-[0-9a-f]{8})", re.IGNORECASE
 )
-_START = re.compile(r"(?:-+\[.*Logical CPU |CPUID Registers \(CPU |CPU)#(?P<cpu>[0-9]{1,9})\b")
+_START = re.compile(r"(?:-+\[.*Logical CPU |CPUID CpuidRegisters \(CPU |CPU)#(?P<cpu>[0-9]{1,9})\b")
 
 
 def recognises(head: str) -> bool:

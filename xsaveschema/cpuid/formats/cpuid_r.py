@@ -11,7 +11,8 @@ from xsaveschema.cpuid.gather import XSAVE_LEAF, records
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from xsaveschema.cpuid.record import CpuidRecord, Registers
+    from xsaveschema.cpuid.record import CpuidRecord
+    from xsaveschema.model import CpuidRegisters
 
 NAME: Final = "cpuid -r"
 
@@ -45,7 +46,7 @@ def format_cpuid_r(record: CpuidRecord) -> str:
     Of leaves 0 and 1 only what the record knows is there: the vendor, leaf 0xD as the highest
     leaf, the signature, and in leaf 1 ECX the bits for XSAVE and the hypervisor.
     """
-    rows: list[tuple[int, int, Registers]] = []
+    rows: list[tuple[int, int, CpuidRegisters]] = []
     if record.vendor:
         name = record.vendor.encode("ascii")
         ebx, edx, ecx = (int.from_bytes(name[at : at + 4], "little") for at in (0, 4, 8))
