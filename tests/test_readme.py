@@ -1,4 +1,4 @@
-"""What the README shows is what the program prints."""
+"""What the README and the pages under docs show is what the program prints."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ import re
 import shlex
 import subprocess
 import sys
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
 
+import xsaveschema
 from xsaveschema import Catalog, XsaveArea, load_model, relayout
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-
-
 SCALE = (ROOT / "docs" / "scale.md").read_text()
+FORMAT = (ROOT / "docs" / "format.md").read_text()
 
 
 def blocks(language: str, text: str = README) -> list[str]:
@@ -52,12 +53,24 @@ def test_commands_print_what_is_shown(command: str, expected: str, tmp_path: Pat
     assert re.fullmatch(pattern, got.strip(), re.DOTALL), got
 
 
-def test_python_examples() -> None:
-    source = "\n".join(blocks("python"))
-    test = doctest.DocTestParser().get_doctest(source, {}, "README.md", "README.md", 0)
+@pytest.mark.parametrize(("name", "text"), [("README.md", README), ("format.md", FORMAT)])
+def test_python_examples(name: str, text: str) -> None:
+    source = "\n".join(blocks("python", text))
+    test = doctest.DocTestParser().get_doctest(source, {}, name, name, 0)
     result = doctest.DocTestRunner().run(test)
     assert result.attempted > 15
     assert result.failed == 0
+
+
+def test_what_the_page_of_the_format_cites_is_there() -> None:
+    paths = re.findall(r"`([\w-]+(?:/[\w.-]+)+)`", FORMAT)
+    assert len(paths) > 40
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+    pages = re.findall(r"\]\(([^)#]+)\)", FORMAT)
+    assert [page for page in pages if not (ROOT / "docs" / page).is_file()] == []
+    names = re.findall(r"`xs\.([\w.]+)`", FORMAT)
+    assert len(names) > 5
+    assert all(attrgetter(name)(xsaveschema) is not None for name in names)
 
 
 def test_python_examples_of_scale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
