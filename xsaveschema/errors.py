@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
+
+_LONGEST: Final = 80  # characters of a word that are compared: the time grows with their square
 
 
 def hex_mask(mask: int) -> str:
@@ -24,6 +26,14 @@ def plain(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def meant(word: str, known: Iterable[str], most: int = 3) -> str:
+    """``did you mean zen4 or zen5?``; nothing where no known word is like this one."""
+    from difflib import get_close_matches  # what few runs need takes long to import
+
+    near = get_close_matches(word[:_LONGEST], known, n=most)
+    return f"did you mean {' or '.join(near)}?" if near else ""
 
 
 @dataclass(frozen=True, slots=True)

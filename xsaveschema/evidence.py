@@ -8,6 +8,7 @@ made (header.py). The length and other masks are hints: notes beside a model's n
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from xsaveschema.errors import EvidenceError, hex_mask
@@ -23,8 +24,6 @@ from xsaveschema.model import (
 from xsaveschema.traces import Shown, mxcsr_mask_of, of_kvm, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from xsaveschema.catalog import Catalog
 
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
-from xsaveschema.errors import MaskError, NoPlaceError, UnknownComponentError, hex_mask
+from xsaveschema.errors import MaskError, NoPlaceError, UnknownComponentError, hex_mask, meant
 from xsaveschema.kept import Keeper, kept
 from xsaveschema.model import (
     COMPACTED,
@@ -98,11 +98,8 @@ class Layout(Keeper):
         for span in self.spans():
             if span.path == path and span.kind in ("field", "header"):
                 return span.offset
-        from difflib import get_close_matches
-
-        near = get_close_matches(path, [span.path for span in self.spans()], n=3)
-        hint = f"; did you mean {' or '.join(near)}?" if near else ""
-        raise UnknownComponentError(f"{self!r} has no field {path!r}{hint}", path)
+        hint = meant(path, [span.path for span in self.spans()])
+        raise UnknownComponentError(f"{self!r} has no field {path!r}; {hint}".rstrip("; "), path)
 
     def __getitem__(self, key: str | int) -> Slot:
         slot = self._by_key.get(key)

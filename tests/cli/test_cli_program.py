@@ -167,5 +167,5 @@ class TestImports:
     def test_help_imports_no_command(self, option: str) -> None:
         found = self.loaded(option)
         own = {name for name in found if name.startswith("xsaveschema.")}
-        assert own == {"xsaveschema.cli", "xsaveschema.cli.program"}
+        assert own == {"xsaveschema.cli", "xsaveschema.cli.program", "xsaveschema.errors"}
         assert not found & (self.HEAVY | {"yaml", "msgspec"})

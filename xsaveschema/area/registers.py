@@ -19,6 +19,7 @@ from xsaveschema.errors import (
     UnknownComponentError,
     XsaveError,
     hex_mask,
+    meant,
 )
 from xsaveschema.kept import kept
 from xsaveschema.layout import Layout
@@ -317,13 +318,9 @@ def _take(runs: list[tuple[int, int]]) -> Callable[[memoryview], tuple[bytes, ..
 
 def unknown(model: CpuModel, name: str) -> UnknownComponentError:
     """The error for a register that no area of a model can have."""
-    from difflib import get_close_matches
-
-    near = get_close_matches(str(name), model.registers, n=3)
-    hint = f"did you mean {' or '.join(near)}?" if near else ""
-    return UnknownComponentError(
-        f"{model.name} has no register {name!r}; {hint}".rstrip("; "), str(name)
-    )
+    hint = meant(str(name), model.registers)
+    said = f"{model.name} has no register {name!r}; {hint}".rstrip("; ")
+    return UnknownComponentError(said, str(name))
 
 
 @kept(512)

@@ -24,7 +24,7 @@ from xsaveschema.cli.options import (
     schemas_option,
 )
 from xsaveschema.cli.output import echo, number, print_json_items
-from xsaveschema.errors import UnknownComponentError
+from xsaveschema.errors import UnknownComponentError, meant
 from xsaveschema.model import HEADER_OFFSET, HEADER_SIZE, CpuModel
 
 
@@ -172,8 +172,4 @@ def _wanted(model: CpuModel, registers: tuple[str, ...]) -> list[str]:
 
 
 def _unknown(model: CpuModel, name: str) -> str:
-    from difflib import get_close_matches
-
-    near = get_close_matches(name, model.registers, n=3)
-    hint = f"; did you mean {' or '.join(near)}?" if near else ""
-    return f"{model.name} has no register {name!r}{hint}"
+    return f"{model.name} has no register {name!r}; {meant(name, model.registers)}".rstrip("; ")

@@ -17,6 +17,7 @@ from typing import Any, Final
 import click
 
 import xsaveschema
+from xsaveschema.errors import meant
 
 COMMANDS: Final = {
     "models": "List the CPU models of the catalogue.",
@@ -58,10 +59,7 @@ class Program(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command that the arguments name; an unknown one is told what it may mean."""
         if args[0] not in COMMANDS and not args[0].startswith("-"):
-            from difflib import get_close_matches
-
-            near = get_close_matches(args[0], COMMANDS, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"commands: {', '.join(COMMANDS)}"
+            hint = meant(args[0], COMMANDS, 1) or f"commands: {', '.join(COMMANDS)}"
             ctx.fail(f"there is no command {args[0]!r}; {hint}")
         return super().resolve_command(ctx, args)
 

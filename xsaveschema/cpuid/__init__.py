@@ -16,7 +16,7 @@ A dump is material to be judged: what it leaves out is *unknown* (``record.unkno
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 from xsaveschema.cpuid.errors import CpuidDumpError
 from xsaveschema.cpuid.formats.cpuid_r import format_cpuid_r
@@ -24,9 +24,6 @@ from xsaveschema.cpuid.host import host, host_from_device, xgetbv
 from xsaveschema.cpuid.record import CpuidRecord, signature_parts
 from xsaveschema.errors import WrongTypeError, described
 from xsaveschema.model import CpuidRegisters
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 __all__ = [
     "CpuidDumpError",

@@ -7,16 +7,14 @@ beyond the highest one, no sub-leaf number that the masks contradict.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from xsaveschema.cpuid.errors import CpuidDumpError
 from xsaveschema.cpuid.record import CpuidRecord
 from xsaveschema.errors import hex_mask
 from xsaveschema.model import SSE, X87, CpuidRegisters
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
 
 XSAVE_LEAF: Final = 0xD
 CORE_TYPE_LEAF: Final = 0x1A

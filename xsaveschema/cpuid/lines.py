@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from itertools import islice
-from typing import TYPE_CHECKING
 
 from xsaveschema.cpuid.errors import CpuidDumpError
 from xsaveschema.cpuid.gather import Processor
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 _HEAD_LINES = 1000
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from xsaveschema.cpuid.errors import CpuidDumpError
 from xsaveschema.errors import hex_mask
 from xsaveschema.model import EXTENDED_OFFSET, CpuidRegisters, bits_of
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 
 def signature_parts(eax: int) -> tuple[int, int, int]:

@@ -16,7 +16,7 @@ from typing import Any
 
 from msgspec import UNSET, Struct, field
 
-from xsaveschema.errors import SchemaError, SchemaFault, XsaveError, plain
+from xsaveschema.errors import SchemaError, SchemaFault, XsaveError, meant, plain
 from xsaveschema.language.component_fields import build_fields
 from xsaveschema.language.component_rules import build_rules, check_companions
 from xsaveschema.language.cpu_models import Resolved, resolve
@@ -344,10 +344,7 @@ class Library:
         return after
 
     def _unknown_base(self, document: Document, name: str) -> None:
-        from difflib import get_close_matches
-
-        near = get_close_matches(name, self.models, n=1)
-        hint = f"did you mean {near[0]}?" if near else "see `xsaveschema models`"
+        hint = meant(name, self.models, 1) or "see `xsaveschema models`"
         document.fault("extends-unknown", ("extends",), f"there is no model {quoted(name)}", hint)
 
     def faults(self, paths: Iterable[Path]) -> list[SchemaFault]:

@@ -8,7 +8,7 @@ from typing import Final, Protocol
 
 from msgspec import UNSET
 
-from xsaveschema.errors import SchemaError
+from xsaveschema.errors import SchemaError, meant
 from xsaveschema.language.document import Document, KeyPath, quoted
 from xsaveschema.language.grammar import RegisterDoc, RegistersDoc
 from xsaveschema.model import Field, Piece, Register, locate
@@ -89,10 +89,8 @@ def _check_piece(
         first = locate(fields, path, 0)
         if first is None:
             message = f"{match['component']} has no field {path}"
-            from difflib import get_close_matches
-
-            near = get_close_matches(path, _paths(fields), n=1)
-            hint = f"did you mean {match['component']}.{near[0]}?" if near else ""
+            known = (f"{match['component']}.{each}" for each in _paths(fields))
+            hint = meant(f"{match['component']}.{path}", known, 1)
         else:
             message, hint = f"{path} repeats fewer than {last + 1} times", "see count:"
         document.fault("register-field", place, message, hint)
@@ -125,10 +123,7 @@ def _fields(
         return None
     name = match["component"]
     if name not in components.component_names():
-        from difflib import get_close_matches
-
-        near = get_close_matches(name, components.component_names(), n=1)
-        hint = f"did you mean {near[0]}?" if near else ""
+        hint = meant(name, components.component_names(), 1)
         document.fault("register-field", place, f"no component file defines {name}", hint)
         return None
     try:

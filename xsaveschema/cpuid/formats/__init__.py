@@ -6,13 +6,12 @@ A format's module has ``NAME``, ``recognises(head)`` for the first characters of
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final, Protocol
 
 from xsaveschema.cpuid.errors import CpuidDumpError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from xsaveschema.cpuid.record import CpuidRecord
 
 HEAD: Final = 1 << 16

@@ -7,14 +7,13 @@ colon nor the sub-leaf.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from xsaveschema.cpuid import lines
 from xsaveschema.cpuid.gather import WANTED, records
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from xsaveschema.cpuid.record import CpuidRecord
 
 NAME: Final = "AIDA64"

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from xsaveschema.cpuid import lines
 from xsaveschema.cpuid.gather import XSAVE_LEAF, records
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from xsaveschema.cpuid.record import CpuidRecord
     from xsaveschema.model import CpuidRegisters
 

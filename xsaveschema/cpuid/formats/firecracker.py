@@ -7,14 +7,13 @@ leaves bits open (``x``) says nothing about a CPU and is refused.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from xsaveschema.cpuid.errors import CpuidDumpError
 from xsaveschema.cpuid.gather import Processor, records
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from xsaveschema.cpuid.record import CpuidRecord
 
 NAME: Final = "Firecracker JSON"

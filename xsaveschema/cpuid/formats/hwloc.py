@@ -7,6 +7,7 @@ takes, the mask saying which of them matter, and those that it returns.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -15,8 +16,6 @@ from xsaveschema.cpuid.errors import CpuidDumpError
 from xsaveschema.cpuid.gather import Processor, records
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from xsaveschema.cpuid.record import CpuidRecord
 
 NAME: Final = "hwloc-gather-cpuid"

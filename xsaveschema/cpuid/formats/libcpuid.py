@@ -7,14 +7,13 @@ files embed AIDA64 text and are read as such.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from xsaveschema.cpuid import lines
 from xsaveschema.cpuid.gather import records
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from xsaveschema.cpuid.record import CpuidRecord
 
 NAME: Final = "libcpuid raw"

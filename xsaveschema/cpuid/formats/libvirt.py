@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from xsaveschema.cpuid import xml
@@ -10,8 +11,6 @@ from xsaveschema.cpuid.errors import CpuidDumpError
 from xsaveschema.cpuid.gather import Processor, records
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from xsaveschema.cpuid.record import CpuidRecord
 
 NAME: Final = "libvirt XML"

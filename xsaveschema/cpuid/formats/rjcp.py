@@ -6,6 +6,7 @@ What its authors made of old AIDA64 texts, which number no sub-leaf, says ecx="0
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from xsaveschema.cpuid import xml
@@ -13,8 +14,6 @@ from xsaveschema.cpuid.errors import CpuidDumpError
 from xsaveschema.cpuid.gather import XSAVE_LEAF, Processor, records
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from xsaveschema.cpuid.record import CpuidRecord
 
 NAME: Final = "RJCP XML"

@@ -6,14 +6,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from xsaveschema.cpuid import lines
 from xsaveschema.cpuid.gather import Processor, records
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from xsaveschema.cpuid.record import CpuidRecord
 
 NAME: Final = "table"
