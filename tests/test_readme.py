@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 SCALE = (ROOT / "docs" / "scale.md").read_text()
 FORMAT = (ROOT / "docs" / "format.md").read_text()
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
 
 
 def blocks(language: str, text: str = README) -> list[str]:
@@ -53,13 +54,30 @@ def test_commands_print_what_is_shown(command: str, expected: str, tmp_path: Pat
     assert re.fullmatch(pattern, got.strip(), re.DOTALL), got
 
 
-@pytest.mark.parametrize(("name", "text"), [("README.md", README), ("format.md", FORMAT)])
-def test_python_examples(name: str, text: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "text", "least"),
+    [("README.md", README, 15), ("format.md", FORMAT, 15), ("architecture.md", ARCHITECTURE, 2)],
+)
+def test_python_examples(name: str, text: str, least: int) -> None:
     source = "\n".join(blocks("python", text))
     test = doctest.DocTestParser().get_doctest(source, {}, name, name, 0)
     result = doctest.DocTestRunner().run(test)
-    assert result.attempted > 15
+    assert result.attempted > least
     assert result.failed == 0
+
+
+def test_what_the_page_of_the_architecture_cites_is_there() -> None:
+    paths = re.findall(r"`([\w-]+(?:/[\w.-]+)+)`", ARCHITECTURE)
+    assert len(paths) > 15
+    rooms = (ROOT, ROOT / "xsaveschema", ROOT / "xsaveschema" / "cli")
+    assert [
+        p
+        for p in paths
+        if not re.search("NN-|VENDOR", p) and not any((r / p).exists() for r in rooms)
+    ] == []
+    rows = re.findall(r"^\| ((?:`[a-z]+` ?)+)\|", ARCHITECTURE, re.MULTILINE)
+    named = {name for row in rows for name in re.findall(r"[a-z]+", row)}
+    assert named <= {path.stem for path in (ROOT / "xsaveschema").iterdir()}
 
 
 def test_what_the_page_of_the_format_cites_is_there() -> None:
