@@ -83,8 +83,7 @@ def bits_of(mask: int) -> Iterator[int]:
         mask ^= low
 
 
-# Records that nobody changes with dataclasses.replace are msgspec structs: a frozen dataclass with
-# slots takes a millisecond to define.
+# Records that nobody changes with dataclasses.replace are msgspec structs, which are made fast.
 class BitRange(Struct, frozen=True):
     """A named range of bits within a field: ``width`` bits from bit ``low`` up."""
 
