@@ -183,6 +183,18 @@ def test_a_user_component_is_judged_where_its_file_says_what_happens(tmp_path: P
         assert diff(data, bytes(XsaveArea.new(model, "compacted")), model) == []
 
 
+def test_a_batch_is_judged_by_the_values_of_each_area(tmp_path: Path) -> None:
+    np = pytest.importorskip("numpy", reason="the extra batch is not installed")
+    batch = pytest.importorskip("xsaveschema.batch")
+    model = next_cpu(tmp_path, USER + "illegal: fault\n")
+    good, bad = (to_standard(put(model, "matrix", 0, value), model).data for value in (1, 0x100))
+    for areas, refused in (([good, bad, good], [1]), ([bad, good, good], [0])):
+        array = np.frombuffer(b"".join(areas), np.uint8).reshape(3, -1)
+        found = batch.check(array, model)
+        assert list(found) == refused
+        assert found[refused[0]] == check(bad, model)
+
+
 def test_a_depth_has_a_largest_value_as_well(tmp_path: Path) -> None:
     model = next_cpu(tmp_path, USER + "illegal: fault\n")
     legal = [n for n in range(256) if not check(put(model, "matrix", 8, n, 1), model, "xrstors")]
