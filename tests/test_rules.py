@@ -232,6 +232,32 @@ def test_elements_that_a_field_does_not_count_mean_nothing(tmp_path: Path) -> No
     )
 
 
+def test_a_count_of_zero_on_one_side_counts_all_of_it(tmp_path: Path) -> None:
+    model = next_cpu(tmp_path, COUNTED)
+    every, few = XsaveArea.new(model), XsaveArea.new(model)
+    few["matrix"]["used"] = 2
+    every["matrix"]["element[5]"] = 1
+    assert [delta.path for delta in diff(every, few)] == ["matrix.used", "matrix.element[5]"]
+    assert [delta.path for delta in diff(few, every)] == ["matrix.used", "matrix.element[5]"]
+    few.initialise("matrix")
+    every["matrix"]["used"] = 5
+    assert [delta.path for delta in diff(few, every)] == ["matrix.used"], "initial counts none"
+
+
+@pytest.mark.parametrize("illegal", ["fault", "initial"])
+def test_elements_that_are_not_counted_are_not_judged(tmp_path: Path, illegal: str) -> None:
+    limited = COUNTED.replace("counted_by: used", "counted_by: used, at_most: 9")
+    model = next_cpu(tmp_path, f"{limited}illegal: {illegal}\n")
+    area = XsaveArea.new(model)
+    area["matrix"]["element[4]"] = 10
+
+    def judged(used: int) -> bool:
+        area["matrix"]["used"] = used
+        return bool(check(bytes(area), model) or notes(bytes(area), model))
+
+    assert [judged(used) for used in (0, 4, 5, 16, 99)] == [True, False, True, True, True]
+
+
 def test_only_a_counted_field_may_have_fewer_elements_on_a_cpu(tmp_path: Path) -> None:
     nine = "count: 9, type: bytes, size: 64"
     text = f"component: matrix\nnumber: 20\ntitle: x\nfields: [{{name: row, {nine}}}]\n"
