@@ -278,6 +278,26 @@ def test_only_a_counted_field_may_have_fewer_elements_on_a_cpu(tmp_path: Path) -
     ]
 
 
+def test_bytes_between_and_within_elements_may_be_reserved(tmp_path: Path) -> None:
+    text = """\
+component: matrix
+number: 20
+title: elements with bytes that no field names
+illegal: fault
+reserved_bytes: ["8:15", "24:31", "44:47"]
+fields:
+  - {name: apart, type: u64, count: 2, stride: 16}
+  - {name: group, at: 32, size: 16, count: 2, fields: [{name: inner, type: u32, at: 8}]}
+"""
+    model = next_cpu(tmp_path, text)
+    for at, refused in {7: 0, 8: 1, 15: 1, 16: 0, 31: 1, 43: 0, 44: 1, 63: 0}.items():
+        data = put(model, "matrix", at, 1, 1)
+        assert len(check(data, model, "xrstors")) == refused, at
+    for bytes_, taken in (("6:7", "apart[0]"), ("12:16", "apart[1]"), ("40:40", "group[0].inner")):
+        with pytest.raises(SchemaError, match=f"bytes {bytes_} and {taken}".replace("[", r"\[")):
+            next_cpu(tmp_path, text.replace('"8:15", "24:31", "44:47"', f'"{bytes_}"'))
+
+
 # SDM 13.5 and volume 4: the bits of each 64-bit word that XRSTORS takes, by component and byte.
 # An address is judged apart.
 TAKEN = {

@@ -320,13 +320,17 @@ def _component(
 def _fitting_fields(
     library: Library, document: Document, name: str, size: int
 ) -> tuple[Field, ...]:
-    fields = library.component_fields(name)
+    fields, rules = library.component_fields(name), library.component_rules(name)
     # A counted field may have fewer elements on this CPU (LBR depth); its first must fit.
-    end = max((f.offset + f.size if f.counted_by else f.end for f in fields), default=0)
-    if size < end:
-        message = f"{size} bytes are too few for the fields of {name}, which end at {end}"
-        place: Place = ("components", name, "size")
-        raise SchemaError([document.found("component-size", place, message)])
+    ends = {
+        "fields": max((f.offset + f.size if f.counted_by else f.end for f in fields), default=0),
+        "reserved bytes": max((end for _, end in rules.reserved_bytes), default=0),
+    }
+    for what, end in ends.items():
+        if size < end:
+            message = f"{size} bytes are too few for the {what} of {name}, which end at {end}"
+            place: Place = ("components", name, "size")
+            raise SchemaError([document.found("component-size", place, message)])
     for f in fields:
         if size < f.end and (size - f.offset) % f.stride not in (0, f.size):
             message = f"{size} bytes cut {name}'s {f.name} amid an element of {f.stride} bytes"

@@ -57,7 +57,7 @@ RULES: Final[dict[str, str]] = {
     "component-removed": "Only a component that the extended model has can be removed.",
     "component-supervisor": "A supervisor component has no offset in the standard format.",
     "component-offset": "A user component has an offset, in the extended region.",
-    "component-size": "A component is large enough for its fields.",
+    "component-size": "A component is large enough for its fields and its reserved bytes.",
     "component-overlap": "Components of the default mask share no bytes.",
     "default-mask": "The default mask is an XCR0 that the processor takes.",
     "sizes-standard": "The components of the default mask end where CPUID D.0.ECX says.",
