@@ -120,6 +120,21 @@ def test_an_xcr0_with_a_component_of_a_users_is_judged_by_its_file(tmp_path: Pat
         model.limited(xcr0=0x100003)
 
 
+@pytest.mark.parametrize("key", ["needs", "with"])
+def test_a_supervisor_component_has_no_companions_in_xcr0(tmp_path: Path, key: str) -> None:
+    next_cpu(tmp_path)
+    (tmp_path / "21-vault.yaml").write_text(f"{SUPERVISOR}{key}: [avx]\n")
+    with pytest.raises(SchemaError) as caught:
+        Catalog([tmp_path]).model("next")
+    (fault,) = caught.value.faults
+    assert (fault.rule, fault.line, fault.path) == (
+        "component-companion",
+        6,
+        "components.vault.supervisor",
+    )
+    assert fault.message.startswith(f"{key}: of vault says nothing")
+
+
 VALUES = [
     (0, 0xFF, ""),
     (0, 0x100, "vault.control is 0x100: bits 63:8 must be 0"),

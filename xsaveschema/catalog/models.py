@@ -303,6 +303,13 @@ def _component(
                 made.elsewhere += tuple(f for f in error.faults if f.file != document.file)
                 document.faults += (f for f in error.faults if f.file == document.file)
                 return None
+            rules = library.component_rules(name)
+            if entry.supervisor and (rules.needs or rules.together):
+                key = "needs:" if rules.needs else "with:"
+                message = f"{key} of {name} says nothing: XCR0 enables no supervisor component"
+                hint = f"remove {key} from {name}'s file"
+                document.fault("component-companion", (*place, "supervisor"), message, hint)
+                return None
     return StateComponent(
         number=number,
         name=name,

@@ -31,7 +31,7 @@ RULES: Final[dict[str, str]] = {
     "component-repeated": "A component is defined in one file.",
     "component-bytes": "Reserved bytes lie in order within 1 MiB, and no field has any of them.",
     "component-illegal": "A component with a predicate says what an illegal value does.",
-    "component-companion": "needs: and with: name other components, each with a file.",
+    "component-companion": "needs: and with: of a user component name others, each with a file.",
     "field-kind": "A field has either a type or fields.",
     "field-name": "A name stands once in a list of fields.",
     "field-size": "The size of a field is given for bytes, and no group is larger than it says.",
