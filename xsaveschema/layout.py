@@ -7,7 +7,7 @@ offset that CPUID gives; in the compacted format components follow one another b
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -262,6 +262,15 @@ def overlap(slots: Iterable[Slot]) -> str | None:
             return f"{_range(last)} and {_range(slot)} overlap"
         last = slot if last is None or slot.end > last.end else last
     return None
+
+
+def shared(slots: Sequence[Slot]) -> int:
+    """The components, as a mask, that have bytes in common with another one."""
+    return sum(
+        slot.component.bit
+        for slot in slots
+        if any(slot.offset < o.end and o.offset < slot.end for o in slots if o is not slot)
+    )
 
 
 @kept(4096)
