@@ -131,16 +131,17 @@ class Layout(Keeper):
         return self._starts.get(offset)
 
     def offset(self, path: str) -> int:
-        """Where a field stands (``sse.mxcsr``, ``x87.st[0].exponent``), in bytes from the start.
+        """Where a field stands (``sse.mxcsr``, ``bndregs.bnd[0].lower``), in bytes from the start.
 
         UnknownComponentError for a path that no field here has.
         """
-        for span in self.spans():
-            if span.path == path and span.kind in ("field", "header"):
+        named = [span for span in self.spans() if span.path and span.kind in ("field", "header")]
+        for span in named:
+            if span.path == path:
                 return span.offset
         from difflib import get_close_matches
 
-        near = get_close_matches(path, [span.path for span in self.spans()], n=3)
+        near = get_close_matches(str(path), [span.path for span in named], n=3)
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
         raise UnknownComponentError(f"{self!r} has no field {path!r}{hint}", path)
 
