@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from xsaveschema.errors import (
     ValueRangeError,
     XsaveError,
 )
+from xsaveschema.restore import notes
 
 Agree = Callable[[XsaveArea], XsaveArea]
 COMPACTED = 1 << 63
@@ -111,6 +113,21 @@ def test_a_lenient_area_shows_only_places_that_are_sure() -> None:
     data = standard(7, xcomp_bv=bits | COMPACTED)
     area = XsaveArea.parse(data, load_model("bulldozer"), strict=False)
     assert [slot.name for slot in area.layout] == ["x87", "sse", "avx"]
+
+
+def test_a_lenient_area_shows_no_components_that_share_bytes() -> None:
+    """Both cannot be in use, so nobody knows whose the bytes are; all else is sure."""
+    model = load_model("skylake-server")
+    pkru = replace(model.components["pkru"], offset=1100)  # within opmask
+    model = replace(model, components={**model.components, "pkru": pkru})
+    data = standard(0x227)
+    with pytest.raises(HeaderError, match=r"both are in use: opmask .* and pkru .* overlap"):
+        XsaveArea.parse(data, model)
+    area = XsaveArea.parse(data, model, strict=False)
+    assert [fault.rule for fault in area.faults] == ["xstate-bv-overlap"]
+    assert [slot.name for slot in area.layout] == ["x87", "sse", "avx"]
+    assert area.values()["sse.mxcsr"] == 0
+    assert [note.component for note in notes(data, model, xcr0=7)] == ["x87"]
 
 
 @pytest.mark.parametrize("fill", [0x00, 0xA5])

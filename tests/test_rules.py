@@ -120,6 +120,21 @@ def test_an_xcr0_with_a_component_of_a_users_is_judged_by_its_file(tmp_path: Pat
         model.limited(xcr0=0x100003)
 
 
+@pytest.mark.parametrize("key", ["needs", "with"])
+def test_a_supervisor_component_has_no_companions_in_xcr0(tmp_path: Path, key: str) -> None:
+    next_cpu(tmp_path)
+    (tmp_path / "21-vault.yaml").write_text(f"{SUPERVISOR}{key}: [avx]\n")
+    with pytest.raises(SchemaError) as caught:
+        Catalog([tmp_path]).model("next")
+    (fault,) = caught.value.faults
+    assert (fault.rule, fault.line, fault.path) == (
+        "component-companion",
+        6,
+        "components.vault.supervisor",
+    )
+    assert fault.message.startswith(f"{key}: of vault says nothing")
+
+
 VALUES = [
     (0, 0xFF, ""),
     (0, 0x100, "vault.control is 0x100: bits 63:8 must be 0"),
@@ -183,6 +198,18 @@ def test_a_user_component_is_judged_where_its_file_says_what_happens(tmp_path: P
         assert diff(data, bytes(XsaveArea.new(model, "compacted")), model) == []
 
 
+def test_a_batch_is_judged_by_the_values_of_each_area(tmp_path: Path) -> None:
+    np = pytest.importorskip("numpy", reason="the extra batch is not installed")
+    batch = pytest.importorskip("xsaveschema.batch")
+    model = next_cpu(tmp_path, USER + "illegal: fault\n")
+    good, bad = (to_standard(put(model, "matrix", 0, value), model).data for value in (1, 0x100))
+    for areas, refused in (([good, bad, good], [1]), ([bad, good, good], [0])):
+        array = np.frombuffer(b"".join(areas), np.uint8).reshape(3, -1)
+        found = batch.check(array, model)
+        assert list(found) == refused
+        assert found[refused[0]] == check(bad, model)
+
+
 def test_a_depth_has_a_largest_value_as_well(tmp_path: Path) -> None:
     model = next_cpu(tmp_path, USER + "illegal: fault\n")
     legal = [n for n in range(256) if not check(put(model, "matrix", 8, n, 1), model, "xrstors")]
@@ -220,6 +247,32 @@ def test_elements_that_a_field_does_not_count_mean_nothing(tmp_path: Path) -> No
     )
 
 
+def test_a_count_of_zero_on_one_side_counts_all_of_it(tmp_path: Path) -> None:
+    model = next_cpu(tmp_path, COUNTED)
+    every, few = XsaveArea.new(model), XsaveArea.new(model)
+    few["matrix"]["used"] = 2
+    every["matrix"]["element[5]"] = 1
+    assert [delta.path for delta in diff(every, few)] == ["matrix.used", "matrix.element[5]"]
+    assert [delta.path for delta in diff(few, every)] == ["matrix.used", "matrix.element[5]"]
+    few.initialise("matrix")
+    every["matrix"]["used"] = 5
+    assert [delta.path for delta in diff(few, every)] == ["matrix.used"], "initial counts none"
+
+
+@pytest.mark.parametrize("illegal", ["fault", "initial"])
+def test_elements_that_are_not_counted_are_not_judged(tmp_path: Path, illegal: str) -> None:
+    limited = COUNTED.replace("counted_by: used", "counted_by: used, at_most: 9")
+    model = next_cpu(tmp_path, f"{limited}illegal: {illegal}\n")
+    area = XsaveArea.new(model)
+    area["matrix"]["element[4]"] = 10
+
+    def judged(used: int) -> bool:
+        area["matrix"]["used"] = used
+        return bool(check(bytes(area), model) or notes(bytes(area), model))
+
+    assert [judged(used) for used in (0, 4, 5, 16, 99)] == [True, False, True, True, True]
+
+
 def test_only_a_counted_field_may_have_fewer_elements_on_a_cpu(tmp_path: Path) -> None:
     nine = "count: 9, type: bytes, size: 64"
     text = f"component: matrix\nnumber: 20\ntitle: x\nfields: [{{name: row, {nine}}}]\n"
@@ -238,6 +291,26 @@ def test_only_a_counted_field_may_have_fewer_elements_on_a_cpu(tmp_path: Path) -
         "row[1]",
         "row[2]",
     ]
+
+
+def test_bytes_between_and_within_elements_may_be_reserved(tmp_path: Path) -> None:
+    text = """\
+component: matrix
+number: 20
+title: elements with bytes that no field names
+illegal: fault
+reserved_bytes: ["8:15", "24:31", "44:47"]
+fields:
+  - {name: apart, type: u64, count: 2, stride: 16}
+  - {name: group, at: 32, size: 16, count: 2, fields: [{name: inner, type: u32, at: 8}]}
+"""
+    model = next_cpu(tmp_path, text)
+    for at, refused in {7: 0, 8: 1, 15: 1, 16: 0, 31: 1, 43: 0, 44: 1, 63: 0}.items():
+        data = put(model, "matrix", at, 1, 1)
+        assert len(check(data, model, "xrstors")) == refused, at
+    for bytes_, taken in (("6:7", "apart[0]"), ("12:16", "apart[1]"), ("40:40", "group[0].inner")):
+        with pytest.raises(SchemaError, match=f"bytes {bytes_} and {taken}".replace("[", r"\[")):
+            next_cpu(tmp_path, text.replace('"8:15", "24:31", "44:47"', f'"{bytes_}"'))
 
 
 # SDM 13.5 and volume 4: the bits of each 64-bit word that XRSTORS takes, by component and byte.
