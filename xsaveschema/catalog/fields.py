@@ -9,7 +9,7 @@ from msgspec import UNSET
 
 from xsaveschema.catalog.document import Document, Place
 from xsaveschema.catalog.documents import ComponentDoc, FieldDoc
-from xsaveschema.model import EXTENDED_OFFSET, LEGACY_SIZE, MAX_EXTENT, BitRange, Field
+from xsaveschema.model import MAX_EXTENT, BitRange, Field, leaves
 from xsaveschema.rules import NO_LIMITS, Limits
 
 SIZES: Final = {
@@ -23,6 +23,8 @@ SIZES: Final = {
     "u512": 64,
 }
 """Bytes of each number type."""
+LEGACY_BYTES: Final = (((0, 24), (32, 160)), ((24, 32), (160, 416)))
+"""Where x87 and sse have their fields in the legacy region: MXCSR stands amid x87's bytes."""
 MAX_ELEMENTS: Final = 1 << 14
 """Field elements of a component, repeats counted: TILEDATA has 8, LBR 101."""
 
@@ -42,13 +44,19 @@ def build_fields(document: Document, doc: ComponentDoc) -> tuple[Field, ...]:
         if field.end > MAX_EXTENT:
             message = f"{_range(field)} ends beyond {MAX_EXTENT:#x}"
             document.fault("field-place", ("fields", index), message)
-        elif doc.number < 2 and field.end > LEGACY_SIZE:
-            message = f"{_range(field)} lies outside the legacy region, [0..{LEGACY_SIZE:#x})"
-            hint = (
-                f"{doc.component} has its place there; the extended region is at {EXTENDED_OFFSET}"
-            )
-            document.fault("field-place", ("fields", index), message, hint)
+        elif doc.number < 2 and not _in_legacy(field, LEGACY_BYTES[doc.number]):
+            there = " and ".join(f"[{at:#x}..{end:#x})" for at, end in LEGACY_BYTES[doc.number])
+            message = f"{_range(field)} lies outside {doc.component}'s bytes, {there}"
+            document.fault("field-place", ("fields", index), message)
     return fields
+
+
+def _in_legacy(field: Field, places: tuple[tuple[int, int], ...]) -> bool:
+    """Whether every element of a field lies in one of these places."""
+    return all(
+        any(start <= leaf.offset and leaf.offset + leaf.size <= end for start, end in places)
+        for leaf in leaves((field,))
+    )
 
 
 def _check_counts(
