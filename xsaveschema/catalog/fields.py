@@ -151,6 +151,7 @@ def _field(document: Document, doc: FieldDoc, here: Place, follows: int) -> Fiel
         why = "stands without count:" if doc.count is UNSET else f"is less than the size, {size}"
         document.fault("field-stride", (*here, "stride"), f"stride {why}")
         stride = max(stride, size)
+    bits = _bits(document, doc, here)
     return Field(
         name=doc.name,
         type="group" if doc.type is UNSET else doc.type,
@@ -160,9 +161,9 @@ def _field(document: Document, doc: FieldDoc, here: Place, follows: int) -> Fiel
         stride=stride,
         initial=_initial(document, doc, here, size),
         title="" if doc.title is UNSET else doc.title,
-        bits=_bits(document, doc, here),
+        bits=bits,
         fields=inner,
-        limits=_limits(document, doc, here, size),
+        limits=_limits(document, doc, here, size, bits),
         counted_by="" if doc.counted_by is UNSET else doc.counted_by,
     )
 
@@ -243,7 +244,9 @@ def _range_of_bits(
     return BitRange(name, low, high - low + 1)
 
 
-def _limits(document: Document, doc: FieldDoc, here: Place, size: int) -> Limits:
+def _limits(
+    document: Document, doc: FieldDoc, here: Place, size: int, bits: tuple[BitRange, ...]
+) -> Limits:
     given = [key for key in Limits.__struct_fields__ if getattr(doc, key) is not UNSET]
     if not given:
         return NO_LIMITS
@@ -256,6 +259,10 @@ def _limits(document: Document, doc: FieldDoc, here: Place, size: int) -> Limits
     for index, spec in enumerate(specs if isinstance(specs, list) else [specs]):
         place = (*here, "reserved", *((index,) if isinstance(specs, list) else ()))
         if found := _range_of_bits(document, "reserved", spec, doc.type, place):
+            if reserved & found.mask:
+                document.fault("field-bits", place, "bits are reserved twice", "remove one")
+            elif other := next((named for named in bits if named.mask & found.mask), None):
+                document.fault("field-bits", place, f"reserved bits and {other.name} share bits")
             reserved |= found.mask
     canonical = doc.canonical is True
     if canonical and doc.type != "u64":

@@ -41,7 +41,7 @@ RULES: Final[dict[str, str]] = {
     "field-place": "Fields lie in the bytes of x87 or sse, or within 1 MiB, and are not too many.",
     "field-initial": "Only a number has an initial value, and it fits.",
     "field-limits": "Only a number has limits; they fit it, and its initial value keeps to them.",
-    "field-bits": "Only a number has bits, each range within it and no two of them sharing one.",
+    "field-bits": "Only a number has bits, each range within it and none shared or reserved.",
     # Whole registers.
     "register-name": "A register is defined once.",
     "register-piece": "A piece is component.field, or a slice of whole bytes of it.",
