@@ -289,6 +289,14 @@ def test_no_rows_go_into_no_rows() -> None:
     assert batch.to_compacted(np.empty((0, 2440), np.uint8), model, out=out).data.shape == (0, 2480)
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+def test_errors_are_in_the_order_of_the_areas(threads: int) -> None:
+    array = np.zeros((8, 2440), np.uint8)
+    array[:, 520] = [4, 1, 0, 3, 1, 2, 0, 1]  # XCOMP_BVs without bit 63
+    result = batch.to_compacted(array, load_model("zen4"), errors="skip", threads=threads)
+    assert list(result.errors) == [0, 1, 3, 4, 5, 7]
+
+
 def test_errors_hold_on_to_no_areas() -> None:
     model = load_model("zen4")
     array = np.zeros((50, 2440), np.uint8)

@@ -24,6 +24,7 @@ from xsaveschema.errors import (
     NoPlaceError,
     StateLossError,
     UnknownComponentError,
+    WrongTypeError,
     XsaveError,
 )
 
@@ -184,6 +185,26 @@ def test_memory_is_refused() -> None:
     assert "live, not in the file: tilecfg, tiledata" in repr(area)
     assert partial(0).missing == ()
     assert bytes(partial(0)) == WHOLE
+
+
+def test_where_sse_is_missing_nothing_gives_mxcsr() -> None:
+    there = State().standard(0x602E5, INTEL)
+    area = xs.XsaveArea.partial(there, SPR, {1: "sse"})
+    assert "sse.mxcsr" not in area.values()
+    assert "mxcsr" not in area.registers
+    assert area.values().keys() == {p for p in partial(0).values() if not p.startswith("sse.")}
+    area.initialise("sse")
+    assert area.values()["sse.mxcsr"] == 0x1F80
+
+
+@pytest.mark.parametrize(
+    "missing",
+    [{-1: "x"}, {63: "x"}, {1.5: "x"}, {"18": "tiledata"}, {True: "sse"}, {18: 18}, [(18, "x")]],
+    ids=repr,
+)
+def test_what_names_no_missing_components_is_a_wrong_type(missing: Any) -> None:
+    with pytest.raises(WrongTypeError, match=r"missing: pass \{number: name\}"):
+        xs.XsaveArea.partial(WHOLE, SPR, missing)
 
 
 @pytest.mark.parametrize("how", FORMATS, ids=["standard", "compacted", "kept"])

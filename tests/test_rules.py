@@ -198,6 +198,15 @@ def test_a_user_component_is_judged_where_its_file_says_what_happens(tmp_path: P
         assert diff(data, bytes(XsaveArea.new(model, "compacted")), model) == []
 
 
+def test_equal_bytes_differ_where_one_cpu_loads_the_initial_state(tmp_path: Path) -> None:
+    takes = next_cpu(tmp_path, USER)
+    data = put(takes, "matrix", 0, 0x100)
+    refuses = next_cpu(tmp_path, USER + "illegal: initial\n")
+    (delta,) = diff(data, data, takes, refuses)
+    assert (delta.path, delta.a, delta.b, delta.kind) == ("matrix.control", 0x100, 0, "state")
+    assert diff(data, data, refuses) == []
+
+
 def test_a_batch_is_judged_by_the_values_of_each_area(tmp_path: Path) -> None:
     np = pytest.importorskip("numpy", reason="the extra batch is not installed")
     batch = pytest.importorskip("xsaveschema.batch")

@@ -146,7 +146,7 @@ class FieldDoc(Struct, frozen=True, forbid_unknown_fields=True):
     ) = UNSET
     reserved: (
         Annotated[
-            Bit | Bits | list[Bit | Bits],
+            Bit | Bits | Annotated[list[Bit | Bits], Meta(min_length=1)],
             Meta(description="Bits that must be 0: a number, a range in quotes, or a list"),
         ]
         | UnsetType

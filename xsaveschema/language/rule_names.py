@@ -38,10 +38,10 @@ RULES: Final[dict[str, str]] = {
     "field-stride": "Only a repeated field has a stride, and it is no less than the size.",
     "field-count": "A number of the component counts a repeated field, and none within a group.",
     "field-overlap": "Fields share no bytes.",
-    "field-place": "Fields end within the legacy region, or within 1 MiB, and are not too many.",
+    "field-place": "Fields lie in the bytes of x87 or sse, or within 1 MiB, and are not too many.",
     "field-initial": "Only a number has an initial value, and it fits.",
     "field-limits": "Only a number has limits; they fit it, and its initial value keeps to them.",
-    "field-bits": "Only a number has bits, each range within it and no two of them sharing one.",
+    "field-bits": "Only a number has bits, each range within it and none shared or reserved.",
     # Whole registers.
     "register-name": "A register is defined once.",
     "register-piece": "A piece is component.field, or a slice of whole bytes of it.",

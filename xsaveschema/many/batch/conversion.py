@@ -75,7 +75,8 @@ class Batch:
 
     Rows are wider where areas are copied that cannot be converted, and are longer. ``dropped`` maps
     the name of a component that was dropped to the number of areas it was live in. ``errors`` maps
-    the index of an area that could not be converted to the reason; its row is zero, or a copy.
+    the index of an area that could not be converted to the reason, in order; its row is zero, or a
+    copy.
     """
 
     data: Areas = field(repr=False)
@@ -197,7 +198,7 @@ def _convert(
     for at in range(0, len(array), size):
         step = _judge(array[at : at + size], job, permitted, at, assume)
         steps.append(step)
-        result.errors |= step.bad
+        result.errors |= sorted(step.bad.items())
         for number, count in step.lost.items():
             name = job.source.name_of(number)
             result.dropped[name] = result.dropped.get(name, 0) + count
