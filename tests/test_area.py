@@ -353,3 +353,20 @@ def test_a_buffer_whose_format_changed_is_refused(touch: Callable[[XsaveArea], A
     with pytest.raises(XsaveError, match=r"XCOMP_BV was 0x0 .* is 0x8000000000000007 now"):
         touch(area)
     assert data == before
+
+
+def test_sse_that_comes_into_use_brings_the_mask_of_mxcsr() -> None:
+    """As XSAVEC writes it (HW): nobody takes the area for a debugger's then."""
+    model = load_model("zen4")
+    area = XsaveArea.new(model, "compacted")
+    assert area["sse"]["mxcsr_mask"] == 0
+    area["sse"]["xmm"][3] = 7
+    assert area["sse"]["mxcsr_mask"] == model.mxcsr_mask
+    assert area["sse"]["mxcsr"] == 0x1F80
+
+
+@pytest.mark.parametrize("index", ["0", None, 1.5, True])
+def test_an_element_is_named_by_a_number(index: Any) -> None:
+    elements = XsaveArea.new(load_model("zen4"))["sse"]["xmm"]
+    with pytest.raises(XsaveError, match="takes an integer"):
+        elements[index]

@@ -176,6 +176,7 @@ class Elements(Sequence[Any]):
         return f"<{self._path}: {self._count} of {self._field.type}>"
 
     def _index(self, index: int) -> int:
+        index = whole_number(index, f"{self._path}[...]")
         if not -self._count <= index < self._count:
             raise IndexError(f"{self._path} has {self._count} elements, no [{index}]")
         return index % self._count

@@ -377,6 +377,9 @@ class XsaveArea:
         for span in self.layout.spans_of(slot.number):
             if span.alive != ALWAYS:
                 view[span.offset : span.end] = span.initial
+            if span.path == MASK_PATH and span.alive != ALWAYS:
+                mask = self.model.mxcsr_mask.to_bytes(span.size, "little")
+                view[span.offset : span.end] = mask  # as XSAVEC writes it with SSE
         self._set_in_use(slot.component.bit, True)
 
     def _set_in_use(self, bits: int, live: bool) -> None:
