@@ -9,7 +9,6 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import captures
@@ -19,7 +18,6 @@ from artefact_areas import FRAME, FRAME_32, ZEN4, kvm, zen4_core
 
 import xsaveschema as xs
 from xsaveschema import artefacts
-from xsaveschema.artefacts import registry
 from xsaveschema.errors import XsaveError
 
 MADE_UP = {
@@ -69,49 +67,6 @@ def test_bytes_of_any_kind() -> None:
     core += bytes(-len(core) % 8)
     for data in (core, bytearray(core), memoryview(core), memoryview(core).cast("Q")):
         assert [found.label for found in artefacts.read_bytes(data)] == ["thread 100", "thread 101"]
-
-
-# Readers of other packages.
-
-PLUGIN = """
-from xsaveschema.artefacts import Found
-from xsaveschema.area import XsaveArea
-import xsaveschema
-
-class Reader:
-    name, title = "boxed", "an area in a box"
-    def recognises(self, data):
-        return bytes(data[:4]) == b"BOX!"
-    def read(self, data, options):
-        model = options.model or xsaveschema.load_model("zen4")
-        yield Found("boxed", XsaveArea.parse(bytes(data[4:]), model), "the box", 4)
-"""
-
-
-@pytest.fixture
-def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    (tmp_path / "boxed.py").write_text(PLUGIN)
-    info = tmp_path / "boxed-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: boxed\nVersion: 1.0\n")
-    points = "[xsaveschema.readers]\nboxed = boxed:Reader\nbroken = boxed:Nothing\n"
-    (info / "entry_points.txt").write_text(points)
-    monkeypatch.syspath_prepend(tmp_path)
-    registry._plugins.cache_clear()
-    yield
-    registry._plugins.cache_clear()
-    sys.modules.pop("boxed", None)
-
-
-@pytest.mark.usefixtures("plugin")
-def test_readers_of_other_packages_come_by_entry_points() -> None:
-    with pytest.warns(
-        RuntimeWarning, match=r"the reader broken \(boxed:Nothing\) cannot be loaded"
-    ):
-        (found,) = artefacts.read_bytes(b"BOX!" + ZEN4)
-    assert (found.label, found.layout_source) == ("boxed", "the box")
-    assert "boxed" in [reader.name for reader in artefacts.readers()]
-    assert artefacts.recognise(memoryview(MADE_UP["elf-core"])).name == "elf-core"
 
 
 # What is no file that can be read.

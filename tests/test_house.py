@@ -19,7 +19,7 @@ ROOT = Path(xsaveschema.__file__).parent
 # one another, as long as there is no circle.
 RANKS = """
 errors kept
-io rules
+io rules plugins
 model
 spans
 layout

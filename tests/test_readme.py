@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
+from importlib import import_module
 from operator import attrgetter
 from pathlib import Path
 
@@ -64,6 +65,25 @@ def test_python_examples(name: str, text: str, least: int) -> None:
     result = doctest.DocTestRunner().run(test)
     assert result.attempted > least
     assert result.failed == 0
+
+
+def test_python_examples_of_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the example package installed, as far as a program can tell."""
+    text = (ROOT / "docs" / "plugins.md").read_text()
+    monkeypatch.syspath_prepend(ROOT / "examples" / "plugins")
+    xsave_crate = import_module("xsave_crate")
+
+    from xsaveschema.artefacts import registry
+    from xsaveschema.cpuid import formats
+    from xsaveschema.plugins import Plugin
+
+    reader, dump = Plugin(xsave_crate.CrateReader(), "x"), Plugin(xsave_crate.TallyFormat(), "x")
+    monkeypatch.setattr(registry, "_plugins", lambda: (registry._PluggedIn(reader),))
+    monkeypatch.setattr(formats, "_plugins", lambda: (formats._PluggedIn(dump),))
+    source = "\n".join(blocks("python", text))
+    test = doctest.DocTestParser().get_doctest(source, {}, "plugins.md", "plugins.md", 0)
+    result = doctest.DocTestRunner().run(test)
+    assert (result.attempted > 10, result.failed) == (True, 0)
 
 
 def test_what_the_page_of_the_architecture_cites_is_there() -> None:
