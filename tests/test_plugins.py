@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from places import ROOT
 
 import xsaveschema as xs
 from xsaveschema import artefacts, cpuid
@@ -19,7 +20,7 @@ from xsaveschema.artefacts import registry
 from xsaveschema.cpuid import formats
 from xsaveschema.plugins import PluginWarning
 
-EXAMPLE = Path(__file__).parents[1] / "examples" / "plugins"
+EXAMPLE = ROOT / "examples" / "plugins"
 ROOT = Path(xs.__file__).parents[1]
 MODEL = xs.load_model("skylake-server")
 

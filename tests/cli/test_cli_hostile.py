@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from command import fails, run, tell
+from places import DATA
 
 import xsaveschema.cli
 from xsaveschema import samples
@@ -93,7 +94,7 @@ def test_titles_of_models(
 def test_names_that_a_terminal_would_obey(args: Sequence[str], tmp_path: Path) -> None:
     file, dump = tmp_path / f"{EVIL}\n.bin", tmp_path / f"{EVIL}\n.txt"
     file.write_bytes(AREA)
-    dump.write_bytes((Path(__file__).parents[1] / "data/cpuid/aida64.txt").read_bytes())
+    dump.write_bytes((DATA / "cpuid/aida64.txt").read_bytes())
     text = shown(*(arg.format(EVIL, file=file, dump=dump) for arg in args))
     assert text
     for line in text.splitlines():

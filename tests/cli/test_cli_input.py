@@ -12,13 +12,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from command import fails, run, tell
+from places import DATA
 
 import xsaveschema as xs
 from xsaveschema import samples
 from xsaveschema.artefacts import MAX_AREA
 from xsaveschema.cli.program import program
-
-DATA = Path(__file__).parents[1] / "data"
 
 
 class TestBadInput:

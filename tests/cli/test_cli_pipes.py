@@ -11,10 +11,10 @@ from threading import Thread
 import pytest
 from artefact_areas import zen4_core
 from command import fails, run, tell
+from places import DATA
 
 from xsaveschema import cpuid, samples
 
-DATA = Path(__file__).parents[1] / "data"
 DUMP = (DATA / "cpuid" / "aida64.txt").read_bytes()
 AREA = samples.read("zen4-kernel-core")
 

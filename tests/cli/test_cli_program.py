@@ -12,11 +12,10 @@ from artefact_areas import zen4_core
 from click import Context
 from click.testing import CliRunner
 from command import fails, run
+from places import DATA
 
 import xsaveschema as xs
 from xsaveschema.cli.program import COMMANDS, program
-
-DATA = Path(__file__).parents[1] / "data"
 
 
 class TestProgram:

@@ -19,8 +19,6 @@ from xsaveschema.cli.picture import picture, widths
 from xsaveschema.cli.values import bit_names, float80, hexadecimal
 from xsaveschema.model import BitRange
 
-DATA = Path(__file__).parents[1] / "data"
-
 
 class TestModels:
     def test_json(self) -> None:

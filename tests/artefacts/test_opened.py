@@ -15,6 +15,7 @@ import captures
 import cores
 import pytest
 from artefact_areas import FRAME, FRAME_32, ZEN4, kvm, zen4_core
+from places import TESTS
 
 import xsaveschema as xs
 from xsaveschema import artefacts
@@ -165,7 +166,7 @@ print(n, time.process_time() - start, peak(), sep="|")
 
 def measured(*arguments: Path) -> tuple[str, float, int]:
     command = [sys.executable, "-c", SMALL_AND_LARGE, *map(os.fspath, arguments)]
-    env = {**os.environ, "PYTHONPATH": os.fspath(Path(__file__).parent)}
+    env = {**os.environ, "PYTHONPATH": os.fspath(TESTS)}
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
     what, seconds, peak = done.stdout.strip().split("|")
     return what, float(seconds), int(peak)

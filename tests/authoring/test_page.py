@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 import yaml
+from places import ROOT
 
 from xsaveschema import Catalog
 from xsaveschema.authoring import page
 from xsaveschema.language.files import shipped_directory
 from xsaveschema.model import CpuModel
 
-PAGE = Path(__file__).parents[1] / "docs" / "models.md"
+PAGE = ROOT / "docs" / "models.md"
 FILES = sorted((shipped_directory() / "models").rglob("*.yaml"))
 
 

@@ -12,11 +12,11 @@ from operator import attrgetter
 from pathlib import Path
 
 import pytest
+from places import ROOT
 
 import xsaveschema
 from xsaveschema import Catalog, XsaveArea, load_model, relayout
 
-ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 SCALE = (ROOT / "docs" / "scale.md").read_text()
 FORMAT = (ROOT / "docs" / "format.md").read_text()

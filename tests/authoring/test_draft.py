@@ -12,7 +12,8 @@ import pytest
 from click.testing import CliRunner, Result
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_identify import dumps, leaf_of
+from places import DATA
+from test_match import dumps, leaf_of
 
 from xsaveschema import Catalog, cpuid
 from xsaveschema.authoring.draft import Draft, DraftError, draft, schema_reference, seen_model
@@ -25,7 +26,7 @@ from xsaveschema.errors import XsaveError
 from xsaveschema.language.files import shipped_directory
 from xsaveschema.model import CpuModel
 
-DATA = Path(__file__).parent / "data" / "cpuid"
+DATA = DATA / "cpuid"
 COMPLETE = [
     "aida64-hybrid.txt",
     "aida64.txt",

@@ -19,6 +19,7 @@ from typing import Any, ClassVar, NamedTuple
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from places import TESTS
 
 from xsaveschema import CpuModel, StateComponent, load_model, relayout
 from xsaveschema.catalog import default_catalog
@@ -26,7 +27,7 @@ from xsaveschema.errors import HeaderError, MaskError, StateLossError, TooShortE
 from xsaveschema.layout import Layout, has_layout
 from xsaveschema.model import COMPACTED, bits_of
 
-SOURCE = Path(__file__).with_name("c_walk.c")
+SOURCE = TESTS / "c_walk.c"
 MODELS = default_catalog().models()
 shipped = st.sampled_from(MODELS)
 

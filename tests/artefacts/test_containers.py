@@ -15,6 +15,7 @@ from pathlib import Path
 import cores
 import pytest
 from artefact_areas import FRAME, ZEN4, kvm
+from places import TESTS
 
 from xsaveschema import artefacts
 from xsaveschema.artefacts import containers
@@ -224,7 +225,7 @@ def test_bombs_are_bounded(kind: str, tmp_path: Path) -> None:
     path.write_bytes(PACK[kind](head) + PACK[kind](zeros) * 2048)
     done = subprocess.run(
         [sys.executable, "-c", BOMB, str(path)],
-        env={"PYTHONPATH": str(Path(__file__).parent)},
+        env={"PYTHONPATH": str(TESTS)},
         capture_output=True,
         text=True,
         timeout=60,

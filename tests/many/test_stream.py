@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from places import TESTS
 
 from xsaveschema import XsaveError, load_model, relayout, to_compacted
 from xsaveschema.catalog import Catalog
@@ -156,7 +157,7 @@ def test_a_run_that_was_killed_is_gone_on_with(files: tuple[Path, Path]) -> None
     source, output = files
     script = f"""
 import os, sys
-sys.path.insert(0, {os.fspath(Path(__file__).parent)!r})
+sys.path[:0] = {[os.fspath(TESTS), os.fspath(TESTS / "many")]!r}
 import test_stream as t
 t.stream._PIECE, t.stream._CHECKPOINT = 7 * t.STRIDE, 3 * 7 * 2432
 for number, piece in enumerate(t.stream.convert_file(t.task(), open(sys.argv[1], "rb"),
@@ -507,7 +508,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
         command += ["--model", "zen4", "--stride", str(STRIDE), "--format", "compacted"]
         done = subprocess.run(
             [*command, "-o", os.devnull],
-            env={**os.environ, "PYTHONPATH": os.fspath(Path(__file__).parent)},
+            env={**os.environ, "PYTHONPATH": os.fspath(TESTS)},
             capture_output=True,
             check=True,
         )

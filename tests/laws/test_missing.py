@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import copy
 import pickle
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from places import DATA
 from writers import criu, minidump
 from writers import qemu_stream as stream
 from writers.state import INTEL, SIZES, State
@@ -31,7 +31,7 @@ from xsaveschema.errors import (
 NAMES = {2: "avx", 3: "bndregs", 4: "bndcsr", 5: "opmask", 6: "zmm_hi256", 7: "hi16_zmm"}
 NAMES |= {8: "pt", 9: "pkru", 11: "cet_u", 17: "tilecfg", 18: "tiledata", 19: "apx"}
 NAMES |= {20: "component20", 40: "component40"}
-REAL = Path(__file__).parent / "data" / "artefacts" / "criu-4.2-amx-core.img"
+REAL = DATA / "artefacts" / "criu-4.2-amx-core.img"
 SPR = load_model("sapphire-rapids").limited(xcr0=0x602E7, xss=0)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from places import TESTS
 
 import xsaveschema
 
@@ -220,3 +221,80 @@ def test_a_module_without_its_extra_says_how_to_get_it(module: str, needs: str, 
     code = f"import sys; sys.modules[{needs!r}] = None\nfrom xsaveschema import {module}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert f"xsaveschema.{module} needs {needs}: pip install 'xsaveschema[{extra}]'" in done.stderr
+
+
+# Modules without a test file of their name, and the file that tests each through its users.
+TESTED_BY = {
+    "area.fields": "area/test_view",
+    "artefacts.assemble": "laws/test_missing",
+    "artefacts.data": "artefacts/test_artefact_source",
+    "artefacts.elf_file": "artefacts/test_elf",
+    "artefacts.foreign": "artefacts/test_opened",
+    "artefacts.frame": "artefacts/test_frames",
+    "artefacts.json_text": "artefacts/test_cloud_hypervisor",
+    "artefacts.kvm": "artefacts/test_frames",
+    "artefacts.layouts": "identify/test_evidence",
+    "artefacts.libvirt_save": "artefacts/test_qemu_files",
+    "artefacts.qcow2": "artefacts/test_qemu_files",
+    "artefacts.raw": "artefacts/test_opened",
+    "artefacts.reader": "artefacts/test_opened",
+    "artefacts.registry": "test_plugins",
+    "artefacts.source": "artefacts/test_artefact_source",
+    "authoring.resemblance": "authoring/test_draft",
+    "cpuid.files": "cpuid/test_cpuid",
+    "cpuid.formats": "cpuid/test_cpuid",
+    "cpuid.gather": "cpuid/test_cpuid",
+    "cpuid.host": "cpuid/test_cpuid",
+    "cpuid.lines": "cpuid/test_cpuid",
+    "cpuid.of_model": "test_catalog",
+    "cpuid.record": "cpuid/test_cpuid",
+    "cpuid.xml": "cpuid/test_cpuid",
+    "header": "area/test_view",
+    "identify.from_leaf": "identify/test_match",
+    "identify.named": "laws/test_arguments",
+    "language.component_fields": "language/test_language",
+    "language.cpu_models": "language/test_language",
+    "language.document": "language/test_language",
+    "language.files": "authoring/test_lint",
+    "language.grammar": "authoring/test_schema_export",
+    "language.hints": "authoring/test_lint",
+    "language.library": "test_catalog",
+    "language.model_checks": "authoring/test_lint",
+    "language.rule_names": "authoring/test_lint",
+    "language.signatures": "language/test_language",
+    "language.source": "language/test_language",
+    "language.validate": "authoring/test_lint",
+    "language.whole_registers": "language/test_language",
+    "layout": "test_catalog",
+    "legality": "language/test_component_rules",
+    "many.arrow_rows": "many/test_arrow",
+    "many.batch.check": "test_restore",
+    "many.batch.columns": "many/test_arrow",
+    "many.batch.rows": "many/test_batch_conversion",
+    "many.batch.writers": "identify/test_evidence",
+    "many.parquet": "many/test_dask",
+    "model": "test_catalog",
+    "plan": "test_convert",
+    "qemu.catalogued": "qemu/test_qemu_faults",
+    "restore_rules": "test_restore",
+    "rules": "language/test_component_rules",
+    "testing": "laws/test_laws",
+    "traces": "identify/test_evidence",
+}
+
+
+def test_a_test_of_a_module_is_found_by_its_name() -> None:
+    """But for the command line, which is tested by what people do with it: show, write, read."""
+    tests = {path.relative_to(TESTS).with_suffix("") for path in TESTS.rglob("test_*.py")}
+    stems = {path.stem.removeprefix("test_") for path in tests}
+    without = set()
+    for name in RANKED:
+        parts = name.split(".")
+        named = {parts[-1], "_".join(parts[-2:])} & stems
+        front = MODULES[name].name == "__init__.py"
+        if not (named or front or parts[0] == "cli" or name.startswith("cpuid.formats.")):
+            without.add(name)
+    known = {name for name in TESTED_BY if MODULES[name].name != "__init__.py"}
+    assert without == known, "name the file that tests it, or say no more what has a file"
+    missing = {by for by in TESTED_BY.values() if Path(*by.split("/")) not in tests}
+    assert missing == set()

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from places import ROOT
 from rich.console import Console
 
 import xsaveschema as xs
@@ -40,7 +41,6 @@ from benchmarks.one_area import construct_conversion
 np = pytest.importorskip("numpy", reason="the extra batch is not installed")
 batches = pytest.importorskip("benchmarks.batches")
 
-ROOT = Path(__file__).parents[1]
 MODELS = ("skylake-server", "sapphire-rapids")
 
 # --- arithmetic ----------------------------------------------------------------------------------

@@ -15,13 +15,14 @@ import processor
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from places import DATA, ROOT
 
 from xsaveschema import cpuid
 from xsaveschema.cpuid import CpuidDumpError, CpuidRecord, CpuidRegisters
 from xsaveschema.errors import XsaveError
 
-DATA = Path(__file__).parent / "data" / "cpuid"
-PROJECT = Path(__file__).parents[1]
+DATA = DATA / "cpuid"
+PROJECT = ROOT
 SHARED = Path(os.environ.get("XSAVESCHEMA_SHARED", PROJECT.parent / "shared"))
 
 VENDOR = "GenuineIntel"

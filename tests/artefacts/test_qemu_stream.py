@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from places import DATA
 from writers import qemu_guest
 from writers import qemu_stream as w
 from writers.hostile import cuts, mutations, survive
@@ -21,7 +22,7 @@ from xsaveschema.artefacts.qemu_stream import READER
 from xsaveschema.artefacts.reader import ArtefactError, Found, Options
 from xsaveschema.errors import XsaveError
 
-STORED = Path(__file__).parent / "data" / "artefacts" / "qemu-7.2-tcg.stream.gz"
+STORED = DATA / "artefacts" / "qemu-7.2-tcg.stream.gz"
 LEGACY_ONLY = ("fop", "fip", "fdp")
 
 

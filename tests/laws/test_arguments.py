@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from places import DATA
 
 import xsaveschema
 from xsaveschema import artefacts, cpuid
@@ -20,7 +21,7 @@ batch: Any = batches
 MODEL = xs.load_model("zen4")
 AREA = bytes(xs.XsaveArea.new(MODEL))
 ROWS = np.frombuffer(AREA, np.uint8).reshape(1, -1)
-DUMP = (Path(__file__).parent / "data" / "cpuid" / "aida64.txt").read_bytes()
+DUMP = (DATA / "cpuid" / "aida64.txt").read_bytes()
 
 Call = Callable[[Any], Any]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
+from places import DATA
 from writers import criu as w
 from writers.hostile import cuts, mutations, survive
 from writers.state import State
@@ -19,7 +19,7 @@ from xsaveschema.artefacts.reader import ArtefactError, Found, Options
 from xsaveschema.errors import MissingStateError, XsaveError
 from xsaveschema.identify.from_leaf import model_from_leaf
 
-REAL = Path(__file__).parent / "data" / "artefacts"
+REAL = DATA / "artefacts"
 
 
 def read(data: bytes, options: Options | None = None) -> list[Found]:
