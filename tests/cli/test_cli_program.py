@@ -95,6 +95,7 @@ class TestImports:
             (["zen4"], TABLE, NOTHING),
             (["zen4", "--compacted"], TABLE, NOTHING),
         ],
+        "areas": [([SAMPLE], NOTHING, NOTHING), (["{core}"], NOTHING, NOTHING)],
         "decode": [
             ([SAMPLE, "--model", "zen4"], NOTHING, NOTHING),
             ([SAMPLE], NOTHING, NOTHING),

@@ -3,24 +3,146 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any, NamedTuple
 
 import click
 
+from xsaveschema.area import XsaveArea
+from xsaveschema.artefacts import select
 from xsaveschema.artefacts.opened import Artefact, opened_stream
 from xsaveschema.artefacts.opened import opened as opened_path
 from xsaveschema.artefacts.reader import Found, Options
 from xsaveschema.catalog import Catalog
-from xsaveschema.cli.files import read_some
-from xsaveschema.errors import UnknownSampleError, XsaveError
+from xsaveschema.cli.files import about, read_some
+from xsaveschema.cli.options import (
+    area_option,
+    assume_option,
+    catalog_of,
+    json_option,
+    model_option,
+    schemas_option,
+)
+from xsaveschema.cli.output import Line, number, print_json_items, print_lines
+from xsaveschema.cli.plain import plain
+from xsaveschema.errors import UnknownSampleError
 from xsaveschema.header import MASKS, view_of
 from xsaveschema.identify import load_model
-from xsaveschema.model import COMPACTED, HEADER_OFFSET, CpuModel
+from xsaveschema.model import COMPACTED, HEADER_OFFSET, CpuModel, bits_of
 from xsaveschema.spans import Slot
 from xsaveschema.traces import shown
 
-_TOLD: Final = 8
-"""Labels that a message names."""
+
+@click.command("areas")
+@click.argument("source", metavar="FILE")
+@area_option
+@model_option("The CPU that wrote the areas, where FILE does not say.")
+@assume_option
+@json_option
+@schemas_option
+@click.pass_context
+def command(
+    ctx: click.Context,
+    source: str,
+    selector: str | None,
+    model_name: str | None,
+    assume: bool,
+    as_json: bool,
+    schemas: tuple[str, ...],
+) -> None:
+    """List the areas of a file: whose each is, how it is laid out, what is in use.
+
+    FILE is a path, - for standard input, pid:N or sample:NAME. An area with an illegal header has
+    a row, too. What stands in the first two columns is what --area takes: #5, or 'thread 1234'.
+    """
+    catalog = catalog_of(ctx, schemas)
+    with about(source):
+        options = options_of(catalog, model_name, assume, strict=False)
+        found = select.selected(opened(source, options).areas(), selector)
+        if as_json:
+            print_json_items({}, "areas", map(_facts, found))
+        else:
+            print_lines(listing(source, map(row_of, found)))
+
+
+def _facts(found: Found) -> dict[str, Any]:
+    area = found.area
+    facts: dict[str, Any] = {
+        "index": found.index,
+        "label": found.label,
+        "model": area.model.name,
+        "layout_source": found.layout_source,
+        "format": area.format,
+        "size": len(area),
+        "xstate_bv": number(area.xstate_bv),
+        "in_use": names_in_use(area),
+        "missing": list(area.missing),
+    }
+    if area.faults:
+        facts["faults"] = [fault.rule for fault in area.faults]
+    return facts
+
+
+class Listed(NamedTuple):
+    """What the list tells of an area, without its bytes: there may be many."""
+
+    number: str
+    label: str
+    model: str
+    layout: str
+    format: str
+    size: str
+    in_use: str
+
+
+def row_of(found: Found) -> Listed:
+    """The row of an area."""
+    area = found.area
+    in_use = " ".join(names_in_use(area)) or "nothing"
+    if area.missing:
+        in_use += f" (not in this file: {' '.join(area.missing)})"
+    if area.faults:
+        in_use += " (the header is at fault)"
+    return Listed(
+        f"{found.index}",
+        found.label,
+        called(found),
+        found.layout_source,
+        area.format,
+        f"{len(area)} bytes",
+        in_use,
+    )
+
+
+def listing(source: str, rows: Iterable[Listed]) -> list[Line]:
+    """The areas as lines: what all have in common stands above, once."""
+    rows = list(rows)
+    common = {
+        name: values.pop()
+        for name in ("model", "layout", "format", "size")
+        if len(values := {getattr(row, name) for row in rows}) == 1
+    }
+    count = f"{len(rows)} area{'s' * (len(rows) != 1)}"
+    lines: list[Line] = [[(f"{plain(source)}: {count}", "bold")]]
+    lines += [[(f"  {name:11}", "cyan"), (value, "")] for name, value in common.items()]
+    titles = {"number": "#", "label": "area", "in_use": "in use"}
+    columns = [
+        [titles.get(name, name), *(plain(getattr(row, name)) for row in rows)]
+        for name in Listed._fields
+        if name not in common and name != "layout"
+    ]
+    widths = [max(map(len, column)) for column in columns]
+    lines.append([])
+    for at, cells in enumerate(zip(*columns, strict=True)):
+        index, *rest = (f"{cell:{width}}" for cell, width in zip(cells, widths, strict=True))
+        row = "  ".join([f"  {index.strip():>{widths[0]}}", *rest]).rstrip()
+        lines.append([(row, "" if at else "bold")])
+    return lines
+
+
+def names_in_use(area: XsaveArea) -> list[str]:
+    """The names of XSTATE_BV's bits; of missing components the model may not know the name."""
+    missing = area.missing_by_number
+    return [missing.get(n) or area.model.name_of(n) for n in bits_of(area.xstate_bv)]
 
 
 def options_of(
@@ -43,29 +165,10 @@ def opened(source: str, options: Options) -> Artefact:
         raise click.UsageError(str(error)) from None
 
 
-def one(source: str, options: Options, label: str | None) -> Found:
-    """The one area of FILE that a command works on; XsaveError lists them where there are more."""
+def one(source: str, options: Options, selector: str | None) -> Found:
+    """The one area of FILE that a command works on; XsaveError tells what there is."""
     with opened(source, options) as artefact:
-        return chosen(artefact.areas(), label)
-
-
-def chosen(areas: Iterable[Found], label: str | None) -> Found:
-    """The one of these areas that a command works on; XsaveError lists them where it is open."""
-    found: list[Found] = []
-    seen: list[str] = []
-    for each in areas:
-        seen.append(each.label)
-        if label in (None, each.label):
-            found.append(each)
-        if len(found) > 1:
-            raise XsaveError(
-                f"holds more than one area ({found[0].label}, {found[1].label}, ...): choose one "
-                "with --area"
-            )
-    if not found:
-        there = ", ".join(seen[:_TOLD]) + (", ..." if seen[_TOLD:] else "")
-        raise XsaveError(f"has no area called {label!r}; it has {there}")
-    return found[0]
+        return select.one(artefact.areas(), selector)
 
 
 def tells(data: bytes) -> bool:

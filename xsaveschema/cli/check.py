@@ -7,8 +7,9 @@ from typing import Any, Final, get_args
 import click
 
 from xsaveschema.area import XsaveArea
+from xsaveschema.artefacts import select
 from xsaveschema.artefacts.reader import Found
-from xsaveschema.cli.areas import called, chosen, naming, opened, options_of, tells
+from xsaveschema.cli.areas import called, naming, opened, options_of, tells
 from xsaveschema.cli.files import about, named, write_area
 from xsaveschema.cli.options import (
     area_option,
@@ -81,7 +82,7 @@ def command(
     mxcsr_mask: int | None,
     xfd: int | None,
     fix: str | None,
-    label: str | None,
+    selector: str | None,
     as_json: bool,
     schemas: tuple[str, ...],
 ) -> int:
@@ -102,10 +103,10 @@ def command(
     with about(source):
         cpu = None if cpu_name is None else load_model(cpu_name, catalog)
         with opened(source, writer) as artefact:
-            bare = artefact.bare(label) if writer.model is None else None
+            bare = artefact.bare(selector) if writer.model is None else None
             if bare is not None and cpu is not None and tells(bare):
                 bare = None
-            found = chosen(artefact.areas(), label) if bare is None else bare
+            found = select.one(artefact.areas(), selector) if bare is None else bare
         missing: tuple[str, ...] = ()
         elsewhere: list[Fault] = []
         said_of_file: tuple[str, ...] = ()

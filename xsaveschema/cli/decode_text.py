@@ -10,12 +10,11 @@ from typing import Final
 
 from xsaveschema.area import XsaveArea
 from xsaveschema.artefacts.reader import WHOLE, Found
-from xsaveschema.cli.areas import called
+from xsaveschema.cli.areas import called, names_in_use
 from xsaveschema.cli.output import Line, mask_text, print_lines
 from xsaveschema.cli.plain import plain, terminal_width
 from xsaveschema.cli.rows import Row, chosen, loaded_rows, other_rows, register_rows
 from xsaveschema.errors import hex_mask
-from xsaveschema.model import bits_of
 
 _MARGIN: Final = 13  # cells before the header's facts
 _NAME: Final = 7  # cells of a register's name; longer ones make a column of their own
@@ -75,7 +74,7 @@ def _header(found: Found, width: int) -> Iterator[Line]:
         facts.append(("enabled", f"XCR0 {hex_mask(model.xcr0)}"))
     facts += [
         ("format", f"{area.format}, {size}"),
-        ("XSTATE_BV", mask_text(area.xstate_bv, _in_use(area))),
+        ("XSTATE_BV", mask_text(area.xstate_bv, names_in_use(area))),
         ("XCOMP_BV", mask_text(area.xcomp_bv, model.names_of(area.xcomp_bv))),
     ]
     for name, value in facts:
@@ -83,12 +82,6 @@ def _header(found: Found, width: int) -> Iterator[Line]:
         yield [(f"  {name}".ljust(_MARGIN), "cyan"), (first, "")]
         for part in more:
             yield [(" " * _MARGIN + part, "")]
-
-
-def _in_use(area: XsaveArea) -> list[str]:
-    """The names of XSTATE_BV's bits; of missing components the model may not know the name."""
-    missing = area.missing_by_number
-    return [missing.get(n) or area.model.name_of(n) for n in bits_of(area.xstate_bv)]
 
 
 def _components(area: XsaveArea) -> Iterator[Line]:

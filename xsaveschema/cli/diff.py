@@ -37,7 +37,9 @@ from xsaveschema.diff import ByteDelta, Delta, byte_differences, diff
 @click.option("--all", "everything", is_flag=True, help="Also what no restore loads.")
 @click.option("--bytes", "raw", is_flag=True, help="Raw bytes instead, with what they belong to.")
 @area_option
-@click.option("--area-b", "label_b", metavar="LABEL", help="Which area of B, if it is another.")
+@click.option(
+    "--area-b", "selector_b", metavar="SELECTOR", help="Which area of B, if it is another."
+)
 @json_option
 @schemas_option
 @click.pass_context
@@ -51,8 +53,8 @@ def command(
     ignore: tuple[str, ...],
     everything: bool,
     raw: bool,
-    label: str | None,
-    label_b: str | None,
+    selector: str | None,
+    selector_b: str | None,
     as_json: bool,
     schemas: tuple[str, ...],
 ) -> int:
@@ -66,12 +68,12 @@ def command(
         raise click.UsageError("standard input holds one area, not two")
     catalog = catalog_of(ctx, schemas)
 
-    def area(source: str, name: str | None, label: str | None) -> XsaveArea:
+    def area(source: str, name: str | None, selector: str | None) -> XsaveArea:
         with about(source):
-            return one(source, options_of(catalog, name, assume), label).area
+            return one(source, options_of(catalog, name, assume), selector).area
 
-    a = area(first, model_name, label)
-    b = area(second, model_b_name or model_name, label_b or label)
+    a = area(first, model_name, selector)
+    b = area(second, model_b_name or model_name, selector_b or selector)
     if raw:
         runs = byte_differences(a, b)
         if as_json:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from xsaveschema.artefacts import select
 from xsaveschema.artefacts.opened import Artefact
 from xsaveschema.catalog import Catalog
-from xsaveschema.cli.areas import chosen, opened, options_of, slot_facts
+from xsaveschema.cli.areas import opened, options_of, slot_facts
 from xsaveschema.cli.dumps import read_dump
 from xsaveschema.cli.files import about, named_input
 from xsaveschema.cli.options import catalog_of, json_option, note, schemas_option
@@ -79,7 +80,7 @@ def _file(catalog: Catalog, source: str, as_json: bool) -> int:
 def _area(catalog: Catalog, source: str, artefact: Artefact, as_json: bool) -> int:
     data = artefact.bare()
     if data is None:
-        found = chosen(artefact.areas(), None)
+        found = select.one(artefact.areas(), None)
         if found.origin == "assembled":
             raise XsaveError("holds registers and no offsets: that tells of no CPU model")
         data = bytes(found.area)

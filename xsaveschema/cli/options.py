@@ -75,7 +75,11 @@ output_option = click.option(
 
 
 area_option = click.option(
-    "--area", "label", metavar="LABEL", help="Which area, where FILE has several: 'thread 1234'."
+    "--area",
+    "selector",
+    metavar="SELECTOR",
+    help="Which area, as the command areas lists them: #5 is an index, 'thread 1234' a label; a "
+    "part of one that is unique will do. A glob, or all, means several.",
 )
 
 
