@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import cores
 import pytest
-from artefact_areas import ZEN4, intel_area
+from artefact_areas import INTEL, ZEN4, intel_area
 from command import fails, run, tell
+from writers import minidump as writer
+from writers.state import State
 
 from xsaveschema import samples
 
@@ -24,14 +27,22 @@ def core(tmp_path: Path) -> str:
     return str(path)
 
 
+def minidump() -> bytes:
+    """Thread 7 with AVX-512, and an exception in it whose context has no extended state."""
+    places = {number: at for number, _, at in INTEL if number < 8}
+    area = State().standard(0xE7, places)
+    misc = writer.misc_info([row for row in INTEL if row[0] < 8])
+    exception = 7, writer.context(area, xstate=False)
+    return writer.dump([(7, writer.context(area))], exception=exception, misc=misc)
+
+
 def test_the_list(core: str) -> None:
     used = "x87 sse avx opmask zmm_hi256 hi16_zmm"
     assert run("areas", core).stdout == (
         f"{core}: 3 areas\n"
         "  model      zen4, or 1 other laid out alike\n"
         "  layout     identified by XCR0 mask at byte 464 and size\n"
-        "  format     standard\n"
-        "  size       2432 bytes\n"
+        "  format     standard, 2432 bytes\n"
         "\n"
         "  #  area          in use\n"
         f"  0  thread 16907  {used}\n"
@@ -64,9 +75,9 @@ def test_columns_for_what_differs(tmp_path: Path) -> None:
     path = tmp_path / "core"
     path.write_bytes(cores.core(cores.threads([ZEN4, bytes(intel_area(2688, 0xE7))])))
     head, *rows = run("areas", str(path)).stdout.splitlines()[-3:]
-    assert head.split() == ["#", "area", "model", "size", "in", "use"]
-    assert "2432 bytes  x87 sse" in rows[0]
-    assert "2688 bytes  x87 sse" in rows[1]
+    assert head.split() == ["#", "area", "model", "format", "in", "use"]
+    assert "standard, 2432 bytes  x87 sse" in rows[0]
+    assert "standard, 2688 bytes  x87 sse" in rows[1]
 
 
 def test_what_is_not_in_the_file_and_headers_at_fault(tmp_path: Path) -> None:
@@ -100,3 +111,132 @@ def test_errors_list_what_there_is_and_point_to_the_list(core: str) -> None:
         "thread 16909 (#2)\n"
     )
     assert "the command areas lists them" in fails("convert", core, "-o", "x")
+
+
+class TestDecode:
+    """Of several areas: the list and one thread, a table of registers, or all."""
+
+    def test_nothing_named(self, core: str) -> None:
+        text = run("decode", core).stdout
+        assert text.startswith(run("areas", core).stdout + "\nthread 16907 (#0)\n  enabled    XCR0")
+        assert text.count("\nregisters\n") == 1
+        assert text.count("laid out alike") == text.count("standard, 2432") == 1
+        assert text.endswith("\n\n--area shows the others\n")
+        whole = run("decode", core, "--area", "#0").stdout
+        assert text.partition("\nregisters\n")[2].startswith(whole.partition("\nregisters\n")[2])
+
+    def test_a_minidump_is_about_its_exception(self, tmp_path: Path) -> None:
+        path = tmp_path / "dump"
+        path.write_bytes(minidump())
+        text = run("decode", str(path)).stdout
+        assert "  0  thread 7 " in text
+        assert "\nexception in thread 7 (#1)\n" in text
+
+    def test_what_is_read_before_a_fault_is_shown(self, tmp_path: Path) -> None:
+        path = tmp_path / "core"
+        bad = bytearray(ZEN4)
+        bad[520] = 1
+        path.write_bytes(cores.core(cores.threads([ZEN4, ZEN4, bytes(bad), ZEN4])))
+        result = run("decode", str(path), code=1)
+        assert result.stdout.startswith(f"{path}: 2 areas\n")
+        assert "\nthread 100 (#0)\n" in result.stdout
+        assert "thread 102: " in result.stderr
+        assert "3 areas" not in run("decode", str(path), "--lenient").stdout
+
+    def test_registers_of_several_are_a_table(self, core: str) -> None:
+        assert run("decode", core, "--registers", "k1,mxcsr").stdout == (
+            "  #  area          k1                  mxcsr\n"
+            "  0  thread 16907  0x8181a8cc369147eb  0x00009fa1\n"
+            "  1  thread 16908  0x0000000000000005  0x00009fa1\n"
+            "  2  thread 16909  0x8181a8cc369147eb  0x00009fa1\n"
+        )
+        assert run("decode", core, "--registers", "k1", "--area", "16908").stdout == (
+            "  k1       0x0000000000000005\n"
+        )
+
+    @pytest.mark.parametrize("names", ["zmm17,k1", "k", "st0"])
+    def test_what_no_line_holds_stands_below_the_label(self, core: str, names: str) -> None:
+        text = run("decode", core, "--registers", names, "--area", "*[78]").stdout
+        parts = [run("decode", core, "--registers", names, "--area", f"#{i}").stdout for i in "01"]
+        assert text == f"thread 16907 (#0)\n{parts[0]}\nthread 16908 (#1)\n{parts[1]}"
+        assert max(map(len, text.splitlines())) <= 80
+
+    def test_all_say_once_what_they_have_in_common(self, core: str) -> None:
+        text = run("decode", core, "--area", "all").stdout
+        assert text.startswith(f"{core}\n  model      zen4, or 1 other laid out alike\n  layout ")
+        for once in ("model  ", "layout  ", "format  ", "enabled  ", "component  offset"):
+            assert text.count(once) == 1, once
+        assert text.count("\n  XSTATE_BV  0xE7  x87 ") == 3
+        for index in range(3):
+            registers = run("decode", core, "--area", f"#{index}").stdout.partition("\nregisters")[
+                2
+            ]
+            assert registers in text
+
+    def test_what_differs_is_said_where_it_does(self, tmp_path: Path) -> None:
+        path = tmp_path / "core"
+        other = bytes(intel_area(2688, 0xE7))
+        path.write_bytes(cores.core(cores.threads([ZEN4, ZEN4, other])))
+        text = run("decode", str(path), "--area", "all").stdout
+        assert text.count("\n  format     standard, ") == 2
+        assert text.index("2688 bytes") > text.index("thread 101 (#1)")
+
+    def test_a_note_of_several_areas_is_said_once(self, tmp_path: Path) -> None:
+        path = tmp_path / "core"
+        path.write_bytes(cores.core(cores.threads([bytes(intel_area(2688, 0xE7, 0))] * 3)))
+        said = run("decode", str(path), "--registers", "k1").stderr.splitlines()
+        assert len(said) == 2
+        assert said[0].startswith("xsaveschema: note: thread 100: a debugger")
+        assert said[1].endswith("(so in 2 more areas)")
+
+    def test_json(self, core: str) -> None:
+        told = tell("decode", core, "--registers", "k1", "--area", "*[78]")
+        assert [area["registers"] for area in told["areas"]] == [
+            {"k1": "0x8181a8cc369147eb"},
+            {"k1": "0x5"},
+        ]
+        assert [(area["index"], "components" in area) for area in told["areas"]] == [
+            (0, False),
+            (1, False),
+        ]
+        assert [area["index"] for area in tell("decode", core)["areas"]] == [0, 1, 2]
+
+    def test_a_register_that_some_lack(self, tmp_path: Path) -> None:
+        path = tmp_path / "dump"
+        path.write_bytes(minidump())
+        for names in ("k1", "k1,zmm0"):
+            text = run("decode", str(path), "--registers", names).stdout
+            assert ("  -\n" if names == "k1" else "no place in this area") in text
+            first, second = tell("decode", str(path), "--registers", names)["areas"]
+            assert list(first["registers"]) == names.split(",")
+            assert second["registers"] == {}
+        for args in ([], ["--area", "#1"], ["--json"]):
+            result = run("decode", str(path), "--registers", "tmm0", *args, code=1)
+            assert "tmm0" in result.stderr
+
+    def test_a_register_that_nobody_knows_is_an_error_at_once(self, core: str) -> None:
+        for args in ([], ["--json"], ["--area", "all"]):
+            assert "did you mean" in fails("decode", core, "--registers", "zmm17,mxscr", *args)
+
+    def test_the_work_is_bounded_by_the_areas(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """However large the core is: no more bytes are read than its notes have, a few times."""
+        path = tmp_path / "core"
+        notes = cores.threads([ZEN4] * 50)
+        with path.open("wb") as file:
+            file.write(cores.core(notes))
+            file.truncate(1 << 32)
+        count = 0
+        pread = os.pread
+
+        def counting(file: int, size: int, at: int) -> bytes:
+            nonlocal count
+            count += size
+            return pread(file, size, at)
+
+        monkeypatch.setattr(os, "pread", counting)
+        for args in (["areas"], ["decode", "--area", "all", "--registers", "zmm"], ["decode"]):
+            count = 0
+            run(args[0], str(path), *args[1:])
+            assert 0 < count < 4 * len(notes) + (1 << 18)

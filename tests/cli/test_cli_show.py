@@ -268,6 +268,7 @@ class TestDecode:
         assert shown["source"] == "sample:zen4-kernel-core"
         (area,) = shown["areas"]
         assert list(area) == [
+            "index",
             "label",
             "model",
             "layout_source",

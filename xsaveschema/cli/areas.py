@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 import click
@@ -24,7 +25,7 @@ from xsaveschema.cli.options import (
 )
 from xsaveschema.cli.output import Line, number, print_json_items, print_lines
 from xsaveschema.cli.plain import plain
-from xsaveschema.errors import UnknownSampleError
+from xsaveschema.errors import UnknownSampleError, XsaveError
 from xsaveschema.header import MASKS, view_of
 from xsaveschema.identify import load_model
 from xsaveschema.model import COMPACTED, HEADER_OFFSET, CpuModel, bits_of
@@ -61,7 +62,7 @@ def command(
         if as_json:
             print_json_items({}, "areas", map(_facts, found))
         else:
-            print_lines(listing(source, map(row_of, found)))
+            print_lines(listing(source, [row_of(each) for each in found]))
 
 
 def _facts(found: Found) -> dict[str, Any]:
@@ -90,7 +91,6 @@ class Listed(NamedTuple):
     model: str
     layout: str
     format: str
-    size: str
     in_use: str
 
 
@@ -107,36 +107,40 @@ def row_of(found: Found) -> Listed:
         found.label,
         called(found),
         found.layout_source,
-        area.format,
-        f"{len(area)} bytes",
+        f"{area.format}, {len(area)} bytes",
         in_use,
     )
 
 
-def listing(source: str, rows: Iterable[Listed]) -> list[Line]:
-    """The areas as lines: what all have in common stands above, once."""
-    rows = list(rows)
-    common = {
-        name: values.pop()
-        for name in ("model", "layout", "format", "size")
-        if len(values := {getattr(row, name) for row in rows}) == 1
+def in_common(rows: Sequence[Listed]) -> dict[str, str]:
+    """What all rows say alike of the layout."""
+    names = ("model", "layout", "format")
+    return {
+        name: getattr(rows[0], name)
+        for name in names
+        if len({getattr(row, name) for row in rows}) == 1
     }
+
+
+def listing(source: str, rows: Sequence[Listed]) -> list[Line]:
+    """The areas as lines: what all have in common stands above, once."""
+    common = in_common(rows)
     count = f"{len(rows)} area{'s' * (len(rows) != 1)}"
-    lines: list[Line] = [[(f"{plain(source)}: {count}", "bold")]]
+    lines: list[Line] = [[(plain(f"{source}: {count}"), "bold")]]
     lines += [[(f"  {name:11}", "cyan"), (value, "")] for name, value in common.items()]
     titles = {"number": "#", "label": "area", "in_use": "in use"}
-    columns = [
-        [titles.get(name, name), *(plain(getattr(row, name)) for row in rows)]
-        for name in Listed._fields
-        if name not in common and name != "layout"
-    ]
-    widths = [max(map(len, column)) for column in columns]
-    lines.append([])
-    for at, cells in enumerate(zip(*columns, strict=True)):
-        index, *rest = (f"{cell:{width}}" for cell, width in zip(cells, widths, strict=True))
-        row = "  ".join([f"  {index.strip():>{widths[0]}}", *rest]).rstrip()
-        lines.append([(row, "" if at else "bold")])
-    return lines
+    shown = [name for name in Listed._fields if name not in common and name != "layout"]
+    cells = [[getattr(row, name) for name in shown] for row in rows]
+    return [*lines, [], *columns([[titles.get(name, name) for name in shown], *cells])]
+
+
+def columns(table: Sequence[Sequence[str]]) -> Iterator[Line]:
+    """Rows below their headings as lines; the first column, which has numbers, is set right."""
+    table = [[plain(cell) for cell in row] for row in table]
+    width, *widths = (max(map(len, column)) for column in zip(*table, strict=True))
+    for at, (first, *rest) in enumerate(table):
+        padded = (f"{cell:{wide}}" for cell, wide in zip(rest, widths, strict=True))
+        yield [("  ".join([f"  {first:>{width}}", *padded]).rstrip(), "" if at else "bold")]
 
 
 def names_in_use(area: XsaveArea) -> list[str]:
@@ -169,6 +173,26 @@ def one(source: str, options: Options, selector: str | None) -> Found:
     """The one area of FILE that a command works on; XsaveError tells what there is."""
     with opened(source, options) as artefact:
         return select.one(artefact.areas(), selector)
+
+
+def looked_ahead(areas: Iterator[Found]) -> tuple[bool, Iterator[Found]]:
+    """Whether there are several areas, and all of them; a fault is raised where it stands."""
+    first: list[Found] = []
+    fault = None
+    try:
+        for found in islice(areas, 2):
+            first.append(found)
+    except XsaveError as error:
+        fault = error
+
+    def again() -> Iterator[Found]:
+        while first:
+            yield first.pop(0)
+        if fault is not None:
+            raise fault
+        yield from areas
+
+    return len(first) + (fault is not None) > 1, again()
 
 
 def tells(data: bytes) -> bool:
