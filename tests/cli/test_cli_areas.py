@@ -240,3 +240,91 @@ class TestDecode:
             count = 0
             run(args[0], str(path), *args[1:])
             assert 0 < count < 4 * len(notes) + (1 << 18)
+
+
+@pytest.fixture
+def faulty(tmp_path: Path) -> str:
+    """A core of three threads; the header of the second is at fault."""
+    path = tmp_path / "faulty"
+    bad = bytearray(ZEN4)
+    bad[520] = 4
+    path.write_bytes(cores.core(cores.threads([ZEN4, bytes(bad), ZEN4])))
+    return str(path)
+
+
+class TestCheck:
+    """A row for each area."""
+
+    def test_rows(self, faulty: str) -> None:
+        result = run("check", faulty, code=1)
+        assert result.stdout == (
+            "XRSTOR on zen4, or 1 other laid out alike (XCR0 0xE7):\n"
+            "\n"
+            "  #  area        result\n"
+            "  0  thread 100  taken\n"
+            "  1  thread 101  refused: xcomp-bv-form\n"
+            "  2  thread 102  taken\n"
+            "\n"
+            "--area with one of them says why, and what would mend it\n"
+        )
+        assert run("check", faulty, "--area", "all", code=1).stdout == result.stdout
+        run("check", faulty, "--area", "*[02]")
+        assert "byte 520" in run("check", faulty, "--area", "101", code=1).stdout
+
+    def test_json(self, faulty: str) -> None:
+        told = tell("check", faulty, code=1)["areas"]
+        assert [(area["index"], area["label"], len(area["faults"])) for area in told] == [
+            (0, "thread 100", 0),
+            (1, "thread 101", 1),
+            (2, "thread 102", 0),
+        ]
+        one = tell("check", faulty, "--area", "#1", code=1)
+        assert told[1] == {"index": 1, "label": "thread 101"} | one
+
+    def test_all_of_one_is_a_row(self) -> None:
+        told = tell("check", "sample:zen4-bad-header", "--area", "all", code=1)["areas"]
+        assert [(area["index"], area["label"]) for area in told] == [(0, "area")]
+
+    def test_one_is_mended(self, faulty: str, tmp_path: Path) -> None:
+        out = str(tmp_path / "out")
+        assert "choose it with --area" in fails("check", faulty, "--fix", out, code=2)
+        run("check", faulty, "--fix", out, "--area", "#1")
+        run("check", out)
+
+    def test_cpu(self, core: str) -> None:
+        text = run("check", core, "--cpu", "haswell", code=1).stdout
+        assert text.startswith("XRSTOR on haswell (XCR0 0x7):\n")
+        assert text.count("  refused: ") == 3
+        assert "--host" in fails("check", core, "--host", code=2)
+
+
+class TestIdentify:
+    def test_rows(self, core: str) -> None:
+        assert run("identify", core).stdout.splitlines()[1] == (
+            "  0  thread 16907  zen4, or 1 other  XCR0 mask at byte 464 and size"
+        )
+        assert len(run("identify", core, "--area", "*[78]").stdout.splitlines()) == 3
+
+    def test_json(self, core: str) -> None:
+        told = tell("identify", core)["areas"]
+        assert [(area["index"], area["label"]) for area in told] == [
+            (0, "thread 16907"),
+            (1, "thread 16908"),
+            (2, "thread 16909"),
+        ]
+        one = tell("identify", core, "--area", "16908")
+        assert told[1] == {"index": 1, "label": "thread 16908"} | one
+
+    def test_a_bare_area_that_several_layouts_fit(self) -> None:
+        (area,) = tell("identify", "sample:tiger-lake-xsave", "--area", "all")["areas"]
+        assert len(area["candidates"]) > 3
+        text = run("identify", "sample:tiger-lake-xsave", "--area", "all").stdout
+        assert " layouts  size" in text
+        assert "no area 'x'" in fails("identify", "sample:zen4-xsave", "--area", "x")
+
+    def test_nothing_fits(self, tmp_path: Path) -> None:
+        path = tmp_path / "odd.bin"
+        path.write_bytes(bytes(512) + (1 << 40).to_bytes(8, "little") + bytes(2000))
+        result = run("identify", str(path), "--area", "all", code=1)
+        assert "  none" in result.stdout
+        assert "no model of the catalogue has an area like 1 of these" in result.stderr

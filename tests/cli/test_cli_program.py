@@ -117,7 +117,7 @@ class TestImports:
         "patch": [(["{core}", "k1=5", "-o", "{out}"], NOTHING, None)],
         "add-layout": [(["{core}", "-o", "{out}"], NOTHING, None)],
         "gdb-script": [([], NOTHING, None)],
-        "new": [(["mine", "--cpuid", "{dump}", "--force"], NOTHING, None)],
+        "new": [(["mine", "{dump}", "--force"], NOTHING, None)],
     }
 
     @pytest.fixture

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import click
 
@@ -12,7 +12,7 @@ from xsaveschema.area import XsaveArea
 from xsaveschema.artefacts import select
 from xsaveschema.artefacts.opened import Artefact, opened_stream
 from xsaveschema.artefacts.opened import opened as opened_path
-from xsaveschema.artefacts.reader import Found, Options
+from xsaveschema.artefacts.reader import WHOLE, Found, Options
 from xsaveschema.catalog import Catalog
 from xsaveschema.cli.files import about, read_some
 from xsaveschema.cli.options import (
@@ -21,6 +21,7 @@ from xsaveschema.cli.options import (
     catalog_of,
     json_option,
     model_option,
+    note,
     schemas_option,
 )
 from xsaveschema.cli.output import Line, number, print_json_items, print_lines
@@ -31,6 +32,8 @@ from xsaveschema.identify import load_model
 from xsaveschema.model import COMPACTED, HEADER_OFFSET, CpuModel, bits_of
 from xsaveschema.spans import Slot
 from xsaveschema.traces import shown
+
+_T = TypeVar("_T")
 
 
 @click.command("areas")
@@ -177,13 +180,7 @@ def one(source: str, options: Options, selector: str | None) -> Found:
 
 def looked_ahead(areas: Iterator[Found]) -> tuple[bool, Iterator[Found]]:
     """Whether there are several areas, and all of them; a fault is raised where it stands."""
-    first: list[Found] = []
-    fault = None
-    try:
-        for found in islice(areas, 2):
-            first.append(found)
-    except XsaveError as error:
-        fault = error
+    first, fault = until_fault(islice(areas, 2))
 
     def again() -> Iterator[Found]:
         while first:
@@ -193,6 +190,33 @@ def looked_ahead(areas: Iterator[Found]) -> tuple[bool, Iterator[Found]]:
         yield from areas
 
     return len(first) + (fault is not None) > 1, again()
+
+
+def until_fault(items: Iterable[_T]) -> tuple[list[_T], XsaveError | None]:
+    """What comes until a fault, and the fault: what is known is shown in front of it."""
+    found: list[_T] = []
+    try:
+        for item in items:
+            found.append(item)
+    except XsaveError as error:
+        return found, error
+    return found, None
+
+
+def noted(
+    areas: Iterable[Found], several: bool, notes: Callable[[Found], Iterable[str]]
+) -> Iterator[Found]:
+    """The areas, each behind what there is to note of it; of several areas, each text once."""
+    more: dict[str, int] = {}
+    for found in areas:
+        for text in notes(found):
+            more[text] = more.get(text, -1) + 1
+            if not (several and more[text]):
+                note(text if found.label == WHOLE else f"{found.label}: {text}")
+        yield found
+    for text, count in more.items():
+        if several and count:
+            note(f"{text} (so in {count} more area{'s' * (count != 1)})")
 
 
 def tells(data: bytes) -> bool:

@@ -14,7 +14,7 @@ from xsaveschema.artefacts import select
 from xsaveschema.artefacts.opened import SAMPLE
 from xsaveschema.artefacts.reader import Found
 from xsaveschema.catalog import Catalog
-from xsaveschema.cli.areas import looked_ahead, opened, options_of
+from xsaveschema.cli.areas import looked_ahead, noted, opened, options_of
 from xsaveschema.cli.files import about
 from xsaveschema.cli.options import (
     area_option,
@@ -23,7 +23,6 @@ from xsaveschema.cli.options import (
     json_option,
     listed,
     model_option,
-    note,
     schemas_option,
 )
 from xsaveschema.cli.output import echo, number, print_json_items
@@ -92,7 +91,7 @@ def command(
             return
         from xsaveschema.cli import decode_text
 
-        told = _noted(found, several)
+        told = noted(found, several, _notes)
         if registers:
             decode_text.show_registers(asked.had_by_some(told), asked, several)
         elif not several:
@@ -143,21 +142,9 @@ class Asked:
         return bool(self._words)
 
 
-def _noted(areas: Iterable[Found], several: bool) -> Iterator[Found]:
-    """The areas, each behind what there is to note of it; of several areas, each text once."""
-    more: dict[str, int] = {}
-    for found in areas:
-        texts = [(f"{found.label}: ", text) for text in (*found.notes, *_header_notes(found.area))]
-        if " limited to " in found.layout_source:
-            texts.insert(0, ("", found.layout_source))
-        for whose, text in texts:
-            more[text] = more.get(text, -1) + 1
-            if not (several and more[text]):
-                note(f"{whose}{text}")
-        yield found
-    for text, count in more.items():
-        if several and count:
-            note(f"{text} (so in {count} more area{'s' * (count != 1)})")
+def _notes(found: Found) -> list[str]:
+    limits = [found.layout_source] if " limited to " in found.layout_source else []
+    return [*limits, *found.notes, *_header_notes(found.area)]
 
 
 def _header_notes(area: XsaveArea) -> Iterator[str]:

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from xsaveschema.cpuid.errors import CpuidDumpError
 from xsaveschema.cpuid.formats.cpuid_r import format_cpuid_r
 from xsaveschema.cpuid.host import host, host_from_device, xgetbv
-from xsaveschema.cpuid.record import CpuidRecord, signature_parts
+from xsaveschema.cpuid.record import CpuidRecord, signature_of, signature_parts
 from xsaveschema.errors import WrongTypeError, described
 from xsaveschema.model import CpuidRegisters
 
@@ -35,6 +35,7 @@ __all__ = [
     "is_dump",
     "read",
     "read_bytes",
+    "signature_of",
     "signature_parts",
     "xgetbv",
 ]
