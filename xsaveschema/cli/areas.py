@@ -138,12 +138,15 @@ def listing(source: str, rows: Sequence[Listed]) -> list[Line]:
 
 
 def columns(table: Sequence[Sequence[str]]) -> Iterator[Line]:
-    """Rows below their headings as lines; the first column, which has numbers, is set right."""
+    """Rows below their headings as lines; the numbers in a column # are set right."""
     table = [[plain(cell) for cell in row] for row in table]
-    width, *widths = (max(map(len, column)) for column in zip(*table, strict=True))
-    for at, (first, *rest) in enumerate(table):
-        padded = (f"{cell:{wide}}" for cell, wide in zip(rest, widths, strict=True))
-        yield [("  ".join([f"  {first:>{width}}", *padded]).rstrip(), "" if at else "bold")]
+    shapes = [
+        f"{'>' if column[0] == '#' else ''}{max(map(len, column))}"
+        for column in zip(*table, strict=True)
+    ]
+    for at, row in enumerate(table):
+        cells = (f"{cell:{shape}}" for cell, shape in zip(row, shapes, strict=True))
+        yield [(f"  {'  '.join(cells)}".rstrip(), "" if at else "bold")]
 
 
 def names_in_use(area: XsaveArea) -> list[str]:
@@ -170,12 +173,6 @@ def opened(source: str, options: Options) -> Artefact:
         return opened_path(source, options)
     except UnknownSampleError as error:
         raise click.UsageError(str(error)) from None
-
-
-def one(source: str, options: Options, selector: str | None) -> Found:
-    """The one area of FILE that a command works on; XsaveError tells what there is."""
-    with opened(source, options) as artefact:
-        return select.one(artefact.areas(), selector)
 
 
 def looked_ahead(areas: Iterator[Found]) -> tuple[bool, Iterator[Found]]:
