@@ -154,7 +154,18 @@ class TestDecode:
             "  k1       0x0000000000000005\n"
         )
 
-    @pytest.mark.parametrize("names", ["zmm17,k1", "k", "st0"])
+    @pytest.mark.parametrize(
+        ("names", "columns"), [("st0", 80), ("xmm3", 80), ("k1,k2,k3", 80), ("zmm17,k1", 200)]
+    )
+    def test_a_table_is_as_wide_as_the_terminal(self, core: str, names: str, columns: int) -> None:
+        head, *rows = run(
+            "decode", core, "--registers", names, COLUMNS=str(columns)
+        ).stdout.splitlines()
+        assert head.split() == ["#", "area", *names.split(",")]
+        assert len(rows) == 3
+        assert max(map(len, rows)) <= columns
+
+    @pytest.mark.parametrize("names", ["zmm17,k1", "k", "st0,k1"])
     def test_what_no_line_holds_stands_below_the_label(self, core: str, names: str) -> None:
         text = run("decode", core, "--registers", names, "--area", "*[78]").stdout
         parts = [run("decode", core, "--registers", names, "--area", f"#{i}").stdout for i in "01"]

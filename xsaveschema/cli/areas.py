@@ -14,7 +14,7 @@ from xsaveschema.artefacts.opened import Artefact, opened_stream
 from xsaveschema.artefacts.opened import opened as opened_path
 from xsaveschema.artefacts.reader import WHOLE, Found, Options
 from xsaveschema.catalog import Catalog
-from xsaveschema.cli.files import about, read_some
+from xsaveschema.cli.files import about, named_input, read_some
 from xsaveschema.cli.options import (
     area_option,
     assume_option,
@@ -65,7 +65,7 @@ def command(
         if as_json:
             print_json_items({}, "areas", map(_facts, found))
         else:
-            print_lines(listing(source, [row_of(each) for each in found]))
+            print_lines(listing(named_input(source), [row_of(each) for each in found]))
 
 
 def _facts(found: Found) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from xsaveschema.artefacts.opened import SAMPLE
 from xsaveschema.artefacts.reader import Found
 from xsaveschema.catalog import Catalog
 from xsaveschema.cli.areas import looked_ahead, noted, opened, options_of
-from xsaveschema.cli.files import about
+from xsaveschema.cli.files import about, named_input
 from xsaveschema.cli.options import (
     area_option,
     assume_option,
@@ -91,16 +91,17 @@ def command(
             return
         from xsaveschema.cli import decode_text
 
+        title = named_input(source)
         told = noted(found, several, _notes)
         if registers:
             decode_text.show_registers(asked.had_by_some(told), asked, several)
         elif not several:
             for each in told:
-                decode_text.show(source, each, show_all)
+                decode_text.show(title, each, show_all)
         elif selector is None:
-            decode_text.show_list(source, told, show_all)
+            decode_text.show_list(title, told, show_all)
         else:
-            decode_text.show_each(source, told, show_all)
+            decode_text.show_each(title, told, show_all)
 
 
 class Asked:

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 _MISSING: Final = "live, not in this file"
 _NONE: Final = "-"
-_QWORD: Final = 18  # cells of 64 bits
+_FLOAT80: Final = 50  # cells of an x87 register, in hexadecimal and as a number
+_ONE_LINE: Final = 1000  # cells that hold any register but a tile
 _MARGIN: Final = 13  # cells before the header's facts
 _NAME: Final = 7  # cells of a register's name; longer ones make a column of their own
 _INDENT: Final = 2 + _NAME + 2  # cells before a register's value
@@ -105,11 +106,20 @@ def show_registers(areas: Iterable[Found], asked: Asked, several: bool) -> None:
 
 
 def _fits(found: Found, names: Iterable[str], width: int) -> bool:
-    """Whether a line holds these registers of an area: those of up to 64 bits do, if not many."""
-    registers = found.area.registers
-    sizes = [registers.size(name) if name in registers else 0 for name in names]
-    cells = [max(len(name), 2 + 2 * size) for name, size in zip(names, sizes, strict=True)]
-    return max(sizes) <= 8 and len(_named(found)) + sum(cells) + 2 * len(cells) + 4 <= width
+    """Whether a line holds these registers of an area, whatever their values; tiles never."""
+    area = found.area
+    there = [name for name in names if name in area.registers]
+    if any(area.model.registers[name].shape for name in there):
+        return False
+    cells = (max(len(name), _widest_value(area.registers.size(name))) for name in there)
+    return len(_named(found)) + sum(2 + cell for cell in cells) + 2 <= width
+
+
+def _widest_value(size: int) -> int:
+    """The cells of a value of ``size`` bytes in one line."""
+    if size <= 8:
+        return 2 + 2 * size
+    return _FLOAT80 if size == 10 else size // 8 * 17 + 1
 
 
 def _cells(area: XsaveArea, names: Mapping[str, XsaveError | None]) -> Iterator[tuple[str, str]]:
@@ -117,7 +127,7 @@ def _cells(area: XsaveArea, names: Mapping[str, XsaveError | None]) -> Iterator[
         if lacking:
             yield name, _MISSING if isinstance(lacking, MissingStateError) else _NONE
         else:
-            yield from ((name, row.value) for row in register_rows(area, [name], _QWORD))
+            yield from ((name, row.value) for row in register_rows(area, [name], _ONE_LINE))
 
 
 def _asked(area: XsaveArea, names: Mapping[str, XsaveError | None], width: int) -> Iterator[Row]:
