@@ -324,7 +324,8 @@ class CpuModel(Keeper):
 
     ``components`` has every state component of the silicon by name, in order of number; ``xcr0``
     and ``xss`` are the enabled user and supervisor components as bit masks. A model is compared by
-    identity; the catalogue hands out one object for one name.
+    identity; the catalogue hands out one object for one name. ``aliases`` find it, too;
+    ``popularity``, 0 to 100, says which of several that fit an area alike is named.
     """
 
     name: str
@@ -340,6 +341,8 @@ class CpuModel(Keeper):
     source: str
     file: str
     load_registers: Callable[[], Mapping[str, Register]]
+    aliases: tuple[str, ...] = ()
+    popularity: int = 0
 
     @cached_property
     def by_number(self) -> Mapping[int, StateComponent]:
