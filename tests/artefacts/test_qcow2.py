@@ -1,4 +1,4 @@
-"""Files that hold QEMU streams: qcow2 images with snapshots, and those of virsh save."""
+"""qcow2 images: the vCPUs of their snapshots, as QEMU stores them inside."""
 
 from __future__ import annotations
 
@@ -9,32 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from artefact_areas import qemu_stream, read, require_state
 from writers import qcow2, qemu_guest
-from writers import qemu_stream as w
 from writers.hostile import cuts, mutations, survive
 from writers.state import State
 
 from xsaveschema import artefacts
-from xsaveschema.artefacts import libvirt_save
 from xsaveschema.artefacts.qcow2 import READER
-from xsaveschema.artefacts.reader import ArtefactError, Found
-
-MASK = 0x2E7
-
-
-def stream(*seeds: int, ram: int = 0) -> bytes:
-    cpus = {index: w.cpu(State(seed), MASK) for index, seed in enumerate(seeds)}
-    return w.stream(cpus, ram=bytes(ram))
-
-
-def read(data: bytes) -> list[Found]:
-    return list(artefacts.read_bytes(data))
-
-
-def require(found: Found, seed: int) -> None:
-    said = State(seed).registers(MASK)
-    assert found.area.registers.read(said) == said
-
+from xsaveschema.artefacts.reader import ArtefactError
 
 SHAPES: dict[str, dict[str, Any]] = {
     "small clusters": {},
@@ -51,12 +33,12 @@ SHAPES: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_vcpus_of_every_snapshot_come_out(shape: str) -> None:
-    states = {"one": stream(1, 2, ram=100_000), "zwei": stream(3), "disk alone": b""}
+    states = {"one": qemu_stream(1, 2, ram=100_000), "zwei": qemu_stream(3), "disk alone": b""}
     found = read(qcow2.image(states, **SHAPES[shape]))
     labels = ["snapshot one, vCPU 0", "snapshot one, vCPU 1", "snapshot zwei, vCPU 0"]
     assert [each.label for each in found] == labels
     for each, seed in zip(found, (1, 2, 3), strict=True):
-        require(each, seed)
+        require_state(each, seed)
 
 
 def test_what_qemu_wrote(tmp_path: Path) -> None:
@@ -84,28 +66,32 @@ def test_qemu_takes_the_images_that_are_made_here(tmp_path: Path) -> None:
     if tool is None:
         pytest.skip("no qemu-img")
     path = tmp_path / "made.qcow2"
-    path.write_bytes(qcow2.image({"one": stream(1), "two": stream(2)}, bits=16))
+    path.write_bytes(qcow2.image({"one": qemu_stream(1), "two": qemu_stream(2)}, bits=16))
     command = [tool, "info", "-U", "--output=json", str(path)]
     said = subprocess.run(command, capture_output=True, text=True, check=False).stdout
     for name, seed in (("one", 1), ("two", 2)):
         assert f'"name": "{name}"' in said
-        assert f'"vm-state-size": {len(stream(seed))}' in said
+        assert f'"vm-state-size": {len(qemu_stream(seed))}' in said
 
 
 def test_a_state_that_was_taken_out_by_clusters() -> None:
-    data = stream(1)
+    data = qemu_stream(1)
     (found,) = read(data.ljust(len(data) + 65536 & -65536, b"\0"))
-    require(found, 1)
+    require_state(found, 1)
     with pytest.raises(ArtefactError, match="does not end with its own description"):
         read(data + bytes(20 << 20))
 
 
 def test_a_name_cannot_move_the_cursor() -> None:
-    (found,) = read(qcow2.image({"a\x1b[2J\u202eb": stream(1)}))
+    (found,) = read(qcow2.image({"a\x1b[2J\u202eb": qemu_stream(1)}))
     assert found.label == "snapshot a\ufffd[2J\ufffdb, vCPU 0"
 
 
-ONE = qcow2.image({"one": stream(1)})
+def one(**how: Any) -> bytes:
+    return qcow2.image({"one": qemu_stream(1)}, **how)
+
+
+ONE = one()
 TABLE = struct.unpack_from(">Q", ONE, 64)[0]
 
 
@@ -118,11 +104,11 @@ def patched(at: int, form: str, *values: int) -> bytes:
 BAD = [
     pytest.param(qcow2.image({}), "without the saved state", id="no snapshot"),
     pytest.param(qcow2.image({"disk": b""}), "without the saved state", id="of the disk alone"),
-    pytest.param(qcow2.image({"one": stream(1)}, crypt=2), "encrypted", id="encrypted"),
-    pytest.param(qcow2.image({"one": stream(1)}, features=4), "features 0x4", id="external data"),
-    pytest.param(qcow2.image({"one": stream(1)}, features=32), "features 0x20", id="features"),
-    pytest.param(qcow2.image({"one": stream(1)}, flag=1 << 62), "compressed", id="compressed"),
-    pytest.param(qcow2.image({"one": stream(1)}, flag=1), "begin with QEVM", id="zero cluster"),
+    pytest.param(one(crypt=2), "encrypted", id="encrypted"),
+    pytest.param(one(features=4), "features 0x4", id="external data"),
+    pytest.param(one(features=32), "features 0x20", id="features"),
+    pytest.param(one(flag=1 << 62), "compressed", id="compressed"),
+    pytest.param(one(flag=1), "begin with QEVM", id="zero cluster"),
     pytest.param(qcow2.image({"one": b"QEVM"}), "begin with QEVM", id="no stream"),
     pytest.param(patched(4, "I", 1), "version 1", id="version"),
     pytest.param(patched(20, "I", 30), "cluster_bits is 30", id="cluster bits"),
@@ -156,7 +142,7 @@ def test_snapshots_that_share_their_states_end() -> None:
 
 
 def test_a_cluster_in_parts() -> None:
-    data = qcow2.image({"one": stream(1)}, wide=True, bits=14)
+    data = one(wide=True, bits=14)
     assert data.count(struct.pack(">Q", 0xFFFFFFFF)) > 0
     with pytest.raises(ArtefactError, match="a cluster in parts"):
         read(data.replace(struct.pack(">Q", 0xFFFFFFFF), struct.pack(">Q", 0xFFFF)))
@@ -166,56 +152,3 @@ def test_damaged_images_are_refused_or_read() -> None:
     assert survive(READER, cuts(ONE[: TABLE + 60], 150)) >= 150
     assert survive(READER, mutations(ONE, 300, start=TABLE)) > 0
     assert survive(READER, mutations(ONE[: TABLE + 100], 300)) >= 0
-
-
-# virsh save.
-
-
-def saved(body: bytes, *, version: int = 2, form: int = 0, xml: bytes = b"<domain/>\0") -> bytes:
-    numbers = (version, len(xml), 1, form, 0)
-    return struct.pack("<16sIIIII56x", b"LibvirtQemudSave", *numbers) + xml + body
-
-
-def test_virsh_save() -> None:
-    first, second = read(saved(stream(1, 2)))
-    assert (first.label, second.label) == ("vCPU 0", "vCPU 1")
-    require(first, 1)
-    require(second, 2)
-
-
-SAVED = [
-    pytest.param(saved(b"", form=1), "the format gzip: set save_image_format", id="gzip"),
-    pytest.param(saved(b"", form=5), "the format zstd", id="zstd"),
-    pytest.param(saved(b"", form=6), "sparse", id="sparse"),
-    pytest.param(saved(b"", form=77), "the format 77, which is not known", id="format"),
-    pytest.param(saved(stream(1), version=3), "version 0x3", id="version"),
-    pytest.param(saved(b""), "within its 10 bytes of XML", id="no stream"),
-    pytest.param(saved(b"x" * 100), "begin with QEVM", id="another stream"),
-    pytest.param(saved(stream(1))[:-1], "own description", id="cut off"),
-    pytest.param(b"LibvirtQemudSave" + bytes(20), "within the header", id="short"),
-    pytest.param(b"LibvirtQemudPart" + bytes(200), "unfinished", id="unfinished"),
-]
-
-
-@pytest.mark.parametrize(("data", "message"), SAVED)
-def test_what_virsh_save_left_is_said(data: bytes, message: str) -> None:
-    with pytest.raises(ArtefactError, match=message):
-        read(data)
-
-
-def test_damaged_files_of_virsh_save() -> None:
-    data = saved(stream(1))
-    assert survive(libvirt_save.READER, cuts(data, 100)) >= 100
-    assert survive(libvirt_save.READER, mutations(data, 200)) > 0
-
-
-def test_a_machine_of_gigabytes_is_not_taken_into_memory(tmp_path: Path) -> None:
-    """Memory stands in front of the vCPUs: a hole of a sparse file here, as large as a machine."""
-    path, body = tmp_path / "saved", stream(1)
-    head, gap = saved(b""), 600 << 20
-    with path.open("wb") as file:
-        file.write(head + body[:8])
-        file.seek(len(head) + 8 + gap)
-        file.write(body[8:])
-    (found,) = artefacts.open(path)
-    require(found, 1)
