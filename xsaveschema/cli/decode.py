@@ -81,8 +81,8 @@ def command(
         echo(samples.listing())
         return
     catalog = catalog_of(ctx, schemas)
+    options = options_of(catalog, model_name, assume, strict=not lenient)
     with about(source):
-        options = options_of(catalog, model_name, assume, strict=not lenient)
         several, found = looked_ahead(select.selected(opened(source, options).areas(), selector))
         asked = Asked(listed(registers), several, catalog)
         if as_json:
