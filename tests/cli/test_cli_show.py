@@ -29,6 +29,7 @@ class TestModels:
         zen4 = models["zen4"]
         assert list(zen4) == [
             "name",
+            "aliases",
             "title",
             "vendor",
             "signatures",

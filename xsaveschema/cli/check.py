@@ -123,7 +123,7 @@ def command(
             name = naming(model, alike(match.layouts[0], catalog))
             common = _common_rules(data, match, target, options)
         if cpu is not None:
-            model, name = cpu, "host" if cpu_name == "host" else cpu.name
+            model, name = cpu, cpu.label
         faults = check(data, model, target, **options)
         faults = [fault for fault in faults if common is None or fault.rule in common] or faults
         faults += elsewhere

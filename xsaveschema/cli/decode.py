@@ -172,4 +172,4 @@ def _wanted(model: CpuModel, registers: tuple[str, ...]) -> list[str]:
 
 
 def _unknown(model: CpuModel, name: str) -> str:
-    return f"{model.name} has no register {name!r}; {meant(name, model.registers)}".rstrip("; ")
+    return f"{model.label} has no register {name!r}; {meant(name, model.registers)}".rstrip("; ")

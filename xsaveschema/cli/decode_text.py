@@ -10,7 +10,7 @@ from typing import Final
 
 from xsaveschema.area import XsaveArea
 from xsaveschema.artefacts.reader import WHOLE, Found
-from xsaveschema.cli.areas import called
+from xsaveschema.cli.areas import presented
 from xsaveschema.cli.output import Line, mask_text, print_lines
 from xsaveschema.cli.plain import plain, terminal_width
 from xsaveschema.cli.rows import Row, chosen, loaded_rows, other_rows, register_rows
@@ -67,8 +67,7 @@ def _header(found: Found, width: int) -> Iterator[Line]:
     size = f"{len(area)} bytes"
     if len(area) > layout.size:
         size += f", of which the area takes {layout.size}"
-    name = called(found)
-    facts = [("model", name if found.others else f"{name}  {model.title}")]
+    facts = [("model", presented(model, found.others))]
     if found.others is not None or found.label != WHOLE or area.assumed:
         facts.append(("layout", found.layout_source))
     if area.format == "standard":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from xsaveschema.catalog import Catalog, default_catalog
 from xsaveschema.cpuid import host, xgetbv
 from xsaveschema.errors import XsaveError
@@ -38,6 +40,7 @@ def host_model(catalog: Catalog | None = None) -> CpuModel:
         vendor=record.vendor,
         catalog=catalog,
     ).model
+    model = replace(model, host=True)
     try:
         enabled = xgetbv()
     except XsaveError:
