@@ -12,11 +12,11 @@ from xsaveschema.area import XsaveArea
 from xsaveschema.artefacts.reader import WHOLE, Found
 from xsaveschema.cli.areas import (
     Listed,
-    called,
     columns,
     in_common,
     listing,
     names_in_use,
+    presented,
     row_of,
 )
 from xsaveschema.cli.output import Line, mask_text, print_lines
@@ -195,8 +195,7 @@ def _facts(found: Found) -> dict[str, str]:
     size = f"{len(area)} bytes"
     if len(area) > layout.size:
         size += f", of which the area takes {layout.size}"
-    name = called(found)
-    facts = {"model": name if found.others else f"{name}  {model.title}"}
+    facts = {"model": presented(model, found.others)}
     if found.others is not None or found.label != WHOLE or area.assumed:
         facts["layout"] = found.layout_source
     if area.format == "standard":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from xsaveschema.cli.areas import slot_facts
+from xsaveschema.cli.areas import presented, slot_facts
 from xsaveschema.cli.options import (
     catalog_of,
     json_option,
@@ -12,9 +12,9 @@ from xsaveschema.cli.options import (
     schemas_option,
 )
 from xsaveschema.cli.output import console, number, print_json, table
-from xsaveschema.cli.plain import plain
 from xsaveschema.errors import MaskError, hex_mask
 from xsaveschema.identify import load_model
+from xsaveschema.identify.match import alike
 from xsaveschema.layout import Layout
 from xsaveschema.model import CpuModel
 
@@ -45,7 +45,8 @@ def command(
     Without --xss, --xcomp-bv and --compacted the standard format is shown. A MASK is a number, or
     components' names with commas: 0x207, or x87,sse,avx,pkru.
     """
-    model = load_model(model_name, catalog_of(ctx, schemas))
+    catalog = catalog_of(ctx, schemas)
+    model = load_model(model_name, catalog)
     if xcomp_bv is not None:
         layout = _compacted(model, xcr0, xss, xcomp_bv)
     elif xss is not None or compacted:
@@ -63,7 +64,7 @@ def command(
             }
         )
     else:
-        _show(model, layout)
+        _show(layout, alike(layout, catalog) if model.host else None)
 
 
 def _compacted(model: CpuModel, xcr0: int | None, xss: int | None, xcomp_bv: int) -> Layout:
@@ -79,7 +80,7 @@ def _compacted(model: CpuModel, xcr0: int | None, xss: int | None, xcomp_bv: int
     return layout
 
 
-def _show(model: CpuModel, layout: Layout) -> None:
+def _show(layout: Layout, others: int | None) -> None:
     from rich.text import Text
 
     from xsaveschema.cli.picture import blocks, gap_mark, picture
@@ -88,7 +89,7 @@ def _show(model: CpuModel, layout: Layout) -> None:
     mask = f"XCR0 {hex_mask(layout.mask)}"
     if layout.format == "compacted":
         mask = f"XCOMP_BV {hex_mask(layout.xcomp_bv)}"
-    out.print(f"{model.name}  {plain(model.title)}", style="bold")
+    out.print(presented(layout.model, others), style="bold")
     out.print(f"{layout.format} format, {layout.size} bytes, {mask}\n")
     rows = table(
         out,
