@@ -18,7 +18,7 @@ ROOT = Path(xsaveschema.__file__).parent
 # Every module, lowest rank first: it imports what stands before it. Modules of one line may import
 # one another, as long as there is no circle.
 RANKS = """
-errors kept
+errors kept values
 io rules
 model
 spans
