@@ -176,7 +176,7 @@ def test_every_register_takes_its_bytes() -> None:
 def test_tiles_are_matrices() -> None:
     area = XsaveArea.new(load_model("sapphire-rapids"))
     area["tilecfg"]["palette"] = 1
-    for number, rows, colsb in ((0, 2, 8), (1, 3, 5), (2, 16, 64)):
+    for number, rows, colsb in ((0, 2, 8), (1, 4, 5), (2, 16, 64)):
         area["tilecfg"][f"rows[{number}]"] = rows
         area["tilecfg"][f"colsb[{number}]"] = colsb
     wanted = ((1.0, -2.0, 0.5, 3.140625), (0.0, -0.0, float("inf"), 1e38))
@@ -186,8 +186,8 @@ def test_tiles_are_matrices() -> None:
     assert got[1][:3] == wanted[1][:3]
     assert area.raw["tiledata"][64:72] == area.registers["tmm0"][8:]
     assert area.registers.lanes("tmm0", "bf16") == got[0] + got[1]
-    assert area.registers.tile("tmm1", "hex") == ((0,) * 5,) * 3
-    area.registers.set_lanes("tmm1", "hex", range(15))
+    assert area.registers.tile("tmm1", "hex") == ((0,) * 5,) * 4
+    area.registers.set_lanes("tmm1", "hex", range(20))
     assert area.registers.tile("tmm1", "u8")[1] == (5, 6, 7, 8, 9)
     assert [len(row) for row in area.registers.tile("tmm2", "i32")] == [16] * 16
     assert area.registers.tile("tmm3", "i32") == ()

@@ -249,6 +249,10 @@ class TestLanes:
         assert encode(np.arange(4, dtype=np.uint8), "i32", 16) == struct.pack("<4i", *range(4))
         assert encode([Fraction(1, 4)], "f16", 2) == struct.pack("<e", 0.25)
 
+    def test_a_payload_that_does_not_fit_leaves_a_nan(self) -> None:
+        (low,) = struct.unpack("<d", (0xFFF << 52 | 1).to_bytes(8, "little"))
+        assert encode([low], "f32", 4) == b"\0\0\xc0\xff"
+
     def test_zero_and_tiny_text(self) -> None:
         assert encode("0,-0,0.000,1e-999999", "f64", 32) == struct.pack("<4d", 0, -0.0, 0, 0)
         assert encode("0e999999,.5,5.,+1E1", "f32", 16) == struct.pack("<4f", 0, 0.5, 5, 10)
