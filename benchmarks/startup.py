@@ -29,9 +29,9 @@ def processes(effort: Effort) -> Outcome:
         decode = ["-m", "xsaveschema", "decode", str(file), "--model", MODEL]
         commands = {
             "import xsaveschema": (["-c", "import xsaveschema"], 3),
-            "--help": (["-m", "xsaveschema", "--help"], 5),
-            "decode FILE --model NAME --json": ([*decode, "--json"], 9),
-            "decode FILE --model NAME": (decode, 14),
+            "--help": (["-m", "xsaveschema", "--help"], 6),
+            "decode FILE --model NAME --json": ([*decode, "--json"], 13),
+            "decode FILE --model NAME": (decode, 15),
         }
         environment = with_bytecode(Path(folder))
         tasks = [_process(NOTHING, ["-c", "pass"], environment)]

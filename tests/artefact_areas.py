@@ -8,6 +8,8 @@ from collections.abc import Sequence
 
 import captures
 import cores
+from writers import qemu_stream as w
+from writers.state import State
 
 import xsaveschema as xs
 from xsaveschema import artefacts
@@ -19,6 +21,7 @@ ZEN4_LAYOUT = (captures.FOLDER / "linux-kernel_core.elf.layout.bin").read_bytes(
 FRAME = (captures.FOLDER / "linux-sigframe.bin").read_bytes()
 FRAME_32 = bytes(112) + FRAME[:468] + struct.pack("<I", 2436 + 112) + FRAME[472:]
 REGISTERS = (captures.FOLDER / "linux-regs.bin").read_bytes()
+QEMU_MASK = 0x2E7
 INTEL = [(2, 256, 576), (5, 64, 1088), (6, 512, 1152), (7, 1024, 1664), (9, 8, 2688)]
 
 
@@ -77,3 +80,15 @@ def same_registers(area: xs.XsaveArea, model: CpuModel, loaded: bytes) -> None:
 def kvm(area: bytes) -> bytes:
     """The area as KVM_GET_XSAVE gives it."""
     return area.ljust(4096, b"\0")
+
+
+def qemu_stream(*seeds: int, ram: int = 0) -> bytes:
+    """A QEMU stream with a vCPU for each state."""
+    cpus = {index: w.cpu(State(seed), QEMU_MASK) for index, seed in enumerate(seeds)}
+    return w.stream(cpus, ram=bytes(ram))
+
+
+def require_state(found: artefacts.Found, seed: int) -> None:
+    """What a reader made of a vCPU of ``qemu_stream`` has its registers."""
+    said = State(seed).registers(QEMU_MASK)
+    assert found.area.registers.read(said) == said

@@ -18,15 +18,20 @@ from pathlib import Path
 LEAST = {"Nehalem": 30, "Haswell": 60, "max": 60}
 """CPUs, and how many tests must pass: a Nehalem has no XSAVE, and tells so."""
 TESTS = (
-    *("test_processor.py", "test_processor_harness.py", "test_qemu_processor.py", "test_ptrace.py"),
+    *(
+        "laws/test_processor.py",
+        "laws/test_processor_harness.py",
+        "qemu/test_qemu_processor.py",
+        "laws/test_ptrace.py",
+    ),
     "test_restore.py::test_the_machines_own_xrstor_on_generated_cases",
     "test_restore.py::test_the_processor_refuses_illegal_areas",
-    "test_cpuid.py::test_host_is_what_the_kernel_says",
-    "test_cpuid.py::test_host_can_be_written_and_read",
-    "test_cpuid.py::test_xgetbv_is_within_the_mask",
-    "test_cpuid.py::test_device_gives_what_the_instruction_gives",
-    "test_cpuid.py::test_other_machines",
-    "test_draft.py::test_this_very_machine",
+    "cpuid/test_host.py::test_host_is_what_the_kernel_says",
+    "cpuid/test_host.py::test_host_can_be_written_and_read",
+    "cpuid/test_host.py::test_xgetbv_is_within_the_mask",
+    "cpuid/test_host.py::test_device_gives_what_the_instruction_gives",
+    "cpuid/test_host.py::test_other_machines",
+    "authoring/test_draft.py::test_this_very_machine",
     "test_convert.py",
 )
 HERE = Path(__file__).parent

@@ -401,6 +401,17 @@ def test_mend_keeps_legacy_state_that_xcomp_bv_does_not_name() -> None:
     assert XsaveArea.parse(mended.data, model).registers["xmm3"] == int.from_bytes(b"\x5a" * 16)
 
 
+def test_mend_repacks_what_another_cpu_wrote() -> None:
+    """check and mend ask what a processor makes of an area, not who wrote it."""
+    model = load_model("skylake")
+    data = bytearray(bytes(XsaveArea.new(model, "compacted")))
+    data[28:32] = (0x2FFFF).to_bytes(4, "little")
+    assert [fault.rule for fault in check(data, model, xcr0=7)] == ["xcomp-bv-xcr0"]
+    mended = mend(data, model, xcr0=7)
+    assert mended.left == ()
+    assert mended.data[520:528] == struct.pack("<Q", COMPACTED | 7)
+
+
 @pytest.mark.parametrize("target", ["xrstor", "ptrace", "kvm"])
 def test_mend_zeroes_xcomp_bv_of_a_standard_area(target: Target) -> None:
     model = load_model("zen4")

@@ -114,6 +114,14 @@ def test_an_offset_that_no_field_has() -> None:
         SPR.standard_layout().offset("sse.mxcr")
 
 
+@pytest.mark.parametrize("path", ["", "x87", "x87.st", "header", 5, None])
+def test_a_path_without_a_field_has_no_offset(path: Any) -> None:
+    """The header's reserved bytes have no name, x87's have the component's: neither is a field."""
+    with pytest.raises(UnknownComponentError, match="has no field") as caught:
+        SPR.standard_layout().offset(path)
+    assert "mean x87 " not in str(caught.value)
+
+
 def test_components_that_share_bytes_have_no_map() -> None:
     pkru = replace(SPR.components["pkru"], offset=1100)  # within opmask
     shared = replace(SPR, components={**SPR.components, "pkru": pkru})

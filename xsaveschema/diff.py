@@ -17,6 +17,7 @@ from xsaveschema.area import XsaveArea
 from xsaveschema.area.loaded import as_loaded, stored
 from xsaveschema.errors import UnknownComponentError, WrongTypeError, described, items
 from xsaveschema.header import Buffer
+from xsaveschema.legality import stale_elements
 from xsaveschema.model import (
     COMPACTED,
     EXTENDED_OFFSET,
@@ -271,12 +272,14 @@ class _Side:
     """A component of one area, as bytes that its leaves' offsets index.
 
     ``image`` is what a restore loads, ``stored`` what stands in memory where it is in use.
+    ``counts`` says that it is in use and loaded as such, so that its counts of elements say which.
     """
 
     component: StateComponent
     image: bytes
     stored: bytes
     leaves: dict[str, Leaf]
+    counts: bool
 
     def value(self, path: str) -> int | bytes | None:
         """A field's value; None where this side has no such field."""
@@ -310,9 +313,11 @@ def _component(first: XsaveArea, second: XsaveArea, number: int) -> Iterator[Del
     a = _side(first, own_a, own_a if own_a.fields else own_b, vendor)
     b = _side(second, own_b, own_b if own_b.fields else own_a, vendor)
     name = own_a.name
-    if a.stored == b.stored and a.component.fields == b.component.fields:
+    # Of equal bytes one side may load others, where its file has other rules.
+    same = a.stored == b.stored and a.image == b.image
+    if same and a.component.fields == b.component.fields:
         return
-    stale = _stale_entries(a, b)
+    stale = _stale(a, b)
     leaves = sorted({**b.leaves, **a.leaves}.values(), key=lambda leaf: leaf.offset)
     for path in (leaf.path for leaf in leaves):
         value_a, value_b = a.value(path), b.value(path)
@@ -343,23 +348,19 @@ def _side(area: XsaveArea, own: StateComponent, described: StateComponent, vendo
     initial = described.initial[: own.reach].ljust(own.reach, b"\0")
     memory = stored(area, own.number, initial)
     leaves = {leaf.path: leaf for leaf in described.leaves if leaf.offset + leaf.size <= own.reach}
-    means = as_loaded(own, memory, vendor).image if in_use else memory
-    return _Side(described, means, memory, leaves)
+    if not in_use:
+        return _Side(described, memory, memory, leaves, counts=False)
+    means = as_loaded(own, memory, vendor)
+    return _Side(described, means.image, memory, leaves, counts=not means.reason)
 
 
-def _stale_entries(a: _Side, b: _Side) -> tuple[str, ...]:
-    """Path prefixes of the elements that neither side's counting field counts.
+def _stale(a: _Side, b: _Side) -> tuple[str, ...]:
+    """Path prefixes of the elements that neither side counts.
 
-    XSAVES leaves them alone (SDM 13.5.12: LBR entries from DEPTH on). A count of 0 tells nothing:
-    a restore to the initial state leaves DEPTH as it is.
+    A side that is initial counts none: a restore to the initial state leaves LBR's DEPTH as it is.
     """
-    found: list[str] = []
-    for field in a.component.fields:
-        if field.counted_by and field.count is not None:
-            counts = (side.value(field.counted_by) for side in (a, b))
-            used = max(count for count in (*counts, 0) if isinstance(count, int))
-            found += (f"{field.name}[{i}]" for i in range(used or field.count, field.count))
-    return tuple(found)
+    sides = [set(stale_elements(s.component, s.image)) for s in (a, b) if s.counts]
+    return tuple(set.intersection(*sides)) if sides else ()
 
 
 def _bits(component: StateComponent, path: str) -> tuple[BitRange, ...]:

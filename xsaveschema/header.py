@@ -20,7 +20,7 @@ from xsaveschema.errors import (
     hex_mask,
 )
 from xsaveschema.kept import kept
-from xsaveschema.layout import Layout, compacted, fitted, overlap, standard
+from xsaveschema.layout import Layout, compacted, fitted, overlap, shared, standard
 from xsaveschema.model import COMPACTED, EXTENDED_OFFSET, HEADER_OFFSET, SSE, X87, CpuModel, bits_of
 
 MASKS: Final = Struct("<QQ")
@@ -166,6 +166,7 @@ def _judge(model: CpuModel, xstate_bv: int, xcomp_bv: int) -> tuple[Layout, list
         layout = standard(model, live | X87 | SSE)
         if clash := overlap(layout.slots):
             faults.append(Fault("xstate-bv-overlap", XSTATE_BV_OFFSET, f"both are in use: {clash}"))
+            layout = standard(model, layout.mask & ~shared(layout.slots))  # whose, nobody knows
     return layout, faults
 
 

@@ -7,7 +7,7 @@ offset that CPUID gives; in the compacted format components follow one another b
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -91,14 +91,15 @@ class Layout(Keeper):
         return self._starts.get(offset)
 
     def offset(self, path: str) -> int:
-        """Where a field stands (``sse.mxcsr``, ``x87.st[0].exponent``), in bytes from the start.
+        """Where a field stands (``sse.mxcsr``, ``bndregs.bnd[0].lower``), in bytes from the start.
 
         UnknownComponentError for a path that no field here has.
         """
-        for span in self.spans():
-            if span.path == path and span.kind in ("field", "header"):
+        named = [span for span in self.spans() if span.path and span.kind in ("field", "header")]
+        for span in named:
+            if span.path == path:
                 return span.offset
-        hint = meant(path, [span.path for span in self.spans()])
+        hint = meant(str(path), [span.path for span in named])
         raise UnknownComponentError(f"{self!r} has no field {path!r}; {hint}".rstrip("; "), path)
 
     def __getitem__(self, key: str | int) -> Slot:
@@ -219,6 +220,15 @@ def overlap(slots: Iterable[Slot]) -> str | None:
             return f"{_range(last)} and {_range(slot)} overlap"
         last = slot if last is None or slot.end > last.end else last
     return None
+
+
+def shared(slots: Sequence[Slot]) -> int:
+    """The components, as a mask, that have bytes in common with another one."""
+    return sum(
+        slot.component.bit
+        for slot in slots
+        if any(slot.offset < o.end and o.offset < slot.end for o in slots if o is not slot)
+    )
 
 
 @kept(4096)

@@ -226,7 +226,8 @@ def _repacked(area: bytearray, model: CpuModel, enabled: int) -> bytearray:
     size = compacted(model, places).size
     if len(area) < size:
         return area
-    repacked = to_compacted(area, model, xcomp_bv=places & enabled)
+    # Who wrote it does not matter here: it is judged as ``model`` would find it.
+    repacked = to_compacted(area, model, xcomp_bv=places & enabled, assume=True)
     return bytearray(repacked.data) + area[size:]
 
 

@@ -86,7 +86,7 @@ class Slot:
 class Span(NamedTuple):
     """Bytes of an area that are one thing: ``size`` of them at ``offset``.
 
-    ``path`` names it: a field's path (``sse.mxcsr``, ``x87.st[0].significand``), the component of
+    ``path`` names it: a field's path (``sse.mxcsr``, ``bndregs.bnd[0].lower``), the component of
     reserved bytes or of one without fields, ``header.xstate_bv``, "" where nothing does.
     ``component`` is None for what belongs to none, ``field`` for what is no field of one.
     ``alive`` is the bit of XSTATE_BV that decides whether the bytes mean anything, or ALWAYS;

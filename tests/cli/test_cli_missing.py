@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 from command import fails, run, tell
+from places import DATA
 from writers.state import INTEL, State
 
-CRIU = str(Path(__file__).parents[1] / "data" / "artefacts" / "criu-4.2-amx-core.img")
+CRIU = str(DATA / "artefacts" / "criu-4.2-amx-core.img")
 LIVE = "live, not in this file"
 
 

@@ -16,8 +16,6 @@ from command import TRUE_REGISTERS, fails, run, tell
 import xsaveschema as xs
 from xsaveschema import samples
 
-DATA = Path(__file__).parents[1] / "data"
-
 
 class TestConvert:
     def test_round_trip_and_the_library(self, area: Path, tmp_path: Path) -> None:

@@ -107,6 +107,8 @@ class Fields(Mapping[str, Any]):
 
     def _locate(self, path: str) -> _Target:
         """Follow a path (``bnd[2].lower``, ``st[0].exponent``) to a value or to bits of one."""
+        if not isinstance(path, str):
+            raise self._unknown(path)
         fields, offset, rest = self._fields, self._base, path
         while match := _STEP.match(rest):
             field = next((f for f in fields if f.name == match[1]), None)
@@ -174,6 +176,7 @@ class Elements(Sequence[Any]):
         return f"<{self._path}: {self._count} of {self._field.type}>"
 
     def _index(self, index: int) -> int:
+        index = whole_number(index, f"{self._path}[...]")
         if not -self._count <= index < self._count:
             raise IndexError(f"{self._path} has {self._count} elements, no [{index}]")
         return index % self._count

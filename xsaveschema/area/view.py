@@ -154,6 +154,10 @@ class XsaveArea:
         area = cls.parse(bytearray(view_of(data)), model, assume=assume)
         if not isinstance(missing, Mapping):
             raise WrongTypeError(f"missing: pass {{number: name}}, not {described(missing)}")
+        for number, name in missing.items():
+            if not (type(number) is int and 0 <= number <= 62 and isinstance(name, str)):
+                said = f"{{{described(number)}: {described(name)}}}"
+                raise WrongTypeError(f"missing: pass {{number: name}}, 0 to 62, not {said}")
         area._missing = MappingProxyType(dict(sorted(missing.items())))
         bits = sum(1 << number for number in missing)
         if bits & (area.xstate_bv | area.xcomp_bv):
@@ -306,13 +310,15 @@ class XsaveArea:
         """Every stored field, flat, in memory order: ``{"header.xstate_bv": 7, "x87.fcw": …}``.
 
         Fields of up to 64 bits are integers, wider and raw ones the stored bytes (little-endian);
-        initial components give initial values.
+        initial components give initial values, and missing ones none.
         """
         unpack, names, template = _value_plan(self.layout, self.xstate_bv & self.layout.mask)
-        if template is None:
-            return dict(zip(names, unpack(self._view), strict=False))
-        found = template.copy()
-        found.update(zip(names, unpack(self._view), strict=False))
+        found: dict[str, int | bytes] = dict(zip(names, unpack(self._view), strict=False))
+        if template is not None:
+            found = template | found
+        for number in self._missing:  # MXCSR stands in every standard area
+            for span in self.layout.spans_of(number):
+                found.pop(span.path, None)
         return found
 
     def initialise(self, key: str | int) -> None:
@@ -371,6 +377,9 @@ class XsaveArea:
         for span in self.layout.spans_of(slot.number):
             if span.alive != ALWAYS:
                 view[span.offset : span.end] = span.initial
+            if span.path == MASK_PATH and span.alive != ALWAYS:
+                mask = self.model.mxcsr_mask.to_bytes(span.size, "little")
+                view[span.offset : span.end] = mask  # as XSAVEC writes it with SSE
         self._set_in_use(slot.component.bit, True)
 
     def _set_in_use(self, bits: int, live: bool) -> None:

@@ -7,7 +7,9 @@
 
 The content says what a file is; what gzip, xz, zstd or lz4 packed is unpacked. A package can add
 readers by entry points of the group ``xsaveschema.readers``, each an object with the methods of
-:class:`Reader`. :func:`patch` writes registers, :func:`add_layout` adds the layout note to a core.
+:class:`Reader`; ``of_area``, ``area_of``, ``assemble`` and ``InPlace`` are what the package's own
+readers are made of. :func:`patch` writes registers, :func:`add_layout` adds the layout note to a
+core.
 """
 
 from __future__ import annotations
@@ -17,9 +19,21 @@ from collections.abc import Iterator
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
+from xsaveschema.artefacts.assemble import assemble
 from xsaveschema.artefacts.containers import Readable, unpacked
+from xsaveschema.artefacts.data import Data
+from xsaveschema.artefacts.layouts import Known, of_area
 from xsaveschema.artefacts.opened import Artefact, opened, opened_stream
-from xsaveschema.artefacts.reader import ArtefactError, Found, Options, Reader, Writer
+from xsaveschema.artefacts.reader import (
+    WHOLE,
+    ArtefactError,
+    Found,
+    InPlace,
+    Options,
+    Reader,
+    Writer,
+    area_of,
+)
 from xsaveschema.artefacts.registry import readers, recognise
 from xsaveschema.artefacts.source import MAX_AREA
 from xsaveschema.catalog import Catalog
@@ -34,14 +48,21 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MAX_AREA",
+    "WHOLE",
     "ArtefactError",
+    "Data",
     "Edited",
     "Found",
+    "InPlace",
+    "Known",
     "Options",
     "Reader",
     "Writer",
     "add_layout",
+    "area_of",
+    "assemble",
     "gdb_script",
+    "of_area",
     "open",
     "open_stream",
     "patch",
@@ -54,10 +75,12 @@ __all__ = [
 _HOMES: Final = {"Edited": "edit", "add_layout": "edit", "gdb_script": "gdb", "patch": "edit"}
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+if not TYPE_CHECKING:  # which knows the names above, and takes no other
+
+    def __getattr__(name: str) -> Any:
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
 
 
 def open(

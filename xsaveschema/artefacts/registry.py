@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from functools import cache
-from typing import Final
+from typing import Any, Final
 
 from xsaveschema.artefacts import (
     cloud_hypervisor,
@@ -22,7 +21,9 @@ from xsaveschema.artefacts import (
 )
 from xsaveschema.artefacts.data import Data
 from xsaveschema.artefacts.foreign import foreign
-from xsaveschema.artefacts.reader import ArtefactError, Reader
+from xsaveschema.artefacts.reader import ArtefactError, Found, Options, Reader
+from xsaveschema.errors import XsaveError
+from xsaveschema.plugins import Plugin, asked, described, loaded
 
 GROUP: Final = "xsaveschema.readers"
 """The entry points by which a package adds readers; each loads a :class:`Reader`."""
@@ -70,21 +71,39 @@ def _sure() -> Iterator[Reader]:
     yield from _plugins()
 
 
+class _PluggedIn:
+    """A reader of another package: what it raises is no end of the program."""
+
+    def __init__(self, plugin: Plugin):
+        self._plugin = plugin
+        self.name = str(plugin.made.name)
+        self.title = str(plugin.made.title)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._plugin.made, name)  # ``replace``, where it is a Writer
+
+    def recognises(self, data: Data) -> bool:
+        """What the reader says; no, and a warning, where it raises."""
+        return asked(self._plugin, lambda: self._plugin.made.recognises(data))
+
+    def read(self, data: Data, options: Options) -> Iterator[Found]:
+        """The reader's areas. ArtefactError where it raises what readers do not raise."""
+        try:
+            for found in self._plugin.made.read(data, options):
+                if not isinstance(found, Found):
+                    raise TypeError(f"it yields {type(found).__name__}, not Found")
+                yield found
+        except (XsaveError, OSError):
+            raise
+        except Exception as error:
+            raise ArtefactError(
+                f"the plug-in {self._plugin.title}, which reads such files, fails: "
+                f"{described(error)}"
+            ) from error
+
+
 @cache
 def _plugins() -> tuple[Reader, ...]:
-    """The readers of other packages. One that does not load is told of and left out."""
-    # Most files have a mark, and need no plug-in.
-    from importlib.metadata import entry_points
-
-    found: list[Reader] = []
-    for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
-        try:
-            reader = entry.load()
-            found.append(reader() if isinstance(reader, type) else reader)
-        except Exception as error:
-            warnings.warn(
-                f"the reader {entry.name} ({entry.value}) cannot be loaded: {error!r}",
-                RuntimeWarning,
-                stacklevel=2,
-            )
-    return tuple(found)
+    """The readers of other packages."""
+    needs = ("name", "title", "recognises", "read")
+    return tuple(_PluggedIn(plugin) for plugin in loaded(GROUP, needs))

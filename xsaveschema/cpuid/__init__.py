@@ -9,6 +9,9 @@ Read are the texts of ``cpuid -r``, AIDA64 (which InstLatx64 collects) and tycho
 dumps of libcpuid, libvirt's and RJCP's XML, Firecracker's JSON, a bare table of registers, and the
 directories of ``hwloc-gather-cpuid``.
 
+A package can add formats by entry points of the group ``xsaveschema.dumps``, each an object with
+what :class:`DumpFormat` has; ``Processor`` and ``records`` are what the package's own are made of.
+
 A dump is material to be judged: what it leaves out is *unknown* (``record.unknown_components``,
 ``record.complete``), never taken as absent, and a dump that contradicts itself is refused.
 """
@@ -19,9 +22,11 @@ import os
 from collections.abc import Iterator
 
 from xsaveschema.cpuid.errors import CpuidDumpError
+from xsaveschema.cpuid.formats import HEAD, DumpFormat, known, recognise
 from xsaveschema.cpuid.formats.cpuid_r import format_cpuid_r
+from xsaveschema.cpuid.gather import Processor, records
 from xsaveschema.cpuid.host import host, host_from_device, xgetbv
-from xsaveschema.cpuid.record import CpuidRecord, signature_parts
+from xsaveschema.cpuid.record import CpuidRecord, signature_of, signature_parts
 from xsaveschema.errors import WrongTypeError, described
 from xsaveschema.model import CpuidRegisters
 
@@ -29,12 +34,16 @@ __all__ = [
     "CpuidDumpError",
     "CpuidRecord",
     "CpuidRegisters",
+    "DumpFormat",
+    "Processor",
     "format_cpuid_r",
     "host",
     "host_from_device",
     "is_dump",
     "read",
     "read_bytes",
+    "records",
+    "signature_of",
     "signature_parts",
     "xgetbv",
 ]
@@ -61,7 +70,6 @@ def read(path: str | os.PathLike[str]) -> Iterator[CpuidRecord]:
 def read_bytes(data: bytes | bytearray | memoryview, name: str) -> Iterator[CpuidRecord]:
     """Read a dump that is in memory already; ``name`` is for messages and for ``source``."""
     from xsaveschema.cpuid import files
-    from xsaveschema.cpuid.formats import recognise
 
     try:
         view = memoryview(data)
@@ -75,7 +83,6 @@ def read_bytes(data: bytes | bytearray | memoryview, name: str) -> Iterator[Cpui
 def is_dump(head: bytes) -> bool:
     """Whether what begins with these bytes is a CPUID dump of a known format."""
     from xsaveschema.cpuid import files
-    from xsaveschema.cpuid.formats import HEAD, known
 
     try:
         text = files.decode(head[:HEAD], "")

@@ -9,7 +9,7 @@ from msgspec import UNSET
 
 from xsaveschema.language.document import Document, KeyPath
 from xsaveschema.language.grammar import ComponentDoc, FieldDoc
-from xsaveschema.model import EXTENDED_OFFSET, LEGACY_SIZE, MAX_EXTENT, BitRange, Field
+from xsaveschema.model import MAX_EXTENT, BitRange, Field, leaves
 from xsaveschema.rules import NO_LIMITS, Limits
 
 SIZES: Final = {
@@ -23,6 +23,8 @@ SIZES: Final = {
     "u512": 64,
 }
 """Bytes of each number type."""
+LEGACY_BYTES: Final = (((0, 24), (32, 160)), ((24, 32), (160, 416)))
+"""Where x87 and sse have their fields in the legacy region: MXCSR stands amid x87's bytes."""
 MAX_ELEMENTS: Final = 1 << 14
 """Field elements of a component, repeats counted: TILEDATA has 8, LBR 101."""
 
@@ -42,13 +44,19 @@ def build_fields(document: Document, doc: ComponentDoc) -> tuple[Field, ...]:
         if field.end > MAX_EXTENT:
             message = f"{_range(field)} ends beyond {MAX_EXTENT:#x}"
             document.fault("field-place", ("fields", index), message)
-        elif doc.number < 2 and field.end > LEGACY_SIZE:
-            message = f"{_range(field)} lies outside the legacy region, [0..{LEGACY_SIZE:#x})"
-            hint = (
-                f"{doc.component} has its place there; the extended region is at {EXTENDED_OFFSET}"
-            )
-            document.fault("field-place", ("fields", index), message, hint)
+        elif doc.number < 2 and not _in_legacy(field, LEGACY_BYTES[doc.number]):
+            there = " and ".join(f"[{at:#x}..{end:#x})" for at, end in LEGACY_BYTES[doc.number])
+            message = f"{_range(field)} lies outside {doc.component}'s bytes, {there}"
+            document.fault("field-place", ("fields", index), message)
     return fields
+
+
+def _in_legacy(field: Field, places: tuple[tuple[int, int], ...]) -> bool:
+    """Whether every element of a field lies in one of these places."""
+    return all(
+        any(start <= leaf.offset and leaf.offset + leaf.size <= end for start, end in places)
+        for leaf in leaves((field,))
+    )
 
 
 def _check_counts(
@@ -143,6 +151,7 @@ def _field(document: Document, doc: FieldDoc, here: KeyPath, follows: int) -> Fi
         why = "stands without count:" if doc.count is UNSET else f"is less than the size, {size}"
         document.fault("field-stride", (*here, "stride"), f"stride {why}")
         stride = max(stride, size)
+    bits = _bits(document, doc, here)
     return Field(
         name=doc.name,
         type="group" if doc.type is UNSET else doc.type,
@@ -152,9 +161,9 @@ def _field(document: Document, doc: FieldDoc, here: KeyPath, follows: int) -> Fi
         stride=stride,
         initial=_initial(document, doc, here, size),
         title="" if doc.title is UNSET else doc.title,
-        bits=_bits(document, doc, here),
+        bits=bits,
         fields=inner,
-        limits=_limits(document, doc, here, size),
+        limits=_limits(document, doc, here, size, bits),
         counted_by="" if doc.counted_by is UNSET else doc.counted_by,
     )
 
@@ -235,7 +244,9 @@ def _range_of_bits(
     return BitRange(name, low, high - low + 1)
 
 
-def _limits(document: Document, doc: FieldDoc, here: KeyPath, size: int) -> Limits:
+def _limits(
+    document: Document, doc: FieldDoc, here: KeyPath, size: int, bits: tuple[BitRange, ...]
+) -> Limits:
     given = [key for key in Limits.__struct_fields__ if getattr(doc, key) is not UNSET]
     if not given:
         return NO_LIMITS
@@ -248,6 +259,10 @@ def _limits(document: Document, doc: FieldDoc, here: KeyPath, size: int) -> Limi
     for index, spec in enumerate(specs if isinstance(specs, list) else [specs]):
         place = (*here, "reserved", *((index,) if isinstance(specs, list) else ()))
         if found := _range_of_bits(document, "reserved", spec, doc.type, place):
+            if reserved & found.mask:
+                document.fault("field-bits", place, "bits are reserved twice", "remove one")
+            elif other := next((named for named in bits if named.mask & found.mask), None):
+                document.fault("field-bits", place, f"reserved bits and {other.name} share bits")
             reserved |= found.mask
     canonical = doc.canonical is True
     if canonical and doc.type != "u64":

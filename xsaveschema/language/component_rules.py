@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 
 from msgspec import UNSET, UnsetType
 
@@ -10,11 +10,11 @@ from xsaveschema.language.document import Document, KeyPath
 from xsaveschema.language.grammar import ComponentDoc
 from xsaveschema.language.model_checks import check_unlike
 from xsaveschema.language.validate import near
-from xsaveschema.model import MAX_EXTENT, Field
+from xsaveschema.model import MAX_EXTENT, Field, leaves
 from xsaveschema.rules import Rules
 
 
-def build_rules(document: Document, doc: ComponentDoc, fields: Sequence[Field]) -> Rules:
+def build_rules(document: Document, doc: ComponentDoc, fields: tuple[Field, ...]) -> Rules:
     """The rules of a component with these fields; faults go into ``document``."""
     for key, names in (("needs", doc.needs), ("with", doc.together)):
         check_unlike(document, (key,), _listed(names))
@@ -32,7 +32,7 @@ def build_rules(document: Document, doc: ComponentDoc, fields: Sequence[Field]) 
 
 
 def _reserved_bytes(
-    document: Document, doc: ComponentDoc, fields: Sequence[Field]
+    document: Document, doc: ComponentDoc, fields: tuple[Field, ...]
 ) -> Iterator[tuple[int, int]]:
     if document.faults or document.gaps:
         fields = ()  # they may stand elsewhere than their file means
@@ -40,12 +40,14 @@ def _reserved_bytes(
     for index, text in document.numbered(("reserved_bytes",), _listed(doc.reserved_bytes)):
         place: KeyPath = ("reserved_bytes", index)
         first, last = map(int, text.split(":"))
-        taken = next((f for f in fields if f.offset <= last and first < f.end), None)
+        # Between and within the elements of a field there may be bytes that have no name.
+        named = leaves(fields)
+        taken = next((f for f in named if f.offset <= last and first < f.offset + f.size), None)
         if not end <= first <= last < MAX_EXTENT:
             message = f"{text} is empty, out of order or beyond {MAX_EXTENT:#x}"
             document.fault("component-bytes", place, message, "write first:last, low ones first")
         elif taken is not None:
-            message = f"bytes {text} and {taken.name} overlap"
+            message = f"bytes {text} and {taken.path} overlap"
             document.fault("component-bytes", place, message, "a field's bits have reserved:")
         else:
             end = last + 1

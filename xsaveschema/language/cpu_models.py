@@ -167,6 +167,8 @@ def _model(library: Definitions, document: Document, doc: ModelDoc, made: Resolv
         source="" if doc.source is UNSET else doc.source,
         file=document.file,
         load_registers=partial(registers_of, library.registers, frozenset(components)),
+        aliases=() if doc.aliases is UNSET else tuple(doc.aliases),
+        popularity=0 if doc.popularity is UNSET else doc.popularity,
     )
 
 
@@ -304,6 +306,13 @@ def _component(
                 made.elsewhere += tuple(f for f in error.faults if f.file != document.file)
                 document.faults += (f for f in error.faults if f.file == document.file)
                 return None
+            rules = library.component_rules(name)
+            if entry.supervisor and (rules.needs or rules.together):
+                key = "needs:" if rules.needs else "with:"
+                message = f"{key} of {name} says nothing: XCR0 enables no supervisor component"
+                hint = f"remove {key} from {name}'s file"
+                document.fault("component-companion", (*place, "supervisor"), message, hint)
+                return None
     return StateComponent(
         number=number,
         name=name,
@@ -321,13 +330,17 @@ def _component(
 def _fitting_fields(
     library: Definitions, document: Document, name: str, size: int
 ) -> tuple[Field, ...]:
-    fields = library.component_fields(name)
+    fields, rules = library.component_fields(name), library.component_rules(name)
     # A counted field may have fewer elements on this CPU (LBR depth); its first must fit.
-    end = max((f.offset + f.size if f.counted_by else f.end for f in fields), default=0)
-    if size < end:
-        message = f"{size} bytes are too few for the fields of {name}, which end at {end}"
-        place: KeyPath = ("components", name, "size")
-        raise SchemaError([document.found("component-size", place, message)])
+    ends = {
+        "fields": max((f.offset + f.size if f.counted_by else f.end for f in fields), default=0),
+        "reserved bytes": max((end for _, end in rules.reserved_bytes), default=0),
+    }
+    for what, end in ends.items():
+        if size < end:
+            message = f"{size} bytes are too few for the {what} of {name}, which end at {end}"
+            place: KeyPath = ("components", name, "size")
+            raise SchemaError([document.found("component-size", place, message)])
     for f in fields:
         if size < f.end and (size - f.offset) % f.stride not in (0, f.size):
             message = f"{size} bytes cut {name}'s {f.name} amid an element of {f.stride} bytes"

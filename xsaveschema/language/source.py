@@ -118,7 +118,7 @@ def _lines(text: str) -> list[str]:
 
 def _unprintable(text: str) -> re.Match[str] | None:
     """The first character that YAML does not have."""
-    # Compiling the pattern takes as long as reading ten files: most text does without.
+    # Most text does without the pattern, which is slow to compile.
     return None if text.isprintable() else re.search(_UNPRINTABLE, text)
 
 

@@ -128,7 +128,7 @@ def near(name: str, known: Iterable[str]) -> str | None:
 
 
 def _explain(document: Document, kind: str) -> None:
-    # Imported here: 60 ms that only a refused file should pay.
+    # Slow to import, and only a refused file needs it.
     from jsonschema import Draft202012Validator
 
     validator = Draft202012Validator(json_schema(kind))

@@ -248,7 +248,7 @@ def _pieces(
             count, stop = error.index, error
             result = task.convert(areas[:count], out[:count])
         if count:
-            errors = {first + index: str(error) for index, error in sorted(result.errors.items())}
+            errors = {first + index: str(error) for index, error in result.errors.items()}
             yield Done(first, count, errors, result.dropped), out[:count].reshape(-1).data
         first += count
         if stop is not None:

@@ -7,13 +7,16 @@ A format's module has ``NAME``, ``recognises(head)`` for the first characters of
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final, Protocol
+from functools import cache
+from typing import Final, Protocol
 
 from xsaveschema.cpuid.errors import CpuidDumpError
+from xsaveschema.cpuid.record import CpuidRecord
+from xsaveschema.errors import XsaveError
+from xsaveschema.plugins import Plugin, asked, described, loaded
 
-if TYPE_CHECKING:
-    from xsaveschema.cpuid.record import CpuidRecord
-
+GROUP: Final = "xsaveschema.dumps"
+"""The entry points by which a package adds formats; each loads a :class:`DumpFormat`."""
 HEAD: Final = 1 << 16
 """By so many characters a format is recognised."""
 
@@ -33,7 +36,7 @@ class DumpFormat(Protocol):
 
 
 def known() -> tuple[DumpFormat, ...]:
-    """Every format, imported when first asked for."""
+    """Every format, the package's own first; imported when first asked for."""
     from xsaveschema.cpuid.formats import (
         aida64,
         cpuid_r,
@@ -46,7 +49,40 @@ def known() -> tuple[DumpFormat, ...]:
         tycho,
     )
 
-    return (aida64, cpuid_r, firecracker, hwloc, libcpuid, libvirt, rjcp, table, tycho)
+    own = (aida64, cpuid_r, firecracker, hwloc, libcpuid, libvirt, rjcp, table, tycho)
+    return (*own, *_plugins())
+
+
+class _PluggedIn:
+    """A format of another package: what it raises is no end of the program."""
+
+    def __init__(self, plugin: Plugin):
+        self._plugin = plugin
+        self.NAME = str(plugin.made.NAME)
+
+    def recognises(self, head: str) -> bool:
+        """What the format says; no, and a warning, where it raises."""
+        return asked(self._plugin, lambda: self._plugin.made.recognises(head))
+
+    def read(self, text: str, source: str) -> Iterator[CpuidRecord]:
+        """The format's records. CpuidDumpError where it raises what formats do not raise."""
+        try:
+            for record in self._plugin.made.read(text, source):
+                if not isinstance(record, CpuidRecord):
+                    raise TypeError(f"it yields {type(record).__name__}, not CpuidRecord")
+                yield record
+        except XsaveError:
+            raise
+        except Exception as error:
+            said = f"the plug-in {self._plugin.title} fails: {described(error)}"
+            raise CpuidDumpError(said, source) from error
+
+
+@cache
+def _plugins() -> tuple[DumpFormat, ...]:
+    """The formats of other packages."""
+    needs = ("NAME", "recognises", "read")
+    return tuple(_PluggedIn(plugin) for plugin in loaded(GROUP, needs))
 
 
 def recognise(text: str, source: str) -> DumpFormat:

@@ -7,24 +7,32 @@ from typing import Any
 import numpy as np
 
 from xsaveschema.many.batch.rows import as_rows
-from xsaveschema.model import EXTENDED_OFFSET, HEADER_OFFSET, MXCSR_OFFSET, CpuModel
+from xsaveschema.model import (
+    EXTENDED_OFFSET,
+    HEADER_OFFSET,
+    MXCSR_OFFSET,
+    CpuModel,
+    require_model,
+)
+from xsaveschema.restore import check as check_one
+from xsaveschema.restore_rules import Target
 
 
 def check(
-    areas: Any, model: CpuModel, target: str = "xrstor", **options: Any
+    areas: Any, model: CpuModel, target: Target = "xrstor", **options: Any
 ) -> dict[int, list[Any]]:
     """The faults of each area that a restore refuses, by index; see :func:`xsaveschema.check`.
 
-    Areas whose headers and MXCSR are alike are judged once, as all are equally long; for XRSTORS,
-    which looks into supervisor components, each is judged by itself.
+    Areas whose headers and MXCSR are alike are judged once, as all are equally long. Where a
+    restore looks into components, each is judged by itself: XRSTORS into supervisor ones, XRSTOR
+    into those whose file says that an illegal value faults.
     """
-    from xsaveschema.restore import check as check_one
-
+    require_model(model)
     array = as_rows(areas)
     found: dict[int, list[Any]] = {}
-    if target == "xrstors":
+    if target == "xrstors" or (target == "xrstor" and _looks_inside(model)):
         for index in range(len(array)):
-            if faults := check_one(array[index].data, model, "xrstors", **options):
+            if faults := check_one(array[index].data, model, target, **options):
                 found[index] = faults
         return found
     # What the verdict depends on, beside options and length: MXCSR and the whole header.
@@ -35,7 +43,12 @@ def check(
     verdicts: dict[bytes, list[Any]] = {}
     for index, key in enumerate(keys):
         if key not in verdicts:
-            verdicts[key] = check_one(array[index].data, model, target, **options)  # type: ignore[arg-type]  # check judges the target's name
+            verdicts[key] = check_one(array[index].data, model, target, **options)
         if faults := verdicts[key]:
             found[index] = faults
     return found
+
+
+def _looks_inside(model: CpuModel) -> bool:
+    """Whether XRSTOR refuses values of a user component."""
+    return any(c.illegal == "fault" and not c.supervisor for c in model.components.values())

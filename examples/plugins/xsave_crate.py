@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: MIT-0
+"""Two plug-ins for xsaveschema: a reader of files that hold areas, and a format of CPUID dumps.
+
+A crate is ``CRATE1``, then for each area its length (u32), the length of a label (u8), the label
+(UTF-8) and the area. A tally is text: ``tally of GenuineIntel 0x806f8``, then a line for each
+sub-leaf of leaf 0xD: its number, EAX, EBX, ECX, EDX in hexadecimal.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+
+from xsaveschema.artefacts import ArtefactError, Data, Found, InPlace, Options, of_area
+from xsaveschema.cpuid import CpuidDumpError, CpuidRecord, Processor, records
+
+MAGIC = b"CRATE1"
+HEAD = struct.Struct("<IB")
+LONGEST = 1 << 20  # bytes: no area is longer, and a length from a file is not to be trusted
+
+
+class CrateReader(InPlace):
+    """``InPlace``: an area stands in the file as it is, so ``patch`` can write it back."""
+
+    name = "crate"
+    title = "a crate of areas"
+
+    def recognises(self, data: Data) -> bool:
+        return bytes(data[: len(MAGIC)]) == MAGIC
+
+    def read(self, data: Data, options: Options) -> Iterator[Found]:
+        at = len(MAGIC)
+        while at < len(data):
+            head = bytes(data[at : at + HEAD.size])
+            if len(head) < HEAD.size:
+                raise ArtefactError("the crate ends within a head", at)
+            size, length = HEAD.unpack(head)
+            label = bytes(data[at + HEAD.size : at + HEAD.size + length]).decode("utf-8", "replace")
+            at += HEAD.size + length
+            if size > LONGEST or at + size > len(data):
+                raise ArtefactError(f"{label}: an area of {size} bytes is cut off", at)
+            view = data[at : at + size]
+            # Which CPU wrote it: the user's word, held against the area, or what the area shows.
+            yield of_area(view, options).found(view, options, label, at)
+            at += size
+
+
+class TallyFormat:
+    NAME = "tally"
+
+    def recognises(self, head: str) -> bool:
+        return head.startswith("tally of ")
+
+    def read(self, text: str, source: str) -> Iterator[CpuidRecord]:
+        first, *lines = text.splitlines()
+        processor = Processor(source)
+        try:
+            vendor, signature = first.split()[2:]
+            processor.vendor = vendor
+            processor.add(1, 0, (int(signature, 16), 0, 0, 0), 1)
+        except ValueError:
+            raise CpuidDumpError(
+                "tally of VENDOR SIGNATURE is what the first line says", source, 1
+            ) from None
+        for number, line in enumerate(lines, 2):
+            try:
+                sub_leaf, *registers = (int(word, 16) for word in line.split())
+                eax, ebx, ecx, edx = registers
+            except ValueError:
+                raise CpuidDumpError(f"no row of a tally: {line[:40]!r}", source, number) from None
+            processor.add(0xD, sub_leaf, (eax, ebx, ecx, edx), number)
+        # It judges the rows together, as those of every dump.
+        yield from records([processor], source, self.NAME)
