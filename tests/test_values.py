@@ -20,17 +20,21 @@ from xsaveschema import values
 from xsaveschema.values import (
     TYPES,
     binary,
+    bit_names,
     decode,
     encode,
     encode_float80,
     encode_matrix,
     float80,
     fold,
+    hexadecimal,
     lane_lines,
     mask_bits,
     matrix,
     texts,
+    tile_config_lines,
     tile_lines,
+    told,
 )
 
 FLOATS = {"f16": (2, 10), "bf16": (2, 7), "f32": (4, 23), "f64": (8, 52)}
@@ -242,6 +246,12 @@ class TestLanes:
         with pytest.raises(ValueError, match="^" + re.escape(said)):
             encode(lanes, type, size)
 
+    def test_what_json_can_hold(self) -> None:
+        data = struct.pack("<4f", 0.5, float("inf"), float("-inf"), float("nan"))
+        assert told(data, "f32") == [0.5, "inf", "-inf", "nan"]
+        assert told(b"\xff\xff\x01\0", "i16") == [-1, 1]
+        assert told(b"\xff\xff", "hex") == ["0xffff"]
+
     def test_numbers_of_other_libraries(self) -> None:
         np = pytest.importorskip("numpy", reason="the extra batch is not installed")
         rows = np.array([1.5, -0.0, np.inf, 1e-45], np.float32)
@@ -312,7 +322,7 @@ class TestTiles:
 
     def test_small_ones_as_they_are(self) -> None:
         data = encode("1,-2,100,4", "i16", 8)
-        assert tile_lines(data, 4, "i16", 60) == ["     0    1", "0:   1   -2", "1: 100    4"]
+        assert tile_lines(data, 4, "i16", 60) == ["     0  1", "0:   1 -2", "1: 100  4"]
 
     def test_equal_rows_are_one(self) -> None:
         data = bytes([1, 2] + [0] * 6 + [3, 4])
@@ -321,6 +331,25 @@ class TestTiles:
             "  0: ",
             "1-3: ",
             "  4: ",
+        ]
+
+    def test_columns_in_the_middle_are_left_out(self) -> None:
+        assert tile_lines(bytes(range(100, 110)), 10, "u8", 30) == [
+            "     0   1   2 ...   7   8   9",
+            "0: 100 101 102 ... 107 108 109",
+        ]
+        assert tile_lines(bytes(range(100, 110)), 10, "u8", 30, full=True) == [
+            "0: 100  101  102  103",
+            "   104  105  106  107",
+            "   108  109",
+        ]
+        assert len(tile_lines(bytes(range(100, 110)), 10, "u8", 42)[0]) == 42
+
+    def test_the_shapes_of_tiles(self) -> None:
+        assert tile_config_lines([16, 3], [64, 5]) == [
+            "tile  rows  bytes a row",
+            "tmm0    16           64",
+            "tmm1     3            5",
         ]
 
     @given(
@@ -357,15 +386,14 @@ class TestLines:
         assert lane_lines(struct.pack("<d", 2), "f64", 60) == ["2.0"]
 
     def test_neighbours_with_one_value_are_one(self) -> None:
-        named = [("zmm7", "0"), ("zmm8", "0"), ("zmm9", "1"), ("k0", "1"), ("k1", None)]
-        assert list(fold([*named, ("k2", None), ("k4", "0"), ("k6", "0"), ("a", "x")])) == [
-            ("zmm7-zmm8", "0"),
-            ("zmm9", "1"),
+        named = [("zmm7", "0"), ("zmm8", "0"), ("zmm9", "0"), ("zmm10", "1"), ("k0", "1")]
+        named += [("k2", "1"), ("k3", "1"), ("a", "x"), ("a", "x")]
+        assert list(fold(named)) == [
+            ("zmm7-zmm9", "0"),
+            ("zmm10", "1"),
             ("k0", "1"),
-            ("k1", None),
-            ("k2", None),
-            ("k4", "0"),
-            ("k6", "0"),
+            ("k2-k3", "1"),
+            ("a", "x"),
             ("a", "x"),
         ]
         assert list(fold([])) == []
@@ -376,3 +404,50 @@ class TestLines:
         assert mask_bits(1 << 63 | 3) == "0-1 63"
         assert binary(5, 2) == "0000000000000101"
         assert binary(1 << 63, 8) == "1000000000000000_" + "_".join(["0" * 16] * 3)
+
+
+class TestNumbers:
+    @pytest.mark.parametrize(
+        ("value", "text"),
+        [
+            (0, "0"),
+            (1 << 79, "-0"),
+            (0x3FFF_8000000000000000, "1"),
+            (0xBFFF_C000000000000000, "-1.5"),
+            (0x4000_C90FDAA22168C235, "3.1415926535897932385"),
+            (0x3FFB_CCCCCCCCCCCCCCCD, "0.1"),
+            (0x403E_FFFFFFFFFFFFFFFF, "18446744073709551615"),
+            (0x7FFE_FFFFFFFFFFFFFFFF, "1.189731495357231765e+4932"),
+            (0x0000_0000000000000001, "4e-4951"),
+            (0x0000_8000000000000000, "3.3621031431120935063e-4932"),
+            (0x7FFF_8000000000000000, "inf"),
+            (0xFFFF_8000000000000000, "-inf"),
+            (0x7FFF_C000000000000000, "nan"),
+            (0x7FFF_A000000000000000, "snan"),
+            (0x7FFF_0000000000000000, "unsupported"),
+            (0x3FFF_0000000000000001, "unsupported"),
+            (0x0001_0000000000000000, "unsupported"),
+        ],
+    )
+    def test_float80(self, value: int, text: str) -> None:
+        assert float80(value) == text
+
+    def test_qwords_stand_in_columns(self) -> None:
+        assert hexadecimal(0x37F, 2, 60) == ["0x037f"]
+        assert hexadecimal(0, 64, 69) == ["0"]
+        assert hexadecimal(5, 16, 69) == ["                 0x0000000000000005"]
+        whole = (1 << 511) | 1
+        high = "0x8000000000000000_0000000000000000_0000000000000000_0000000000000000"
+        low = "  0000000000000000_0000000000000000_0000000000000000_0000000000000001"
+        assert hexadecimal(whole, 64, 69) == [high, low]
+        assert hexadecimal(1, 64, 69) == [" " * 51 + "0x0000000000000001"]
+        assert len(hexadecimal(whole, 64, 137)) == 1
+        assert len(hexadecimal(whole, 64, 10)) == 8
+
+    def test_bits(self) -> None:
+        flags = [(f"ad{i}", i, 1) for i in range(8)]
+        assert bit_names(flags, 0b10001110) == "AD1-3 AD7"
+        assert bit_names(flags, 0b00000011) == "AD0 AD1"
+        assert bit_names(flags, 0) == ""
+        ranges = [("top", 0, 3), ("rc", 4, 2), ("base", 8, 20)]
+        assert bit_names(ranges, 0x3535) == "TOP=5 RC=zero BASE=0x35"

@@ -10,9 +10,12 @@ number is written as the shortest text that reads back to the same bits.
 
 import re
 import struct
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from operator import index
-from typing import Iterable, Iterator, Sequence
+from typing import TypeVar
+
+_T = TypeVar("_T")
 
 _NAMES = ("f16", "bf16", "f32", "f64", "i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64")
 _CODES = dict(zip(_NAMES, "eHfdbhiqBHIQ"))  # bf16 has none: it is read as the upper half of f32
@@ -223,6 +226,18 @@ def texts(data: bytes, type: str) -> "tuple[str, ...]":
     return tuple(known[bits] for bits in _numbers(data, type))
 
 
+def told(data: bytes, type: str) -> "list[int | float | str]":
+    """The lanes of bytes as JSON can hold them: numbers, but NaN, infinity and hex as text."""
+    if type == "hex":
+        return [*texts(data, type)]
+    lanes = zip(_numbers(data, type), decode(data, type))
+    if type not in _FLOATS:
+        return [value for _, value in lanes]
+    return [
+        value if value - value == 0 else _float_text(bits, value, type) for bits, value in lanes
+    ]
+
+
 def _float_text(bits: int, value: float, type: str) -> str:
     exponent, fraction = _FLOATS[type]
     if value != value:
@@ -365,23 +380,20 @@ def _columns(cells: "tuple[str, ...]", width: int) -> "list[str]":
     ]
 
 
-def fold(named: "Iterable[tuple[str, object]]") -> "Iterator[tuple[str, object]]":
-    """Neighbours that count up and have one value as one: ``("zmm7-zmm16", value)``.
-
-    Of what is not to be folded, the value is None.
-    """
+def fold(named: "Iterable[tuple[str, _T]]") -> "Iterator[tuple[str, _T]]":
+    """Neighbours that count up and have one value as one: ``("zmm7-zmm16", value)``."""
     first = last = ""
-    shared: object = None
+    shared: list[_T] = []
     for name, value in named:
-        if first and value is not None and value == shared and _follows(last, name):
+        if shared and value == shared[0] and _follows(last, name):
             last = name
             continue
-        if first:
-            yield (first if first == last else f"{first}-{last}"), shared
+        if shared:
+            yield first if first == last else f"{first}-{last}", shared[0]
         first = last = name
-        shared = value
-    if first:
-        yield (first if first == last else f"{first}-{last}"), shared
+        shared = [value]
+    if shared:
+        yield first if first == last else f"{first}-{last}", shared[0]
 
 
 def _follows(name: str, other: str) -> bool:
@@ -432,31 +444,38 @@ def tile_lines(data: bytes, per_row: int, type: str, width: int, full: bool = Fa
         labels.append(str(first) if first == number else f"{first}-{number}")
         shown.append(row)
         first = number + 1
-    count = len(rows[0])
     margin = max(map(len, labels))
     room = width - margin - len(": ")
-    cell = max(len(text) for row in shown for text in row)
-    cell = max(cell, len(str(count - 1)))
-    columns = [*range(count)]
-    fit = max(2, (room + _LANES_APART) // (cell + _LANES_APART))
-    if full and fit < count:
-        lines = []
-        for label, row in zip(labels, shown):
-            for at, line in enumerate(_columns(row, room)):
-                head = " " * margin + "  " if at else f"{label:>{margin}}: "
-                lines.append(head + line)
-        return lines
-    if fit < count:
-        cell = max(cell, len("..."))
-        fit = max(2, (room + _LANES_APART) // (cell + _LANES_APART))
-        columns = [*range(fit // 2), -1, *range(count - (fit - 1 - fit // 2), count)]
-    apart = " " * _LANES_APART
-    head = apart.join(("..." if at < 0 else str(at)).rjust(cell) for at in columns)
-    lines = [" " * (margin + 2) + head]
-    for label, row in zip(labels, shown):
-        line = apart.join(("..." if at < 0 else row[at]).rjust(cell) for at in columns)
-        lines.append(f"{label:>{margin}}: {line}")
-    return lines
+    widths = [max(map(len, column)) for column in zip(map(str, range(len(rows[0]))), *shown)]
+    kept: list[int | None] = [*range(len(widths))]
+    if sum(widths) + len(widths) - 1 > room:
+        if full:
+            return [
+                ("" if at else label).rjust(margin) + (": ", "  ")[at > 0] + line
+                for label, row in zip(labels, shown)
+                for at, line in enumerate(_columns(row, room))
+            ]
+        kept = _edges(widths, room)
+    cells = [["..." if at is None else str(at) for at in kept]]
+    cells += [["..." if at is None else row[at] for at in kept] for row in shown]
+    return [
+        (label.rjust(margin) + ": " if label else " " * (margin + 2))
+        + " ".join(text.rjust(3 if at is None else widths[at]) for at, text in zip(kept, line))
+        for label, line in zip(["", *labels], cells)
+    ]
+
+
+def _edges(widths: "list[int]", room: int) -> "list[int | None]":
+    """The first and the last columns that fit; None where those in the middle are left out."""
+    first, last = 1, len(widths)
+    room -= widths[0] + len(" ...")
+    while True:
+        grow_last = first > len(widths) - last
+        at = last - 1 if grow_last else first
+        room -= widths[at] + 1
+        if room < 0:
+            return [*range(first), None, *range(last, len(widths))]
+        first, last = (first, at) if grow_last else (at + 1, last)
 
 
 def tile_config_lines(rows: "Sequence[int]", colsb: "Sequence[int]") -> "list[str]":

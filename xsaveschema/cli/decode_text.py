@@ -21,7 +21,15 @@ from xsaveschema.cli.areas import (
 )
 from xsaveschema.cli.output import Line, mask_text, print_lines
 from xsaveschema.cli.plain import plain, terminal_width
-from xsaveschema.cli.rows import Row, chosen, loaded_rows, other_rows, register_rows
+from xsaveschema.cli.rows import (
+    Row,
+    View,
+    chosen,
+    laned,
+    loaded_rows,
+    other_rows,
+    register_rows,
+)
 from xsaveschema.errors import MissingStateError, XsaveError, hex_mask
 
 if TYPE_CHECKING:
@@ -36,13 +44,13 @@ _NAME: Final = 7  # cells of a register's name; longer ones make a column of the
 _INDENT: Final = 2 + _NAME + 2  # cells before a register's value
 
 
-def show(source: str, found: Found, everything: bool) -> None:
-    """Print an area; ``everything``: its initial state too."""
+def show(source: str, found: Found, view: View) -> None:
+    """Print an area."""
     title = source if found.label == WHOLE else f"{source}: {found.label}"
-    print_lines([_title(title), *_lines(_facts(found)), *_area(found, everything)])
+    print_lines([_title(title), *_lines(_facts(found)), *_area(found, view)])
 
 
-def show_list(source: str, areas: Iterable[Found], everything: bool) -> None:
+def show_list(source: str, areas: Iterable[Found], view: View) -> None:
     """Print the list of several areas, and the one that the file is about.
 
     That is the state at an exception, where the file tells it apart, else the first: systems write
@@ -62,12 +70,12 @@ def show_list(source: str, areas: Iterable[Found], everything: bool) -> None:
         told = in_common(rows).items()
         facts = {name: text for name, text in _facts(shown).items() if (name, text) not in told}
         print_lines([*listing(source, rows), [], _title(_named(shown)), *_lines(facts)])
-        print_lines([*_area(shown, everything), [], [("--area shows the others", "dim")]])
+        print_lines([*_area(shown, view), [], [("--area shows the others", "dim")]])
     if fault is not None:
         raise fault
 
 
-def show_each(source: str, areas: Iterable[Found], everything: bool) -> None:
+def show_each(source: str, areas: Iterable[Found], view: View) -> None:
     """Print several areas, each below what it has in common with the one before it."""
     above: list[Line] = []
     for found in areas:
@@ -80,23 +88,23 @@ def show_each(source: str, areas: Iterable[Found], everything: bool) -> None:
         if shared != above:
             lines += [*shared, []]
             above = shared
-        print_lines([*lines, _title(_named(found)), *_lines(own), *_values(found, everything)])
+        print_lines([*lines, _title(_named(found)), *_lines(own), *_values(found, view)])
 
 
-def show_registers(areas: Iterable[Found], asked: Asked, several: bool) -> None:
+def show_registers(areas: Iterable[Found], asked: Asked, several: bool, view: View) -> None:
     """Print the registers asked for: of one area alone; of several a table, where one fits."""
     width = terminal_width()
     table: list[tuple[str, str, dict[str, str]]] | None = [] if several else None
     for at, found in enumerate(areas):
         names = asked.of(found.area)
-        if table is not None and not at and not _fits(found, names, width):
+        if table is not None and not at and not _fits(found, names, width, view):
             table = None
         if table is not None:
             table.append((str(found.index), found.label, dict(_cells(found.area, names))))
             continue
         if several:
             print_lines([*([[]] if at else []), _title(_named(found))])
-        print_lines(_rows(_asked(found.area, names, width), width))
+        print_lines(_rows(_asked(found.area, names, width, view), width))
     if table:
         # A family's name stands where an area has none of it.
         shown = [name for *_, cells in table for name, cell in cells.items() if cell != _NONE]
@@ -105,11 +113,14 @@ def show_registers(areas: Iterable[Found], asked: Asked, several: bool) -> None:
         print_lines(columns([["#", "area", *shown], *rows]))
 
 
-def _fits(found: Found, names: Iterable[str], width: int) -> bool:
-    """Whether a line holds these registers of an area, whatever their values; tiles never."""
+def _fits(found: Found, names: Iterable[str], width: int, view: View) -> bool:
+    """Whether a line holds these registers of an area, whatever their values.
+
+    Tiles never, and vectors only as a number: their lanes stand in columns of their own.
+    """
     area = found.area
     there = [name for name in names if name in area.registers]
-    if any(area.model.registers[name].shape for name in there):
+    if any(area.model.registers[name].shape or (view.type and laned(name)) for name in there):
         return False
     cells = (max(len(name), _widest_value(area.registers.size(name))) for name in there)
     return len(_named(found)) + sum(2 + cell for cell in cells) + 2 <= width
@@ -130,9 +141,11 @@ def _cells(area: XsaveArea, names: Mapping[str, XsaveError | None]) -> Iterator[
             yield from ((name, row.value) for row in register_rows(area, [name], _ONE_LINE))
 
 
-def _asked(area: XsaveArea, names: Mapping[str, XsaveError | None], width: int) -> Iterator[Row]:
+def _asked(
+    area: XsaveArea, names: Mapping[str, XsaveError | None], width: int, view: View
+) -> Iterator[Row]:
     there = (name for name, lacking in names.items() if not lacking)
-    yield from register_rows(area, there, width - _INDENT)
+    yield from register_rows(area, there, width - _INDENT, view)
     for name, lacking in names.items():
         if lacking:
             missing = isinstance(lacking, MissingStateError)
@@ -147,23 +160,23 @@ def _title(text: str) -> Line:
     return [(plain(text), "bold")]
 
 
-def _area(found: Found, everything: bool) -> Iterator[Line]:
+def _area(found: Found, view: View) -> Iterator[Line]:
     """The components of an area, and what they hold."""
     yield []
     yield from _components(found.area)
-    yield from _values(found, everything)
+    yield from _values(found, view)
 
 
-def _values(found: Found, everything: bool) -> Iterator[Line]:
+def _values(found: Found, view: View) -> Iterator[Line]:
     """Faults, registers and other fields, each with a title."""
     area, width = found.area, terminal_width()
     if area.faults:
         yield from [[], [("faults", "bold")]]
         yield from ([(f"  {fault}", "red")] for fault in area.faults)
-    if registers := chosen(area, everything):
+    if registers := chosen(area, view.everything):
         yield from [[], [("registers", "bold")]]
-        yield from _rows(register_rows(area, registers, width - _INDENT), width)
-    if others := list(other_rows(area, everything)):
+        yield from _rows(register_rows(area, registers, width - _INDENT, view), width)
+    if others := list(other_rows(area, view.everything)):
         yield from [[], [("other fields", "bold")]]
         yield from _rows(others, width)
     if otherwise := list(loaded_rows(area, width - _INDENT)):
@@ -175,6 +188,11 @@ def _rows(rows: Iterable[Row], width: int) -> Iterator[Line]:
     rows = list(rows)
     longest = max(len(row.name) for row in rows)
     for row in rows:
+        if row.indented and row.more and len(row.name) > _NAME:
+            # The lines of a value stand in columns.
+            yield [(f"  {row.name}", "cyan")]
+            yield from ([(" " * _INDENT + part, "")] for part in (row.value, *row.more))
+            continue
         head = f"  {row.name:{_NAME if len(row.name) <= _NAME else longest}}"
         line = [(head, "dim" if row.dim else "cyan"), (f"  {row.value}", "dim" if row.dim else "")]
         if row.remark:
