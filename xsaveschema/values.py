@@ -29,7 +29,6 @@ _NUMBER = re.compile(r"([+-]?)([0-9]{0,800})(?:\.([0-9]{0,800}))?(?:e([+-]?[0-9]
 _INTEGER = re.compile(r"[+-]?(?:0x[0-9a-f]{1,40}|[0-9]{1,40})", re.I)
 _NAN = re.compile(r"([+-]?)nan(?:\((0x[0-9a-f]{1,16})\))?", re.I)
 _INF = re.compile(r"([+-]?)inf(?:inity)?", re.I)
-_LANES_APART = 2  # cells
 _BYTES_PER_LANE_OF_HEX = (8, 4, 2, 1)
 
 
@@ -368,14 +367,13 @@ def lane_lines(data: bytes, type: str, width: int) -> "list[str]":
     return _columns(cells, width)
 
 
-def _columns(cells: "tuple[str, ...]", width: int) -> "list[str]":
+def _columns(cells: "tuple[str, ...]", width: int, apart: int = 2) -> "list[str]":
     cell = max(map(len, cells))
     per_line = 1
-    while per_line < len(cells) and 2 * per_line * (cell + _LANES_APART) <= width + _LANES_APART:
+    while per_line < len(cells) and 2 * per_line * (cell + apart) <= width + apart:
         per_line *= 2
-    apart = " " * _LANES_APART
     return [
-        apart.join(text.rjust(cell) for text in cells[at : at + per_line])
+        (" " * apart).join(text.rjust(cell) for text in cells[at : at + per_line])
         for at in range(0, len(cells), per_line)
     ]
 
@@ -453,7 +451,7 @@ def tile_lines(data: bytes, per_row: int, type: str, width: int, full: bool = Fa
             return [
                 ("" if at else label).rjust(margin) + (": ", "  ")[at > 0] + line
                 for label, row in zip(labels, shown)
-                for at, line in enumerate(_columns(row, room))
+                for at, line in enumerate(_columns(row, room, 1))
             ]
         kept = _edges(widths, room)
     cells = [["..." if at is None else str(at) for at in kept]]

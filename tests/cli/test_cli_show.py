@@ -350,7 +350,7 @@ class TestDecode:
         assert tmm[1].startswith("01020304" + "00" * 60 + "05060708")
         assert area["registers"]["tmm1"] == "0102030405060708"
         text = run("decode", str(path), "--model", "sapphire-rapids").stdout
-        assert "  tmm1     2 rows of 4 u8\n              0 1 2 3\n           0: 1 2 3 4\n" in text
+        assert "  tmm1     2 rows of 4 u8\n       0 1 2 3\n    0: 1 2 3 4\n" in text
         assert "lbr.entries[2].from  0x0000000000001234\n" in text
         assert "95 more are zero" in text
         assert (
@@ -410,7 +410,7 @@ class TestDecode:
         args = ["decode", str(path), "--model", "sapphire-rapids"]
         text = run(*args).stdout
         assert max(map(len, text.splitlines())) <= 80
-        assert "  tmm1     3 rows of 5 u8\n               0  1  2  3  4\n" in text
+        assert "  tmm1     3 rows of 5 u8\n        0  1  2  3  4\n" in text
         assert "  tmm2     16 rows of 64 u8, all 0\n  tmm3     no rows\n" in text
         assert re.search(r"\n +0-15: 0 1 2 3 .* \.\.\. .* 62 63\n", text)
         assert "  tmm5-tmm7  no rows\n" in text.replace("tmm7   no", "tmm7  no")

@@ -30,6 +30,7 @@ _VECTORS: Final = ("zmm", "ymm", "xmm")
 _LANED: Final = (*_VECTORS, "mm", "tmm")
 _MASKS: Final = "k"
 _TILE: Final = "u8"  # how a tile is shown where nobody says
+_HANGING: Final = 7  # cells that the lines of a tile begin left of other values
 _DIGITS: Final = "0123456789"
 _INDEX: Final = re.compile(r"\[\d+\]")
 
@@ -141,8 +142,8 @@ def _tile(area: XsaveArea, name: str, value: bytes, width: int, view: View) -> R
     shown = f"{_counted(rows, 'row')} of {lanes} {type}"
     if not any(value):
         return Row("", f"{shown}, all 0", remark, dim=True)
-    lines = tile_lines(value, per_row, type, width, view.everything)
-    return Row("", shown, remark, tuple(lines), indented=True)
+    lines = tile_lines(value, per_row, type, width + _HANGING, view.everything)
+    return Row("", shown, remark, tuple(f"    {line}" for line in lines))
 
 
 def lanes_told(area: XsaveArea, name: str, type: str) -> Any:
