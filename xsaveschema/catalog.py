@@ -59,6 +59,7 @@ class Catalog(Keeper):
         given = items(paths, "pass paths of schema files")
         if wrong := [path for path in given if not isinstance(path, str | os.PathLike)]:
             raise WrongTypeError(f"pass paths of schema files, not {described(wrong[0])}")
+        self._paths, self._with_shipped = given, shipped
         library = self._library = Library()
         library.add_shipped(models=shipped)
         for files in [*user_files(), *(schema_files(Path(path)) for path in given)]:
@@ -79,8 +80,21 @@ class Catalog(Keeper):
     def __len__(self) -> int:
         return len(self._library.models)
 
+    def __bool__(self) -> bool:
+        return True  # one without models is a catalogue, too, and not to be taken for none
+
     def __contains__(self, name: object) -> bool:
         return name in self._library.models
+
+    def extended(self, paths: Iterable[str | os.PathLike[str]]) -> Catalog:
+        """A catalogue of the same files and these behind them; errors are those of making one."""
+        return Catalog([*self._paths, *paths], shipped=self._with_shipped)
+
+    def names_in(self, path: str | os.PathLike[str]) -> tuple[str, ...]:
+        """The names of the models that a file, or a folder's files, define here."""
+        wanted = {os.path.realpath(file) for file in schema_files(Path(path))}
+        models = self._library.models
+        return tuple(name for name in self if os.path.realpath(models[name]) in wanted)
 
     def model(self, name: str) -> CpuModel:
         """The model of this name, or of this alias: ``spr``. A model's name wins over an alias.

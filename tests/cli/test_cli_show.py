@@ -26,6 +26,7 @@ class TestModels:
         zen4 = models["zen4"]
         assert list(zen4) == [
             "name",
+            "aliases",
             "title",
             "vendor",
             "signatures",

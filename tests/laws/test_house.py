@@ -244,7 +244,6 @@ TESTED_BY = {
     "cpuid.record": "cpuid/test_cpuid",
     "cpuid.xml": "cpuid/test_cpuid",
     "header": "area/test_view",
-    "identify.named": "laws/test_arguments",
     "language.component_fields": "language/test_language",
     "language.cpu_models": "language/test_language",
     "language.document": "language/test_language",

@@ -108,10 +108,10 @@ def command(
     """
     catalog = catalog_of(ctx, schemas)
     writer = options_of(catalog, model_name, assume, strict=False)
+    cpu = None if cpu_name is None else load_model(cpu_name, catalog)
     masks = {"xcr0": xcr0, "xss": xss, "rfbm": rfbm}
     rules = {"mxcsr_mask": mxcsr_mask, "xfd": xfd or 0}
     with about(source):
-        cpu = None if cpu_name is None else load_model(cpu_name, catalog)
         host = cpu_name == HOST
         judge = _Judge(catalog, cpu, host, target, masks, rules, fix is not None)
         with opened(source, writer) as artefact:

@@ -99,8 +99,8 @@ def command(
     if type and words and not any(map(laned, words)):
         raise click.UsageError(f"--as is for vectors and tiles, and {', '.join(words)} is none")
     catalog = catalog_of(ctx, schemas)
+    options = options_of(catalog, model_name, assume, strict=not lenient)
     with about(source):
-        options = options_of(catalog, model_name, assume, strict=not lenient)
         several, found = looked_ahead(select.selected(opened(source, options).areas(), selector))
         asked = Asked(words, several, catalog)
         if as_json:

@@ -77,7 +77,8 @@ def command(
     selector_b = selector_b or selector
 
     def areas(source: str, name: str | None, chosen: str | None) -> Iterator[Found]:
-        with about(source), opened(source, options_of(catalog, name, assume)) as artefact:
+        options = options_of(catalog, name, assume)
+        with about(source), opened(source, options) as artefact:
             if select.is_plural(chosen):
                 yield from select.selected(artefact.areas(), chosen)
             else:

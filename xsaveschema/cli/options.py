@@ -65,7 +65,8 @@ cpu_option = click.option(
     "--cpu",
     "cpu_name",
     metavar="CPU",
-    help="The CPU that shall restore or read it; default: the one that wrote it.",
+    help="The CPU that shall restore or read it: a model's name, host, a CPUID dump, or a model's "
+    "YAML file; default: the one that wrote it.",
 )
 
 assume_option = click.option(

@@ -52,6 +52,7 @@ def command(
         raise click.UsageError("give one of -o OUT and --in-place")
     registers = dict(map(_setting, settings))
     catalog = catalog_of(ctx, schemas)
+    model = options_of(catalog, model_name, assume).model
     with about(source):
         done = patch(
             source,
@@ -59,7 +60,7 @@ def command(
             registers,
             selector,
             in_place=in_place,
-            model=options_of(catalog, model_name, assume).model,
+            model=model,
             catalog=catalog,
             assume=assume,
         )
