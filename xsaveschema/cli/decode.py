@@ -10,6 +10,7 @@ import click
 from xsaveschema import samples
 from xsaveschema.area import XsaveArea
 from xsaveschema.area.loaded import as_restored
+from xsaveschema.area.rows import View, laned, lanes_told
 from xsaveschema.artefacts import select
 from xsaveschema.artefacts.opened import SAMPLE
 from xsaveschema.artefacts.reader import Found
@@ -26,7 +27,6 @@ from xsaveschema.cli.options import (
     schemas_option,
 )
 from xsaveschema.cli.output import echo, number, print_json_items
-from xsaveschema.cli.rows import View, laned, lanes_told
 from xsaveschema.errors import NoPlaceError, UnknownComponentError, XsaveError, meant
 from xsaveschema.model import HEADER_OFFSET, HEADER_SIZE, CpuModel
 from xsaveschema.values import TYPES

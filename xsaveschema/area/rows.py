@@ -56,7 +56,7 @@ class View(NamedTuple):
     type: str | None = None
 
 
-_PLAIN: Final = View()
+PLAIN: Final = View()
 
 
 def stem(name: str) -> str:
@@ -87,7 +87,7 @@ def chosen(area: XsaveArea, everything: bool) -> list[str]:
 
 
 def register_rows(
-    area: XsaveArea, names: Iterable[str], width: int, view: View = _PLAIN
+    area: XsaveArea, names: Iterable[str], width: int, view: View = PLAIN
 ) -> Iterator[Row]:
     """A row for each register; neighbours of one family that are equal share one.
 
