@@ -160,7 +160,7 @@ def test_aliases_are_the_models_own_and_names_win(tmp_path: Path) -> None:
     catalog = Catalog([tmp_path])
     assert catalog.model("other").aliases == ("old", "other")
     child = catalog.model("child")
-    assert (child.aliases, child.popularity) == ((), 0)
+    assert (child.aliases, child.popularity) == ((), 50)
     assert catalog.model("spr").title == "t"
     # A name is what a file extends; that others know it by another is told.
     path = write(tmp_path, "more.yaml", "model: more\ntitle: t\nextends: milan\n" + SOURCE)

@@ -155,6 +155,10 @@ class Catalog(Keeper):
         names = self._library.component_names()
         return {name: number for name, number in names.items() if number is not None}
 
+    def component_titles(self) -> Mapping[str, str]:
+        """Every component that has a file without a fault, with its title."""
+        return self._library.component_titles()
+
     def component_fields(self, name: str) -> tuple[Field, ...]:
         """The fields of a component that has a file; SchemaError if the file has faults."""
         return self._library.component_fields(name)

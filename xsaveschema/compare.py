@@ -170,7 +170,7 @@ class Comparison:
         }
 
     def __str__(self) -> str:
-        a, b = self.a.name, self.b.name
+        a, b = self.a.label, self.b.label
         verdict = f"lost: {', '.join(self.lost)}" if self.lost else "nothing is lost"
         rows = [("", "component", "state", a, b, "")]
         rows += [
@@ -301,6 +301,8 @@ def _remarks(row: ComponentComparison, a: CpuModel, b: CpuModel) -> list[str]:
         what = "" if row.lossy else ", no field among them"
         said.append(f"{row.unplaced} bytes have no place{what}")
     for component, model in ((row.a, a), (row.b, b)):
+        if model.host:  # of this machine it is known
+            continue
         if component is not None and component.optional == "present":
             said.append(f"some {model.name} parts lack it")
         elif component is not None and component.optional == "absent":

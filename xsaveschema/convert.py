@@ -203,7 +203,7 @@ def _state_of(area: XsaveArea, data: memoryview, source: CpuModel) -> State:
     """What a plan depends on, of the state that the area has; it may know more than its header."""
     if source.components != area.model.components:
         raise XsaveError(
-            f"the area is {area.model.name}'s, not {source.name}'s: relayout moves it there"
+            f"the area is {area.model.label}'s, not {source.label}'s: relayout moves it there"
         )
     present = area.xstate_bv & ~sum(1 << number for number in area.missing_by_number)
     return _state(data)[0], describes(data, source), present, area.xcomp_bv

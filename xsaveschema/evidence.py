@@ -70,7 +70,7 @@ def contradictions(
     mask = mxcsr_mask_of(view, model, catalog)
     if alien := mask & ~model.mxcsr_mask:
         found.append(
-            f"MXCSR_MASK is {hex_mask(mask)}, with bits {hex_mask(alien)} that {model.name}'s "
+            f"MXCSR_MASK is {hex_mask(mask)}, with bits {hex_mask(alien)} that {model.label}'s "
             f"{hex_mask(model.mxcsr_mask)} lacks"
         )
     return tuple(found)
@@ -79,7 +79,7 @@ def contradictions(
 def judge(view: memoryview, model: CpuModel, catalog: Catalog | None = None) -> None:
     """EvidenceError where an area's bytes contradict ``model`` as the CPU that wrote it."""
     if found := contradictions(view, model, catalog):
-        raise EvidenceError(model.name, found)
+        raise EvidenceError(model.label, found)
 
 
 def hints(view: memoryview, model: CpuModel, seen: Shown | None) -> tuple[str, ...]:
@@ -93,11 +93,11 @@ def hints(view: memoryview, model: CpuModel, seen: Shown | None) -> tuple[str, .
             what = f"XCR0 {hex_mask(mask)}"
             if seen is not None:
                 what = f"the mask {hex_mask(mask)} at byte {seen.at}"
-            found.append(f"the area has {len(view)} bytes; {model.name} takes {size} for {what}")
+            found.append(f"the area has {len(view)} bytes; {model.label} takes {size} for {what}")
     mask = mxcsr_mask_of(view, model)
     if mask and mask != model.mxcsr_mask:
         found.append(
-            f"MXCSR_MASK is {hex_mask(mask)}, {model.name}'s own is {hex_mask(model.mxcsr_mask)}: "
+            f"MXCSR_MASK is {hex_mask(mask)}, {model.label}'s own is {hex_mask(model.mxcsr_mask)}: "
             "an emulated CPU may have written this"
         )
     return tuple(found)
@@ -116,10 +116,10 @@ def _by_mask(model: CpuModel, seen: Shown, catalog: Catalog | None) -> Iterable[
     if alien := seen.mask & ~model.user_mask:
         yield f"{what}, and {lacks(model, alien, catalog)}"
     elif not has_layout(model, seen.mask):
-        yield f"{what}, and on {model.name} they share bytes"
+        yield f"{what}, and on {model.label} they share bytes"
     elif seen.size is not None and standard(model, seen.mask).size != seen.size:
         yield (
-            f"{what} in {seen.size} bytes; {model.name} takes "
+            f"{what} in {seen.size} bytes; {model.label} takes "
             f"{standard(model, seen.mask).size} for them"
         )
 
@@ -132,7 +132,7 @@ def _by_host(model: CpuModel, seen: Shown, hosts: Iterable[CpuModel]) -> Iterabl
     if not any(_offsets(host, common) == own for host in hosts if not seen.mask & ~host.user_mask):
         yield (
             f"byte {XCR0_OFFSET} has the mask {hex_mask(seen.mask)} of KVM's host, and no CPU with "
-            f"these components lays them out as {model.name} does"
+            f"these components lays them out as {model.label} does"
         )
 
 
@@ -144,7 +144,7 @@ def lacks(model: CpuModel, alien: int, catalog: Catalog | None = None) -> str:
     """That a model has no such components, by the names that others know them by."""
     known = {number: name for name, number in _catalog(catalog).component_names().items()}
     names = (known.get(number, model.name_of(number)) for number in bits_of(alien))
-    return f"{model.name} has no {', '.join(names)}"
+    return f"{model.label} has no {', '.join(names)}"
 
 
 def _catalog(catalog: Catalog | None) -> Catalog:

@@ -114,7 +114,7 @@ def _require(layout: Layout, mask: int, length: int) -> None:
             needed = max(s.end for s in layout if s.component.bit & mask)
             raise TooShortError(
                 f"the area has {length} bytes, but its {slot.name} stands at {slot.offset}.."
-                f"{slot.end} in {layout.model.name}'s {layout.format} format; {needed} are needed",
+                f"{slot.end} in {layout.model.label}'s {layout.format} format; {needed} are needed",
                 needed,
                 length,
                 slot.name,
@@ -177,7 +177,7 @@ def _unknown(model: CpuModel, what: str, mask: int, unknown: int) -> Fault:
     return Fault(
         rule,
         offset,
-        f"{what} {hex_mask(mask)} has bits that {model.name} does not know: {bits}; name the "
+        f"{what} {hex_mask(mask)} has bits that {model.label} does not know: {bits}; name the "
         "model that wrote the area (--model; source= of relayout)",
     )
 

@@ -165,8 +165,8 @@ def check_mask(mask: int, what: str, width: int = 64) -> None:
 
 def check_user_mask(model: CpuModel, mask: int) -> None:
     """Raise MaskError unless this is a set of the silicon's user components that has a layout."""
-    check_mask(mask, f"XCR0 on {model.name}")
-    where = f"XCR0 {hex_mask(mask)} on {model.name}"
+    check_mask(mask, f"XCR0 on {model.label}")
+    where = f"XCR0 {hex_mask(mask)} on {model.label}"
     if alien := mask & ~model.user_mask:
         known = mask & model.supervisor_mask
         why = (
@@ -185,7 +185,7 @@ def has_layout(model: CpuModel, mask: int) -> bool:
 def check_xcr0(model: CpuModel, xcr0: int) -> None:
     """Raise MaskError, naming the components, unless the processor would take this XCR0."""
     check_user_mask(model, xcr0)
-    where = f"XCR0 {hex_mask(xcr0)} on {model.name}"
+    where = f"XCR0 {hex_mask(xcr0)} on {model.label}"
     if not xcr0 & X87:
         raise MaskError(f"{where}: bit 0 (x87) must be set", xcr0)
     enabled = {model.by_number[number].name for number in bits_of(xcr0)}
@@ -278,7 +278,7 @@ def _components(model: CpuModel, mask: int, what: str) -> list[StateComponent]:
     check_mask(mask, what)
     if unknown := mask & ~(model.user_mask | model.supervisor_mask):
         raise MaskError(
-            f"{what} {hex_mask(mask)}: {model.name} knows nothing of {_names(model, unknown)} "
+            f"{what} {hex_mask(mask)}: {model.label} knows nothing of {_names(model, unknown)} "
             f"(bits {hex_mask(unknown)})",
             mask,
         )
@@ -319,7 +319,7 @@ def limited(model: CpuModel, xcr0: int, xss: int) -> CpuModel:
     check_xcr0(model, xcr0)
     if alien := xss & ~model.supervisor_mask:
         raise MaskError(
-            f"IA32_XSS {hex_mask(xss)}: {model.name} has no supervisor component "
+            f"IA32_XSS {hex_mask(xss)}: {model.label} has no supervisor component "
             f"{', '.join(model.names_of(alien))}",
             xss,
         )

@@ -62,6 +62,9 @@ MXCSR_MASK: Final = 0xFFFF
 MXCSR_INITIAL: Final = 0x1F80
 FCW_INITIAL: Final = 0x37F
 
+POPULARITY: Final = 50
+"""How likely people meet a CPU model whose file does not say."""
+
 FEATURES: Final = ("xsaveopt", "xsavec", "xgetbv1", "xsaves", "xfd")
 """What CPUID leaf 0xD sub-leaf 1 EAX announces, by bit."""
 
@@ -325,7 +328,8 @@ class CpuModel(Keeper):
     ``components`` has every state component of the silicon by name, in order of number; ``xcr0``
     and ``xss`` are the enabled user and supervisor components as bit masks. A model is compared by
     identity; the catalogue hands out one object for one name. ``aliases`` find it, too;
-    ``popularity``, 0 to 100, says which of several that fit an area alike is named.
+    ``popularity``, 0 to 100, says which of several that fit an area alike is named. ``host`` is
+    true of this machine's, whose name is but that of a model with its layout.
     """
 
     name: str
@@ -342,7 +346,8 @@ class CpuModel(Keeper):
     file: str
     load_registers: Callable[[], Mapping[str, Register]]
     aliases: tuple[str, ...] = ()
-    popularity: int = 0
+    popularity: int = POPULARITY
+    host: bool = False
 
     @cached_property
     def by_number(self) -> Mapping[int, StateComponent]:
@@ -388,6 +393,11 @@ class CpuModel(Keeper):
         ]
         facts = [self.mxcsr_mask, sorted(self.instructions), sorted(self.registers), rows]
         return f"{self.name}-{crc32(repr(facts).encode()):08x}"
+
+    @property
+    def label(self) -> str:
+        """What a message calls it: its name, or ``host``."""
+        return "host" if self.host else self.name
 
     @property
     def confirmed(self) -> bool:

@@ -408,7 +408,7 @@ def loss(
     placeless = [number for number in numbers if number not in missing]
     if placeless:
         held = ", ".join(target.names_of(layout.mask))
-        where.append(f"the target, {target.name} {layout.format}, has {held}")
+        where.append(f"the target, {target.label} {layout.format}, has {held}")
     for number in placeless:
         if layout.mask >> number & 1 and number > 1:
             there, here = source.component(number).size, target.component(number).size

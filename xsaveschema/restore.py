@@ -116,8 +116,8 @@ def misplaced(area: XsaveArea, model: CpuModel) -> list[Fault]:
         _fault(
             "other-layout",
             slot.offset,
-            f"{slot.name} stands at {slot.offset}..{slot.end} as {area.model.name} has it; "
-            f"{model.name} has it at {other[slot.number].offset}..{other[slot.number].end}",
+            f"{slot.name} stands at {slot.offset}..{slot.end} as {area.model.label} has it; "
+            f"{model.label} has it at {other[slot.number].offset}..{other[slot.number].end}",
         )
         for slot in area.layout
         if slot.component.bit & area.xstate_bv
@@ -270,16 +270,16 @@ def _case(
     if xcr0 is not None:
         check_user_mask(model, xcr0)
     if xss is not None:
-        check_mask(xss, f"IA32_XSS on {model.name}")
+        check_mask(xss, f"IA32_XSS on {model.label}")
         if alien := xss & ~model.supervisor_mask:
             names = ", ".join(model.names_of(alien))
-            raise MaskError(f"IA32_XSS {hex_mask(xss)}: {model.name} has no {names} there", xss)
+            raise MaskError(f"IA32_XSS {hex_mask(xss)}: {model.label} has no {names} there", xss)
     for mask, name in ((rfbm, "RFBM"), (mxcsr_mask, "MXCSR_MASK"), (xfd, "IA32_XFD")):
         check_mask(mask or 0, name)
     enabled = _enabled(model, target, xcr0, xss)
     if fixed := xfd & sum(c.bit for c in model.components.values() if not c.xfd):
         raise MaskError(
-            f"IA32_XFD {hex_mask(xfd)}: {model.name} cannot disable "
+            f"IA32_XFD {hex_mask(xfd)}: {model.label} cannot disable "
             f"{', '.join(model.names_of(fixed))}",
             xfd,
         )
@@ -316,7 +316,7 @@ def _instruction(case: _Case, address: int | None) -> Iterator[Fault]:
     """
     instructions = case.model.instructions
     if case.target == "xrstors" and "xsaves" not in instructions:
-        yield _fault("no-xsaves", 0, f"{case.model.name} has no XRSTORS")
+        yield _fault("no-xsaves", 0, f"{case.model.label} has no XRSTORS")
         return
     if address is not None and address % 64:
         yield _fault("alignment", 0, f"the address {address:#x} is not a multiple of 64")
@@ -353,7 +353,7 @@ def _form(case: _Case) -> Iterator[Fault]:
             yield _fault("xrstors-form", XCOMP_BV_OFFSET, "XCOMP_BV bit 63 is clear")
     elif "xsavec" not in case.model.instructions:
         yield _fault(
-            "xcomp-bv-no-xsavec", XCOMP_BV_OFFSET, f"{case.model.name} has no compacted format"
+            "xcomp-bv-no-xsavec", XCOMP_BV_OFFSET, f"{case.model.label} has no compacted format"
         )
     elif outside := case.xcomp_bv & ~COMPACTED & ~case.enabled:
         yield _fault(

@@ -95,22 +95,26 @@ def text_of(lines: Iterable[Line]) -> str:
 
 def layout_text(layout: Layout) -> str:
     """A layout as a table of its components and what stands between them."""
-    return text_of([*layout_title(layout), [], *layout_lines(layout)])
+    return text_of([*layout_title(layout, _named(layout.model)), [], *layout_lines(layout)])
 
 
-def layout_title(layout: Layout, width: int = _WIDTH) -> list[Line]:
+def layout_title(layout: Layout, name: str, width: int = _WIDTH) -> list[Line]:
     """Whose layout it is, its format, size and mask."""
     mask = f"XCR0 {hex_mask(layout.mask)}"
     if layout.format == "compacted":
         mask = f"XCOMP_BV {hex_mask(layout.xcomp_bv)}"
     return [
-        *_title(layout.model, width),
+        *_title(name, width),
         [(f"{layout.format} format, {layout.size} bytes, {mask}", "")],
     ]
 
 
-def _title(model: CpuModel, width: int) -> list[Line]:
-    return [[(part, "bold")] for part in wrap(plain(f"{model.name}  {model.title}"), width)]
+def _named(model: CpuModel) -> str:
+    return f"{model.name}  {model.title}"
+
+
+def _title(text: str, width: int = _WIDTH) -> list[Line]:
+    return [[(part, "bold")] for part in wrap(plain(text), width)]
 
 
 def layout_lines(layout: Layout, rule: str = "-") -> Iterator[Line]:
@@ -146,7 +150,7 @@ def layout_lines(layout: Layout, rule: str = "-") -> Iterator[Line]:
 
 def area_text(area: XsaveArea) -> str:
     """An area as ``decode`` shows it: header, components, registers and other fields."""
-    title = _title(area.model, _WIDTH)
+    title = _title(_named(area.model))
     facts = fact_lines(area_facts(area), _WIDTH)
     return text_of([*title, *facts, [], *component_lines(area), *value_lines(area, _WIDTH)])
 

@@ -181,10 +181,11 @@ def _holding(model: CpuModel, mask: int) -> CpuModel | None:
 def _smallest(catalog: Catalog, mask: int, mxcsr_mask: int) -> CpuModel | None:
     fits = [found for model in catalog.models() if (found := _holding(model, mask)) is not None]
 
-    def rank(model: CpuModel) -> tuple[bool, int, int, bool, str]:
+    def rank(model: CpuModel) -> tuple[bool, int, bool, int, int, bool, str]:
         spare = (model.user_mask | model.supervisor_mask) & ~mask
         size = standard(model, model.xcr0).size
         other = bool(mxcsr_mask) and model.mxcsr_mask != mxcsr_mask
-        return other, size, spare.bit_count(), not model.confirmed, model.name
+        rare, spread = not model.popularity, -model.popularity
+        return other, size, rare, spare.bit_count(), spread, not model.confirmed, model.name
 
     return min(fits, key=rank, default=None)

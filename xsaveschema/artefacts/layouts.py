@@ -65,7 +65,7 @@ def named(view: memoryview, model: CpuModel, options: Options, *, guest: bool = 
         return assumed(model, against, options)
     shown = None if guest else shown_in(view, model, options.catalog)
     seen = seen_under(model, shown)
-    source = f"model {model.name}"
+    source = f"model {model.label}"
     if shown is not None and seen is not model:
         source += f" limited to XCR0 {hex_mask(seen.xcr0)} at byte {shown.at}"
     return Known(seen, source, () if guest else hints(view, model, shown))
@@ -74,8 +74,8 @@ def named(view: memoryview, model: CpuModel, options: Options, *, guest: bool = 
 def assumed(model: CpuModel, against: Sequence[str], options: Options) -> Known:
     """The user's model against what the file says: EvidenceError unless the user insists."""
     if not options.assume:
-        raise EvidenceError(model.name, against)
-    return Known(model, f"model {model.name}, assumed", tuple(against), assumed=True)
+        raise EvidenceError(model.label, against)
+    return Known(model, f"model {model.label}, assumed", tuple(against), assumed=True)
 
 
 def told(
@@ -89,9 +89,9 @@ def told(
     given = options.model
     if given is None:
         return known._replace(others=alike(layout, options.catalog), origin=origin)
-    against = [f"{what} is not {given.name}'s layout"] if not has_places(given, layout) else []
+    against = [f"{what} is not {given.label}'s layout"] if not has_places(given, layout) else []
     if mask := mxcsr_mask_of(view, given, options.catalog) & ~given.mxcsr_mask:
-        against.append(f"MXCSR_MASK has bits {hex_mask(mask)}, which {given.name}'s lacks")
+        against.append(f"MXCSR_MASK has bits {hex_mask(mask)}, which {given.label}'s lacks")
     if against:
         return assumed(given, against, options)
     return known._replace(model=under(given, known.model.xcr0), others=None, origin=origin)

@@ -18,6 +18,7 @@ from xsaveschema.artefacts.reader import WHOLE, Found, Options, Reader
 from xsaveschema.artefacts.registry import recognise
 from xsaveschema.artefacts.select import is_sole, numbered
 from xsaveschema.artefacts.source import Source
+from xsaveschema.identify.match import alike
 from xsaveschema.io import is_pipe, open_pipe
 
 PID: Final = "pid:"
@@ -77,9 +78,15 @@ class Artefact:
         with self:
             found = None
             for found in numbered(areas):
-                yield found
+                yield self._labelled(found)
             if found is None:
                 raise ArtefactError("holds no area")
+
+    def _labelled(self, found: Found) -> Found:
+        """With the count of models that the catalogue's choice might have been as well."""
+        if found.origin != "assembled" or self._options.model is not None:
+            return found
+        return replace(found, others=alike(found.area.layout, self._options.catalog))
 
     def __enter__(self) -> Artefact:
         return self

@@ -233,7 +233,7 @@ def _known(catalog: Catalog, xcr0: int, size: int, signature: int | None) -> Kno
     said = f"XCR0_ACCUM {hex_mask(xcr0)} and size"
     if same:
         said += " and CPUID signature"
-    best = same or fits
+    best = sorted(same or fits, key=lambda model: -model.popularity)
     if len({places(standard(model, xcr0)) for model in best}) != 1:
         what = "several models fit, with different layouts" if best else "no model fits"
         raise IdentificationError(

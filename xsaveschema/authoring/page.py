@@ -71,8 +71,7 @@ def shipped_models() -> list[CpuModel]:
         if made.model is None:
             raise SchemaError(made.faults)
         found.append(made.model)
-    order = {vendor: place for place, vendor in enumerate(_VENDORS)}
-    return sorted(found, key=lambda m: (order.get(m.vendor, len(order)), m.vendor, m.name))
+    return sorted(found, key=in_order)
 
 
 def page(models: Iterable[CpuModel]) -> str:
@@ -88,8 +87,20 @@ def page(models: Iterable[CpuModel]) -> str:
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
+def vendor_name(vendor: str) -> str:
+    """The name by which people know a vendor, from CPUID leaf 0's: that one for an unknown one."""
+    return _VENDORS.get(vendor, vendor.strip())
+
+
+def in_order(model: CpuModel) -> tuple[int, str, str]:
+    """What orders models by vendor, the best known first, and name."""
+    known = list(_VENDORS)
+    place = known.index(model.vendor) if model.vendor in known else len(known)
+    return place, model.vendor, model.name
+
+
 def _vendor(vendor: str) -> str:
-    return _VENDORS.get(vendor, _escaped(vendor.strip()))
+    return _escaped(vendor_name(vendor))
 
 
 def _escaped(text: str) -> str:

@@ -224,9 +224,18 @@ def called(found: Found) -> str:
 
 def naming(model: CpuModel, others: int | None) -> str:
     """A model's name, which is a label for a layout that ``others`` have too."""
-    if not others:
-        return model.name
+    if model.host or not others:
+        return model.label
     return f"{model.name}, or {others} other{'s' * (others > 1)} laid out alike"
+
+
+def presented(model: CpuModel, others: int | None) -> str:
+    """The same as a heading has it: with the title where the name is more than a label."""
+    if model.host and model.file:  # else it was built from the CPU's own leaf
+        more = f" or {others} other{'s' * (others > 1)}" if others else ""
+        return f"host, laid out as {model.name}{more}"
+    name = naming(model, others)
+    return name if others else f"{name}  {plain(model.title)}"
 
 
 def slot_facts(slot: Slot) -> dict[str, Any]:

@@ -41,7 +41,6 @@ from xsaveschema.convert import relayout
 from xsaveschema.errors import Fault, IdentificationError, hex_mask
 from xsaveschema.identify import load_model
 from xsaveschema.identify.match import Match, alike, identify
-from xsaveschema.identify.named import HOST
 from xsaveschema.model import CpuModel
 from xsaveschema.restore import Note, check, mend, misplaced, notes
 from xsaveschema.restore_rules import RULES, Target
@@ -112,8 +111,7 @@ def command(
     masks = {"xcr0": xcr0, "xss": xss, "rfbm": rfbm}
     rules = {"mxcsr_mask": mxcsr_mask, "xfd": xfd or 0}
     with about(source):
-        host = cpu_name == HOST
-        judge = _Judge(catalog, cpu, host, target, masks, rules, fix is not None)
+        judge = _Judge(catalog, cpu, target, masks, rules, fix is not None)
         with opened(source, writer) as artefact:
             several = select.is_plural(selector)
             bare = artefact.bare(selector) if writer.model is None else None
@@ -168,7 +166,6 @@ class _Judge:
 
     catalog: Catalog
     cpu: CpuModel | None
-    host: bool
     target: Target
     masks: dict[str, Any]
     rules: dict[str, Any]
@@ -188,7 +185,7 @@ class _Judge:
         else:
             data = found
         if self.cpu is not None:
-            model, name = self.cpu, "host" if self.host else self.cpu.name
+            model, name = self.cpu, self.cpu.label
         elif not isinstance(found, Found):
             match = identify(data, catalog=self.catalog)
             model = match.model

@@ -264,7 +264,7 @@ def _summary(output: str, result: Conversion) -> None:
         )
     if layout.format == "compacted" and "xsavec" not in layout.model.instructions:
         note(
-            f"{layout.model.name} has no compacted format, so its XRSTOR refuses this area; "
+            f"{layout.model.label} has no compacted format, so its XRSTOR refuses this area; "
             "hypervisors keep such areas for their guests"
         )
     area = XsaveArea.parse(result.data, layout.model, assume=True)
@@ -272,7 +272,7 @@ def _summary(output: str, result: Conversion) -> None:
     dropped = f"; dropped: {' '.join(result.dropped)}" if result.dropped else ""
     echo(
         f"{named(output)}: "
-        f"{area.model.name}, {area.format} format, {len(area)} bytes, "
+        f"{area.model.label}, {area.format} format, {len(area)} bytes, "
         f"XSTATE_BV {hex_mask(area.xstate_bv)} ({names}){dropped}",
         err=True,
     )

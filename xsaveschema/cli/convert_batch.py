@@ -255,7 +255,7 @@ class _Tally:
     def tell(self, output: str, task: Task) -> None:
         """Say in one line what was written."""
         parts = [
-            f"{self.areas:,} areas, {task.model.name}, {task.format} format, "
+            f"{self.areas:,} areas, {task.model.label}, {task.format} format, "
             f"{task.width:,} bytes each"
         ]
         if self.resumed:

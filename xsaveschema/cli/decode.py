@@ -254,4 +254,4 @@ def _stem(name: str) -> str:
 
 
 def _unknown(model: CpuModel, name: str) -> str:
-    return f"{model.name} has no register {name!r}; {meant(name, model.registers)}".rstrip("; ")
+    return f"{model.label} has no register {name!r}; {meant(name, model.registers)}".rstrip("; ")

@@ -10,10 +10,10 @@ from xsaveschema.area.rows import Row, View, laned, register_rows
 from xsaveschema.artefacts.reader import WHOLE, Found
 from xsaveschema.cli.areas import (
     Listed,
-    called,
     columns,
     in_common,
     listing,
+    presented,
     row_of,
 )
 from xsaveschema.cli.output import print_lines
@@ -183,8 +183,7 @@ def _area(found: Found, view: View) -> Iterator[Line]:
 def _facts(found: Found) -> dict[str, str]:
     """What the header and the layout say of an area."""
     area = found.area
-    name = called(found)
-    facts = {"model": name if found.others else f"{name}  {area.model.title}"}
+    facts = {"model": presented(area.model, found.others)}
     if found.others is not None or found.label != WHOLE or area.assumed:
         facts["layout"] = found.layout_source
     return facts | area_facts(area)

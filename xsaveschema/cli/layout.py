@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from xsaveschema.cli.areas import slot_facts
+from xsaveschema.cli.areas import presented, slot_facts
 from xsaveschema.cli.options import (
     catalog_of,
     json_option,
@@ -14,6 +14,7 @@ from xsaveschema.cli.options import (
 from xsaveschema.cli.output import console, number, print_json, print_lines
 from xsaveschema.errors import MaskError, hex_mask
 from xsaveschema.identify import load_model
+from xsaveschema.identify.match import alike
 from xsaveschema.layout import Layout
 from xsaveschema.model import CpuModel
 from xsaveschema.text import layout_lines, layout_title
@@ -45,7 +46,8 @@ def command(
     Without --xss, --xcomp-bv and --compacted the standard format is shown. A MASK is a number, or
     components' names with commas: 0x207, or x87,sse,avx,pkru.
     """
-    model = load_model(model_name, catalog_of(ctx, schemas))
+    catalog = catalog_of(ctx, schemas)
+    model = load_model(model_name, catalog)
     if xcomp_bv is not None:
         layout = _compacted(model, xcr0, xss, xcomp_bv)
     elif xss is not None or compacted:
@@ -63,7 +65,7 @@ def command(
             }
         )
     else:
-        _show(layout)
+        _show(layout, alike(layout, catalog) if model.host else None)
 
 
 def _compacted(model: CpuModel, xcr0: int | None, xss: int | None, xcomp_bv: int) -> Layout:
@@ -79,13 +81,14 @@ def _compacted(model: CpuModel, xcr0: int | None, xss: int | None, xcomp_bv: int
     return layout
 
 
-def _show(layout: Layout) -> None:
+def _show(layout: Layout, others: int | None) -> None:
     from xsaveschema.cli.picture import gap_mark, picture
 
     out = console()
     ascii_only = out.options.ascii_only
     lines = layout_lines(layout, "-" if ascii_only else "─")
-    print_lines([*layout_title(layout, out.width), [], *lines, []])
+    title = layout_title(layout, presented(layout.model, others), out.width)
+    print_lines([*title, [], *lines, []])
     width = min(out.width, 120)
     out.print(
         f"about {max(1, round(layout.size / width))} bytes a cell, at least one cell each; "

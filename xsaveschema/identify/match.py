@@ -117,16 +117,26 @@ _COMPACT: Final = {"xsavec", "xsaves"}
 
 
 class _Fit(NamedTuple):
-    """A candidate with what orders the candidates: smaller is better."""
+    """A candidate with what orders the candidates: smaller is better.
+
+    ``rank`` is what was found, ``near`` how close the masks are to the model's own: a hint, which
+    does not make up for a CPU that hardly anybody has.
+    """
 
     rank: tuple[int, ...]
+    near: tuple[int, ...]
     by: str
     model: CpuModel
     layout: Layout
 
 
 def _match(fits: list[_Fit], said: str) -> Match:
-    fits.sort(key=lambda fit: (*fit.rank, not fit.model.confirmed, fit.model.name))
+    fits.sort(
+        key=lambda fit: (
+            *(*fit.rank, not fit.model.popularity, *fit.near),
+            *(-fit.model.popularity, not fit.model.confirmed, fit.model.name),
+        )
+    )
     return Match(
         tuple(Candidate(fit.model.name, fit.by) for fit in fits),
         tuple(fit.model for fit in fits),
@@ -195,13 +205,9 @@ def _by_mxcsr_mask(fits: list[_Fit], mask: int) -> list[_Fit]:
 def _compacted_fit(model: CpuModel, layout: Layout, length: int) -> _Fit:
     enabled = model.xcr0 | model.xss
     exact = layout.size == length
-    rank = (
-        not exact,
-        layout.mask & ~enabled != 0,
-        layout.mask != enabled,
-        _spare(enabled, layout.mask),
-    )
-    return _Fit(rank, "XCOMP_BV and size" if exact else "XCOMP_BV", model, layout)
+    rank = not exact, layout.mask & ~enabled != 0
+    near = layout.mask != enabled, _spare(enabled, layout.mask)
+    return _Fit(rank, near, "XCOMP_BV and size" if exact else "XCOMP_BV", model, layout)
 
 
 def _standard_fit(
@@ -214,14 +220,15 @@ def _standard_fit(
             return None  # the mask says that there would be more
         exact = full in (length, mask.size)
         by = f"XCR0 mask at byte {mask.at}" + (" and size" if exact else "")
-        return _Fit((not exact, mask.mask != model.xcr0, spare), by, seen, layout)
+        return _Fit((not exact,), (mask.mask != model.xcr0, spare), by, seen, layout)
     if full <= length:
         by = "size" if full == length else "XSTATE_BV"
-        return _Fit((0 if full == length else 2, spare), by, seen, layout)
+        return _Fit((0 if full == length else 2,), (spare,), by, seen, layout)
     # Shorter than all that the model has enabled: an XCR0 that leaves the last components out?
     if layout.size != length or not takes_xcr0(model, layout.mask):
         return None
-    return _Fit((1, spare), "XSTATE_BV and size", model.limited(xcr0=layout.mask), layout)
+    seen = model.limited(xcr0=layout.mask)
+    return _Fit((1,), (spare,), "XSTATE_BV and size", seen, layout)
 
 
 def _spare(enabled: int, used: int) -> int:
@@ -260,13 +267,11 @@ def _by_leaf(
         by = "signature and layout" if named else "layout"
         if unknown:
             by += f" ({', '.join(model.names_of(unknown))} not in the dump)"
-        rank = (
-            not named,
-            not same_vendor,
+        near = (
             (xcr0, xss) != (model.xcr0, model.xss),
             _spare(model.xcr0 | model.xss, xcr0 | xss),
         )
-        fits.append(_Fit(rank, by, seen, seen.standard_layout()))
+        fits.append(_Fit((not named, not same_vendor), near, by, seen, seen.standard_layout()))
     return _match(fits, f"XCR0 {hex_mask(xcr0)}, IA32_XSS {hex_mask(xss)}")
 
 
@@ -324,9 +329,8 @@ def _by_layout(rows: list[tuple[int, int, int]], mxcsr_mask: int, models: list[C
         layout = standard(model, mask)
         if all((layout[n].size, layout[n].offset) == (size, at) for n, size, at in rows if n > 1):
             seen = model.limited(xcr0=mask)
-            other = model.mxcsr_mask != mxcsr_mask
-            rank = (other, mask != model.xcr0, _spare(model.xcr0, mask))
-            fits.append(_Fit(rank, "layout", seen, layout))
+            near = mask != model.xcr0, _spare(model.xcr0, mask)
+            fits.append(_Fit((model.mxcsr_mask != mxcsr_mask,), near, "layout", seen, layout))
     return _match(fits, f"components {', '.join(str(number) for number, _, _ in rows)}")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from xsaveschema.catalog import Catalog, default_catalog
@@ -46,7 +47,7 @@ def host_model(catalog: Catalog | None = None) -> CpuModel:
     shipped model where one has the layout, else one built from the leaf, named ``cpuid``.
     XsaveError where the machine has no CPUID or no XSAVE.
     """
-    model = _of_record(host(), catalog)
+    model = replace(_of_record(host(), catalog), host=True)
     try:
         enabled = xgetbv()
     except XsaveError:

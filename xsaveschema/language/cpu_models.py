@@ -26,6 +26,7 @@ from xsaveschema.model import (
     EXTENDED_OFFSET,
     LEGACY,
     MXCSR_MASK,
+    POPULARITY,
     CpuModel,
     Field,
     Register,
@@ -168,7 +169,7 @@ def _model(library: Definitions, document: Document, doc: ModelDoc, made: Resolv
         file=document.file,
         load_registers=partial(registers_of, library.registers, frozenset(components)),
         aliases=() if doc.aliases is UNSET else tuple(doc.aliases),
-        popularity=0 if doc.popularity is UNSET else doc.popularity,
+        popularity=POPULARITY if doc.popularity is UNSET else doc.popularity,
     )
 
 

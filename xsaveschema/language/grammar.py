@@ -327,8 +327,8 @@ class ModelDoc(Struct, frozen=True, forbid_unknown_fields=True):
             Meta(
                 ge=0,
                 le=100,
-                description="How likely people meet it, 0 if left out: of models that fit an area "
-                "alike, the most popular one is named",
+                description="How likely people meet it, 50 if left out: of models that fit an area "
+                "alike the most popular one is named, one with 0 only where no other fits",
             ),
         ]
         | UnsetType

@@ -217,6 +217,11 @@ class Library:
         """Every component that has a file, with its number; None where the file does not say."""
         return {name: entry.number for name, entry in self.components.items()}
 
+    def component_titles(self) -> dict[str, str]:
+        """Every component that has a file without a fault, with its title."""
+        docs = {name: self._doc(entry.path)[1] for name, entry in self.components.items()}
+        return {name: doc.title for name, doc in docs.items() if isinstance(doc, ComponentDoc)}
+
     def component_fields(self, name: str) -> tuple[Field, ...]:
         """The fields of a component that has a file; SchemaError if the file has faults."""
         return self._sound_parts(name)[0]
