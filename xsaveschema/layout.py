@@ -126,6 +126,11 @@ class Layout(Keeper):
     def __repr__(self) -> str:
         return f"<Layout {self.model.name} {self.format} {hex_mask(self.mask)}: {self.size} bytes>"
 
+    def __str__(self) -> str:
+        from xsaveschema.text import layout_text
+
+        return layout_text(self)
+
     def __reduce__(self) -> tuple[Any, ...]:
         return (standard if self.format == "standard" else compacted), (self.model, self.mask)
 

@@ -140,3 +140,78 @@ def test_the_shape_of_a_tile() -> None:
         area.registers.shape("zmm1")
     with pytest.raises(NoPlaceError):
         XsaveArea.new(load_model("sapphire-rapids").limited(xcr0=7)).registers.shape("tmm1")
+
+
+def test_lanes_are_tuples_lowest_first() -> None:
+    area = XsaveArea.new(load_model("zen4"))
+    numbers = tuple(float(n) for n in range(16))
+    area.registers["zmm17"] = struct.pack("<16f", *numbers)
+    assert area.registers.lanes("zmm17", "f32") == numbers
+    assert area.registers.lanes("xmm17", "f32") == numbers[:4]
+    assert area.registers.lanes("xmm17", "u8")[-4:] == tuple(struct.pack("<f", 3))
+    assert area.registers.lanes("mxcsr", "hex") == (0x1F80,)
+    assert area.registers.lanes("k1", "i16") == (0, 0, 0, 0)
+    area.registers.set_lanes("zmm17", "f64", [1.5, "nan(0x1)", "-inf", *range(5)])
+    assert struct.pack("<d", area.registers.lanes("zmm17", "f64")[1])[:1] == b"\x01"
+    area.registers.set_lanes("xmm3", "i8", ",".join(map(str, range(-8, 8))))
+    assert area.registers["xmm3"] == int.from_bytes(struct.pack("<16b", *range(-8, 8)), "little")
+    assert area["sse"]["xmm"][3] == area.registers["xmm3"]
+
+
+def test_every_register_takes_its_bytes() -> None:
+    area = XsaveArea.new(load_model("zen4"))
+    for name in area.registers:
+        size = area.registers.size(name)
+        area.registers[name] = bytes(range(1, size + 1))
+        assert area.registers[name] == int.from_bytes(range(1, size + 1), "little"), name
+        if name[:2] == "mm":  # MM registers are a part of the ST(i) that FSW.TOP names
+            area.registers["fsw"] = 0
+    before = bytes(area)
+    for wrong in (bytes(63), bytearray(65), b""):
+        with pytest.raises(ValueRangeError, match=f"zmm1 takes exactly 64 bytes, not {len(wrong)}"):
+            area.registers["zmm1"] = wrong
+    assert bytes(area) == before
+
+
+def test_tiles_are_matrices() -> None:
+    area = XsaveArea.new(load_model("sapphire-rapids"))
+    area["tilecfg"]["palette"] = 1
+    for number, rows, colsb in ((0, 2, 8), (1, 4, 5), (2, 16, 64)):
+        area["tilecfg"][f"rows[{number}]"] = rows
+        area["tilecfg"][f"colsb[{number}]"] = colsb
+    wanted = ((1.0, -2.0, 0.5, 3.140625), (0.0, -0.0, float("inf"), 1e38))
+    area.registers.set_tile("tmm0", "bf16", wanted)
+    got = area.registers.tile("tmm0", "bf16")
+    assert got[0] == wanted[0]
+    assert got[1][:3] == wanted[1][:3]
+    assert area.raw["tiledata"][64:72] == area.registers["tmm0"][8:]
+    assert area.registers.lanes("tmm0", "bf16") == got[0] + got[1]
+    assert area.registers.tile("tmm1", "hex") == ((0,) * 5,) * 4
+    area.registers.set_lanes("tmm1", "hex", range(20))
+    assert area.registers.tile("tmm1", "u8")[1] == (5, 6, 7, 8, 9)
+    assert [len(row) for row in area.registers.tile("tmm2", "i32")] == [16] * 16
+    assert area.registers.tile("tmm3", "i32") == ()
+    with pytest.raises(ValueRangeError, match="tmm1: lanes of f32 have 4 bytes, which do not div"):
+        area.registers.tile("tmm1", "f32")
+    with pytest.raises(ValueRangeError, match="tmm0: takes 2 rows, not 1"):
+        area.registers.set_tile("tmm0", "f32", [[1.0, 2.0]])
+
+
+def test_lanes_that_there_are_not() -> None:
+    area = XsaveArea.new(load_model("zen4"))
+    with pytest.raises(ValueRangeError, match="zmm1: there is no type 'f8'; types: f16, bf16") as e:
+        area.registers.lanes("zmm1", "f8")
+    assert e.value.name == "zmm1"
+    with pytest.raises(ValueRangeError, match="pkru: lanes of f64 have 8 bytes"):
+        area.registers.lanes("pkru", "f64")
+    area.registers["st0"] = 0x3FFFC000000000000000
+    with pytest.raises(ValueRangeError, match=r"st0 is one 80-bit floating-point number, 1\.5"):
+        area.registers.lanes("st0", "u16")
+    with pytest.raises(ValueRangeError, match="zmm1: takes 16 lanes of f32, not 2"):
+        area.registers.set_lanes("zmm1", "f32", (1.0, 2.0))
+    with pytest.raises(ValueRangeError, match=r"xmm1: u8 takes 0\.\.255, not 256"):
+        area.registers.set_lanes("xmm1", "u8", [256] * 16)
+    with pytest.raises(NoPlaceError):
+        XsaveArea.new(load_model("zen4"), "compacted", xcomp_bv=3).registers.lanes("zmm0", "u8")
+    with pytest.raises(XsaveError, match="zmm1 is no tile"):
+        area.registers.tile("zmm1", "u8")

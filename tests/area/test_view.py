@@ -241,7 +241,7 @@ def test_paths_that_lead_nowhere(path: Any) -> None:
     assert path not in fields
 
 
-@pytest.mark.parametrize("value", [-1, 1 << 32, "1", 1.0, None, True, b"1234"], ids=repr)
+@pytest.mark.parametrize("value", [-1, 1 << 32, "1", 1.0, None, True, b"12345"], ids=repr)
 def test_values_that_do_not_fit(value: Any) -> None:
     data = standard(0)
     area = XsaveArea.parse(data, load_model("zen4"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import struct
 import subprocess
@@ -68,6 +69,38 @@ def test_patch_changes_one_threads_registers_alone(core: Path) -> None:
     assert written[: second.offset] == before[: second.offset]
     assert written[end:] == before[end:]
     assert stat.S_IMODE(out.stat().st_mode) == 0o640
+
+
+def test_patch_takes_lanes_of_a_type(core: Path) -> None:
+    out = core.with_name("out")
+    lanes = ["nan(0x1)", "-0.0", "1.5", *map(str, range(13))]
+    registers = {"zmm3": f"f32:{','.join(lanes)}", "st0": "f80:-1.5", "k1": "i8:-1,0,0,0,0,0,0,1"}
+    artefacts.patch(core, out, registers, area="100")
+    area = areas(out)[0].area
+    wanted = struct.pack("<3I13f", 0x7F800001, 0x80000000, 0x3FC00000, *range(13))
+    assert area.registers["zmm3"] == int.from_bytes(wanted, "little")
+    assert area.registers["st0"] == 0xBFFFC000000000000000
+    assert area.registers["k1"] == 0x01000000000000FF
+
+
+@pytest.mark.parametrize(
+    ("registers", "said"),
+    [
+        ({"zmm3": "f32:1.0"}, "zmm3: takes 16 lanes of f32, not 1"),
+        ({"zmm3": "f33:1.0"}, "zmm3: there is no type 'f33'; types: f16"),
+        ({"zmm3": "1.0"}, "zmm3: there is no type '1.0'"),
+        ({"k1": "u64:1e3"}, "k1: u64 takes an integer, not '1e3'"),
+        ({"st0": "f80:one"}, "st0: f80 takes a number, not 'one'"),
+        ({"st0": "f32:1"}, "st0 is one 80-bit floating-point number"),
+        ({"zmm3": "f80:1"}, "zmm3: there is no type 'f80'"),
+        ({"sse.mxcsr": "u32:1"}, "has no register 'sse.mxcsr'"),
+    ],
+)
+def test_lanes_that_are_refused(core: Path, registers: dict[str, str], said: str) -> None:
+    out = core.with_name("out")
+    with pytest.raises(XsaveError, match=re.escape(said)):
+        artefacts.patch(core, out, registers, area="100")
+    assert not out.exists()
 
 
 def test_patch_in_place_keeps_the_link_and_the_permissions(core: Path) -> None:

@@ -151,7 +151,7 @@ class TestDecode:
             "  2  thread 16909  0x8181a8cc369147eb  0x00009fa1\n"
         )
         assert run("decode", core, "--registers", "k1", "--area", "16908").stdout == (
-            "  k1       0x0000000000000005\n"
+            "  k1       0x0000000000000005  bits 0 2\n"
         )
 
     @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -16,8 +17,6 @@ from command import TRUE_REGISTERS, fails, run, tell
 import xsaveschema as xs
 from xsaveschema import samples
 from xsaveschema.cli.picture import picture, widths
-from xsaveschema.cli.values import bit_names, float80, hexadecimal
-from xsaveschema.model import BitRange
 
 
 class TestModels:
@@ -260,6 +259,10 @@ class TestPicture:
             assert "h" in bar
 
 
+def type_of(type: str) -> type[float] | type[int]:
+    return float if type[0] == "f" else int
+
+
 class TestDecode:
     @pytest.mark.parametrize("name", ["zen4-kernel-core", "zen4-sigframe"])
     @pytest.mark.parametrize("model", [[], ["--model", "zen4"]])
@@ -348,13 +351,98 @@ class TestDecode:
         assert tmm[1].startswith("01020304" + "00" * 60 + "05060708")
         assert area["registers"]["tmm1"] == "0102030405060708"
         text = run("decode", str(path), "--model", "sapphire-rapids").stdout
-        assert "tmm1     2 rows of 4 bytes\n   0: 01020304\n   1: 05060708\n" in text
+        assert "  tmm1     2 rows of 4 u8\n       0 1 2 3\n    0: 1 2 3 4\n" in text
         assert "lbr.entries[2].from  0x0000000000001234\n" in text
         assert "95 more are zero" in text
         assert (
             "lbr.entries[7].to"
             in run("decode", str(path), "--model", "sapphire-rapids", "--all").stdout
         )
+
+    def test_lanes_of_a_type(self) -> None:
+        """Judged by struct from the register image that was loaded."""
+        whole = bytes.fromhex(TRUE_REGISTERS["zmm17"])[::-1]
+        for type, code in (("f32", "f"), ("f64", "d"), ("i16", "h"), ("u8", "B")):
+            lanes = list(struct.unpack(f"<{64 // struct.calcsize(code)}{code}", whole))
+            args = ["decode", "sample:zen4-kernel-core", "--as", type]
+            registers = tell(*args)["areas"][0]["registers"]
+            assert registers["zmm17"] == lanes
+            assert registers["mxcsr"] == "0x9fa1"
+            assert registers["k1"] == "0x8181a8cc369147eb"
+            text = run(*args, "--registers", "zmm17").stdout
+            shown = text.removeprefix("  zmm17").split()
+            assert struct.pack(f"<{len(lanes)}{code}", *map(type_of(type), shown)) == whole
+            assert max(map(len, text.splitlines())) <= 80
+        args = ["decode", "sample:zen4-kernel-core", "--as", "hex", "--registers", "zmm17"]
+        (first, *_, last) = tell(*args)["areas"][0]["registers"]["zmm17"]
+        assert (first, last) == ("0xfa5d310011b7e948", "0x9b49bd26df57c59a")
+
+    def test_nan_and_infinity_are_strings_in_json(self, tmp_path: Path) -> None:
+        made = xs.XsaveArea.new(xs.load_model("zen4"))
+        made.registers.set_lanes("xmm1", "f32", ["inf", "-inf", "nan(0x1)", "-0.0"])
+        path = tmp_path / "area"
+        path.write_bytes(bytes(made))
+        args = [str(path), "--model", "zen4", "--as", "f32", "--registers", "xmm1"]
+        text = run("decode", *args, "--json").stdout
+        told = json.loads(text)["areas"][0]["registers"]["xmm1"]
+        assert told == ["inf", "-inf", "nan(0x1)", 0.0]
+        assert "-0.0" in text
+        assert run("decode", *args).stdout == "  xmm1          inf      -inf  nan(0x1)      -0.0\n"
+
+    def test_as_is_for_vectors_and_tiles(self) -> None:
+        args = ["decode", "sample:zen4-kernel-core", "--as"]
+        assert "k1, mxcsr is none" in fails(*args, "f32", "--registers", "k1,mxcsr", code=2)
+        assert "'f33' is not one of 'f16'" in fails(*args, "f33", code=2)
+        text = run(*args, "f32", "--registers", "k1,zmm0").stdout
+        assert text.startswith("  k1       0x8181a8cc369147eb\n")
+
+    def test_tiles(self, tmp_path: Path) -> None:
+        made = xs.XsaveArea.new(xs.load_model("sapphire-rapids"))
+        shapes = {0: (2, 64), 1: (3, 5), 2: (16, 64), 4: (16, 64)}
+        made["tilecfg"]["palette"] = 1
+        for tile, (rows, colsb) in shapes.items():
+            made["tilecfg"][f"rows[{tile}]"] = rows
+            made["tilecfg"][f"colsb[{tile}]"] = colsb
+        made.registers.set_tile("tmm0", "bf16", [[n / 2 for n in range(32)], [float("nan")] * 32])
+        made.registers["tmm1"] = bytes(range(15))
+        made.registers["tmm4"] = bytes(range(64)) * 16
+        path = tmp_path / "area"
+        path.write_bytes(bytes(made))
+        args = ["decode", str(path), "--model", "sapphire-rapids"]
+        text = run(*args).stdout
+        assert max(map(len, text.splitlines())) <= 80
+        assert "  tmm1     3 rows of 5 u8\n        0  1  2  3  4\n" in text
+        assert "  tmm2     16 rows of 64 u8, all 0\n  tmm3     no rows\n" in text
+        assert re.search(r"\n +0-15: 0 1 2 3 .* \.\.\. .* 62 63\n", text)
+        assert "  tmm5-tmm7  no rows\n" in text.replace("tmm7   no", "tmm7  no")
+        table = text.partition("tilecfg  palette 1, start_row 0\n")[2].splitlines()
+        assert table[0].split() == ["tile", "rows", "bytes", "a", "row"]
+        wanted = [[f"tmm{n}", *map(str, shapes.get(n, (0, 0)))] for n in range(8)]
+        assert [line.split() for line in table[1:9]] == wanted
+        text = run(*args, "--as", "bf16").stdout
+        assert "  tmm0     2 rows of 32 bf16\n" in text
+        assert "3 rows of 5 u8  lanes of bf16 have 2 bytes, which do not divide 5" in text
+        args += ["--registers", "tmm0", "--as", "bf16"]
+        assert "..." in run(*args).stdout
+        full = run(*args, "--all").stdout
+        assert max(map(len, full.splitlines())) <= 80
+        assert full.split()[-32:] == ["nan"] * 32
+        assert full.split()[7:39] == [str(n / 2) for n in range(32)]
+        lanes = tell(*args)["areas"][0]["registers"]["tmm0"]
+        assert lanes == [[n / 2 for n in range(32)], ["nan"] * 32]
+        args[-3] = "tmm1"
+        assert "tmm1: lanes of bf16 have 2 bytes, which do not divide 5" in fails(*args, "--json")
+
+    def test_neighbours_with_one_value_share_it(self, tmp_path: Path) -> None:
+        made = xs.XsaveArea.new(xs.load_model("zen4"))
+        for number in range(3, 12):
+            made.registers[f"zmm{number}"] = 1 << 511
+        path = tmp_path / "area"
+        path.write_bytes(bytes(made))
+        text = run("decode", str(path), "--model", "zen4").stdout
+        first = "0x8000000000000000_" + "_".join(["0" * 16] * 3)
+        assert f"\n  zmm3-zmm11\n           {first}\n" in text
+        assert max(map(len, text.splitlines())) <= 80
 
     @pytest.mark.parametrize(
         "args",
@@ -373,6 +461,7 @@ class TestDecode:
             "             a8e56e0c20de435d_2031d750c40db9b4_885f6e66c2b6d2c5_fa5d310011b7e948\n"
             "  mxcsr    0x00009fa1  IE PE IM DM ZM OM UM PM FZ RC=nearest\n"
             "  k1       0x8181a8cc369147eb\n"
+            "           1000000110000001_1010100011001100_0011011010010001_0100011111101011\n"
         )
 
     def test_a_family_of_registers(self) -> None:
@@ -401,11 +490,11 @@ class TestDecode:
         assert ["pkru", "0x5554aaa8", "WD1-7", "AD9-15"] in rows
         assert any(row[:1] == ["zmm15"] for row in rows)
         # Initial registers, and the narrower names, are for --all.
-        assert not any(row and row[0] in {"zmm16", "k0", "k0-7", "ymm3", "xmm3"} for row in rows)
+        assert not any(row and row[0] in {"zmm16", "k0", "k0-k7", "ymm3", "xmm3"} for row in rows)
         everything = run("decode", "sample:tiger-lake-xsaves", "--model", "tiger-lake", "--all")
         rows = [line.split() for line in everything.stdout.splitlines()]
-        assert ["k0-7", "0"] in rows
-        assert ["zmm16-31", "0"] in rows
+        assert ["k0-k7", "0"] in rows
+        assert ["zmm16-zmm31", "0"] in rows
         assert any(row[:1] == ["xmm3"] for row in rows)
 
     def test_colours_where_they_are_wanted(self) -> None:
@@ -480,50 +569,3 @@ class TestDecode:
         assert there == set(samples.SAMPLES)
         with pytest.raises(KeyError):
             samples.read("../samples/zen4-xsave")
-
-
-class TestValues:
-    @pytest.mark.parametrize(
-        ("value", "text"),
-        [
-            (0, "0"),
-            (1 << 79, "-0"),
-            (0x3FFF_8000000000000000, "1"),
-            (0xBFFF_C000000000000000, "-1.5"),
-            (0x4000_C90FDAA22168C235, "3.1415926535897932385"),
-            (0x3FFB_CCCCCCCCCCCCCCCD, "0.1"),
-            (0x403E_FFFFFFFFFFFFFFFF, "18446744073709551615"),
-            (0x7FFE_FFFFFFFFFFFFFFFF, "1.189731495357231765e+4932"),
-            (0x0000_0000000000000001, "4e-4951"),
-            (0x0000_8000000000000000, "3.3621031431120935063e-4932"),
-            (0x7FFF_8000000000000000, "inf"),
-            (0xFFFF_8000000000000000, "-inf"),
-            (0x7FFF_C000000000000000, "nan"),
-            (0x7FFF_A000000000000000, "snan"),
-            (0x7FFF_0000000000000000, "unsupported"),
-            (0x3FFF_0000000000000001, "unsupported"),
-            (0x0001_0000000000000000, "unsupported"),
-        ],
-    )
-    def test_float80(self, value: int, text: str) -> None:
-        assert float80(value) == text
-
-    def test_qwords_stand_in_columns(self) -> None:
-        assert hexadecimal(0x37F, 2, 60) == ["0x037f"]
-        assert hexadecimal(0, 64, 69) == ["0"]
-        assert hexadecimal(5, 16, 69) == ["                 0x0000000000000005"]
-        whole = (1 << 511) | 1
-        high = "0x8000000000000000_0000000000000000_0000000000000000_0000000000000000"
-        low = "  0000000000000000_0000000000000000_0000000000000000_0000000000000001"
-        assert hexadecimal(whole, 64, 69) == [high, low]
-        assert hexadecimal(1, 64, 69) == [" " * 51 + "0x0000000000000001"]
-        assert len(hexadecimal(whole, 64, 137)) == 1
-        assert len(hexadecimal(whole, 64, 10)) == 8
-
-    def test_bits(self) -> None:
-        flags = [BitRange(f"ad{i}", i, 1) for i in range(8)]
-        assert bit_names(flags, 0b10001110) == "AD1-3 AD7"
-        assert bit_names(flags, 0b00000011) == "AD0 AD1"
-        assert bit_names(flags, 0) == ""
-        ranges = [BitRange("top", 0, 3), BitRange("rc", 4, 2), BitRange("base", 8, 20)]
-        assert bit_names(ranges, 0x3535) == "TOP=5 RC=zero BASE=0x35"

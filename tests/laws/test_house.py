@@ -19,7 +19,7 @@ ROOT = Path(xsaveschema.__file__).parent
 # Every module, lowest rank first: it imports what stands before it. Modules of one line may import
 # one another, as long as there is no circle.
 RANKS = """
-errors kept
+errors kept values
 io rules plugins
 model
 spans
@@ -37,6 +37,7 @@ structs area
 convert
 restore_rules
 diff compare restore
+text
 qemu
 samples
 artefacts
@@ -54,6 +55,9 @@ UP = {
     ("model", "cpuid.of_model"),
     ("model", "structs"),
     ("model", "identify"),
+    # str() of a value.
+    ("layout", "text"),
+    ("area.view", "text"),
 }
 """The only imports of what stands behind: (module, what it imports)."""
 EXTRAS = {"numpy", "pyarrow", "distributed", "hypothesis", "zstandard", "lz4"}
@@ -226,6 +230,7 @@ def test_a_module_without_its_extra_says_how_to_get_it(module: str, needs: str, 
 # Modules without a test file of their name, and the file that tests each through its users.
 TESTED_BY = {
     "area.fields": "area/test_view",
+    "area.rows": "cli/test_cli_show",
     "artefacts.assemble": "laws/test_missing",
     "artefacts.data": "artefacts/test_artefacts_source",
     "artefacts.elf_file": "artefacts/test_elf",

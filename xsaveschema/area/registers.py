@@ -7,16 +7,19 @@ and reads and writes follow the places.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
 from operator import itemgetter
 from struct import Struct
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from xsaveschema import values
 from xsaveschema.area.fields import encode
 from xsaveschema.area.loaded import loaded
 from xsaveschema.errors import (
     MissingStateError,
     NoPlaceError,
     UnknownComponentError,
+    ValueRangeError,
     XsaveError,
     hex_mask,
     meant,
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
     from xsaveschema.area import XsaveArea
 
 _ROW: Final = 64  # bytes from one row of a tile to the next (SDM vol. 1, 18.2)
+_X87: Final = 10  # bytes of ST(i)
 _number: Final = int.from_bytes
 
 
@@ -58,8 +62,10 @@ class Registers(MutableMapping[str, Any]):
     """Whole registers of an area by name: integers, and bytes for tiles.
 
     Iterates the registers that have a place in the area. Writing a zmm register writes all its
-    pieces; ymm and xmm leave the upper parts alone. A register cannot be deleted: ``initialise``
-    puts a component into its initial state.
+    pieces; ymm and xmm leave the upper parts alone. Every register takes bytes, too: as many as it
+    has, lowest first. A register cannot be deleted: ``initialise`` puts a component into its
+    initial state. :meth:`lanes` and :meth:`tile` read numbers of a type, :meth:`set_lanes` and
+    :meth:`set_tile` write them.
     """
 
     __slots__ = ("_area", "_plans")
@@ -92,7 +98,8 @@ class Registers(MutableMapping[str, Any]):
         if plan.shape is not None:
             self._set_tile(plan, value)
             return
-        data = encode(value, plan.size, name, raw=False)
+        raw = isinstance(value, bytes | bytearray | memoryview)
+        data = encode(value, plan.size, name, raw)
         places = plan.places if plan.top is None else (self._physical(plan),)
         for place in places:
             at = place.shift // 8
@@ -149,6 +156,58 @@ class Registers(MutableMapping[str, Any]):
         if plan is None:
             raise self._absent(name)
         return plan.size
+
+    def lanes(self, name: str, type: str) -> tuple[Any, ...]:
+        """The register in lanes of a type (``values.TYPES``), lowest first: floats or integers.
+
+        Of a tile, the lanes of all its rows. A NaN keeps its payload. XsaveError for a type that
+        nobody knows or that does not divide the register, and for ST(i), which has no lanes:
+        :func:`xsaveschema.values.float80` writes its number. A register without a place raises
+        what reading it does.
+        """
+        with _named(name):
+            return values.decode(self._bytes(name), self._lane_type(name, type))
+
+    def set_lanes(self, name: str, type: str, lanes: Iterable[Any] | str) -> None:
+        """Write all lanes of a register: numbers, or texts as ``decode --as`` shows them.
+
+        A floating-point lane gets the nearest number, ties to even. ValueRangeError for the wrong
+        count and for what a lane cannot hold; other errors are those of :meth:`lanes`.
+        """
+        with _named(name):
+            size = len(self._bytes(name))
+            self[name] = values.encode(lanes, self._lane_type(name, type), size)
+
+    def tile(self, name: str, type: str) -> tuple[tuple[Any, ...], ...]:
+        """A tile as a matrix: rows of lanes of a type, in the shape that TILECFG gives it.
+
+        XsaveError for a register that is no tile, else the errors of :meth:`lanes`.
+        """
+        _, per_row = self.shape(name)
+        with _named(name):
+            return values.matrix(self[name], per_row, type)
+
+    def set_tile(self, name: str, type: str, rows: Iterable[Iterable[Any]]) -> None:
+        """Write a tile's rows, as many and as wide as TILECFG says."""
+        count, per_row = self.shape(name)
+        with _named(name):
+            self[name] = values.encode_matrix(rows, per_row, count, type)
+
+    def _lane_type(self, name: str, type: str) -> str:
+        """The type if it divides the register or a tile's row; of hex, what it stands for."""
+        size = self.size(name)
+        if self._plans[name].shape is not None:
+            size = self.shape(name)[1]
+        elif size == _X87:
+            number = values.float80(self[name])
+            said = f"{name} is one 80-bit floating-point number, {number}: it has no lanes"
+            raise ValueRangeError(said, name)
+        lane = values.lane_size(type, size)
+        return f"u{8 * lane}" if type == "hex" else type
+
+    def _bytes(self, name: str) -> bytes:
+        found: int | bytes = self[name]
+        return found if isinstance(found, bytes) else found.to_bytes(self.size(name), "little")
 
     def _absent(self, name: str) -> Exception:
         layout = self._area.layout
@@ -230,6 +289,15 @@ class Registers(MutableMapping[str, Any]):
         for row in range(rows):
             tile[_ROW * row : _ROW * row + colsb] = data[colsb * row : colsb * (row + 1)]
         self._area.write(place.slot, place.start, bytes(tile))
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """What ``values`` refuses, told of a register."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueRangeError(f"{name}: {error}", name) from None
 
 
 class _Whole(NamedTuple):

@@ -289,6 +289,11 @@ class XsaveArea:
 
     __hash__ = None  # type: ignore[assignment]  # it can be written to
 
+    def __str__(self) -> str:
+        from xsaveschema.text import area_text
+
+        return area_text(self)
+
     def __repr__(self) -> str:
         names = ", ".join(self.model.names_of(self.xstate_bv & self.layout.mask)) or "nothing"
         if self._missing:

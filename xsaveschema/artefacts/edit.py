@@ -30,12 +30,14 @@ from xsaveschema.artefacts.registry import recognise
 from xsaveschema.artefacts.select import numbered, one
 from xsaveschema.artefacts.source import Source
 from xsaveschema.catalog import Catalog
-from xsaveschema.errors import HeaderError
+from xsaveschema.errors import HeaderError, ValueRangeError
 from xsaveschema.io import permissions, replacing, write_all
 from xsaveschema.layout import Layout, places
 from xsaveschema.model import CpuModel
+from xsaveschema.values import encode_float80
 
 _CHUNK: Final = 1 << 20
+_FLOAT80: Final = "f80"
 StrPath = str | os.PathLike[str]
 Change = tuple[int, bytes]
 
@@ -53,7 +55,7 @@ class Edited:
 def patch(
     path: StrPath,
     out: StrPath | None = None,
-    registers: Mapping[str, int | bytes] | None = None,
+    registers: Mapping[str, int | bytes | str] | None = None,
     area: str | None = None,
     *,
     in_place: bool = False,
@@ -64,7 +66,8 @@ def patch(
     """Set registers in an area of a file and write the result to ``out``, or ``in_place``.
 
     ``registers`` has whole registers (``zmm17``, ``mxcsr``) and fields (``pkru.pkru``,
-    ``avx.ymm_hi128[3]``) by name. ``area`` says which area: ``"#0"`` is an index, or a label or a
+    ``avx.ymm_hi128[3]``) by name; text is a type and lanes of it, ``"f32:1.0,2.5,…"``, of an x87
+    register ``"f80:1.5"``. ``area`` says which area: ``"#0"`` is an index, or a label or a
     part of it that is unique; it may be left out where the file has one. ``model`` and ``assume``
     are those of :func:`xsaveschema.artefacts.open`. Raises OSError and XsaveError; nothing is
     written then.
@@ -136,9 +139,18 @@ def _opened(path: StrPath) -> Source:
     return Source(path)
 
 
-def _set(area: XsaveArea, name: str, value: int | bytes) -> None:
+def _set(area: XsaveArea, name: str, value: int | bytes | str) -> None:
     component, dot, field = name.partition(".")
-    if dot and component in area.model.components:
+    if isinstance(value, str):
+        type, _, text = value.partition(":")
+        if type == _FLOAT80 and name in area.registers and area.registers.size(name) == 10:
+            try:
+                area.registers[name] = encode_float80(text)
+            except ValueError as error:
+                raise ValueRangeError(f"{name}: {error}", name) from None
+        else:
+            area.registers.set_lanes(name, type, text)
+    elif dot and component in area.model.components:
         area[component][field] = value
     else:
         area.registers[name] = value  # or an error that says why there is no such register

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple, TypeVar
 
 import click
 
-from xsaveschema.area import XsaveArea
 from xsaveschema.artefacts import select
 from xsaveschema.artefacts.opened import Artefact, opened_stream
 from xsaveschema.artefacts.opened import opened as opened_path
@@ -24,13 +23,14 @@ from xsaveschema.cli.options import (
     note,
     schemas_option,
 )
-from xsaveschema.cli.output import Line, number, print_json_items, print_lines
+from xsaveschema.cli.output import number, print_json_items, print_lines
 from xsaveschema.cli.plain import plain
 from xsaveschema.errors import UnknownSampleError, XsaveError
 from xsaveschema.header import MASKS, view_of
 from xsaveschema.identify import load_model
-from xsaveschema.model import COMPACTED, HEADER_OFFSET, CpuModel, bits_of
+from xsaveschema.model import COMPACTED, HEADER_OFFSET, CpuModel
 from xsaveschema.spans import Slot
+from xsaveschema.text import Line, names_in_use
 from xsaveschema.traces import shown
 
 _T = TypeVar("_T")
@@ -147,12 +147,6 @@ def columns(table: Sequence[Sequence[str]]) -> Iterator[Line]:
     for at, row in enumerate(table):
         cells = (f"{cell:{shape}}" for cell, shape in zip(row, shapes, strict=True))
         yield [(f"  {'  '.join(cells)}".rstrip(), "" if at else "bold")]
-
-
-def names_in_use(area: XsaveArea) -> list[str]:
-    """The names of XSTATE_BV's bits; of missing components the model may not know the name."""
-    missing = area.missing_by_number
-    return [missing.get(n) or area.model.name_of(n) for n in bits_of(area.xstate_bv)]
 
 
 def options_of(

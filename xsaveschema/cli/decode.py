@@ -10,6 +10,7 @@ import click
 from xsaveschema import samples
 from xsaveschema.area import XsaveArea
 from xsaveschema.area.loaded import as_restored
+from xsaveschema.area.rows import View, laned, lanes_told
 from xsaveschema.artefacts import select
 from xsaveschema.artefacts.opened import SAMPLE
 from xsaveschema.artefacts.reader import Found
@@ -28,6 +29,7 @@ from xsaveschema.cli.options import (
 from xsaveschema.cli.output import echo, number, print_json_items
 from xsaveschema.errors import NoPlaceError, UnknownComponentError, XsaveError, meant
 from xsaveschema.model import HEADER_OFFSET, HEADER_SIZE, CpuModel
+from xsaveschema.values import TYPES
 
 _T = TypeVar("_T")
 
@@ -47,7 +49,19 @@ _T = TypeVar("_T")
     help="Show just these registers, separated by commas; zmm means all of zmm0, zmm1, ...; "
     "may be repeated.",
 )
-@click.option("--all", "show_all", is_flag=True, help="Show initial state too, and ymm, xmm, mm.")
+@click.option(
+    "--as",
+    "type",
+    type=click.Choice(TYPES),
+    metavar="TYPE",
+    help="Show vectors and tiles in lanes of a type, lowest first: " + ", ".join(TYPES) + ".",
+)
+@click.option(
+    "--all",
+    "show_all",
+    is_flag=True,
+    help="Show initial state too, and ymm, xmm, mm; and tiles without leaving columns out.",
+)
 @click.option(
     "--lenient",
     is_flag=True,
@@ -63,6 +77,7 @@ def command(
     assume: bool,
     selector: str | None,
     registers: tuple[str, ...],
+    type: str | None,
     show_all: bool,
     lenient: bool,
     as_json: bool,
@@ -80,28 +95,31 @@ def command(
     if source == SAMPLE:
         echo(samples.listing())
         return
+    words = listed(registers)
+    if type and words and not any(map(laned, words)):
+        raise click.UsageError(f"--as is for vectors and tiles, and {', '.join(words)} is none")
     catalog = catalog_of(ctx, schemas)
     options = options_of(catalog, model_name, assume, strict=not lenient)
     with about(source):
         several, found = looked_ahead(select.selected(opened(source, options).areas(), selector))
-        asked = Asked(listed(registers), several, catalog)
+        asked = Asked(words, several, catalog)
         if as_json:
-            facts = (_facts(each, asked, lenient) for each in found)
+            facts = (_facts(each, asked, lenient, type) for each in found)
             print_json_items({"source": source}, "areas", asked.had_by_some(facts))
             return
         from xsaveschema.cli import decode_text
 
-        title = named_input(source)
+        title, view = named_input(source), View(show_all, type)
         told = noted(found, several, _notes)
         if registers:
-            decode_text.show_registers(asked.had_by_some(told), asked, several)
+            decode_text.show_registers(asked.had_by_some(told), asked, several, view)
         elif not several:
             for each in told:
-                decode_text.show(title, each, show_all)
+                decode_text.show(title, each, view)
         elif selector is None:
-            decode_text.show_list(title, told, show_all)
+            decode_text.show_list(title, told, view)
         else:
-            decode_text.show_each(title, told, show_all)
+            decode_text.show_each(title, told, view)
 
 
 class Asked:
@@ -156,7 +174,7 @@ def _header_notes(area: XsaveArea) -> Iterator[str]:
         yield f"header byte {at} is not 0 ({reserved[at - 16]:#04x}); check says what that means"
 
 
-def _facts(found: Found, asked: Asked, lenient: bool) -> dict[str, Any]:
+def _facts(found: Found, asked: Asked, lenient: bool, type: str | None) -> dict[str, Any]:
     area = found.area
     whole = area.registers
     names = [name for name, lacking in asked.of(area).items() if not lacking] if asked else whole
@@ -171,7 +189,10 @@ def _facts(found: Found, asked: Asked, lenient: bool) -> dict[str, Any]:
     }
     if not asked:
         facts["components"] = _components(area)
-    facts["registers"] = {name: number(whole[name]) for name in names}
+    facts["registers"] = {
+        name: lanes_told(area, name, type) if type and laned(name) else number(whole[name])
+        for name in names
+    }
     if area.assumed:
         facts["assumed"] = True
     if notes := [*found.notes, *_header_notes(area)]:

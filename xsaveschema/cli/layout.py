@@ -11,12 +11,13 @@ from xsaveschema.cli.options import (
     mask_option,
     schemas_option,
 )
-from xsaveschema.cli.output import console, number, print_json, table
+from xsaveschema.cli.output import console, number, print_json, print_lines
 from xsaveschema.errors import MaskError, hex_mask
 from xsaveschema.identify import load_model
 from xsaveschema.identify.match import alike
 from xsaveschema.layout import Layout
 from xsaveschema.model import CpuModel
+from xsaveschema.text import layout_lines, layout_title
 
 
 @click.command("layout")
@@ -81,54 +82,23 @@ def _compacted(model: CpuModel, xcr0: int | None, xss: int | None, xcomp_bv: int
 
 
 def _show(layout: Layout, others: int | None) -> None:
-    from rich.text import Text
-
-    from xsaveschema.cli.picture import blocks, gap_mark, picture
+    from xsaveschema.cli.picture import gap_mark, picture
 
     out = console()
-    mask = f"XCR0 {hex_mask(layout.mask)}"
-    if layout.format == "compacted":
-        mask = f"XCOMP_BV {hex_mask(layout.xcomp_bv)}"
-    out.print(presented(layout.model, others), style="bold")
-    out.print(f"{layout.format} format, {layout.size} bytes, {mask}\n")
-    rows = table(
-        out,
-        ("", "left"),
-        ("#", "right"),
-        ("component", "left"),
-        ("offset", "right"),
-        ("hex", "right"),
-        ("size", "right"),
-        ("scope", "left"),
-        ("flags", "left"),
-    )
-    for block in blocks(layout):
-        place = (str(block.offset), f"{block.offset:#x}", str(block.size))
-        if not block.key:
-            rows.add_row("", "", block.name, *place, "", "", style="dim")
-            continue
-        component = layout[block.name].component
-        flags = {"align64": component.align64, "xfd": component.xfd}
-        rows.add_row(
-            Text(f" {block.key} ", style=block.style),
-            str(component.number),
-            component.name,
-            *place,
-            "supervisor" if component.supervisor else "user",
-            " ".join(name for name, there in flags.items() if there),
-        )
-    out.print(rows)
-    out.print()
+    ascii_only = out.options.ascii_only
+    lines = layout_lines(layout, "-" if ascii_only else "─")
+    title = layout_title(layout, presented(layout.model, others), out.width)
+    print_lines([*title, [], *lines, []])
     width = min(out.width, 120)
     out.print(
         f"about {max(1, round(layout.size / width))} bytes a cell, at least one cell each; "
-        f"h: header, {gap_mark(out.options.ascii_only)}: no component",
+        f"h: header, {gap_mark(ascii_only)}: no component",
         style="dim",
     )
     drawn = picture(
         layout,
         width,
-        ascii_only=out.options.ascii_only,
+        ascii_only=ascii_only,
         colour=out.color_system is not None and not out.no_color,
     )
     out.print(drawn, soft_wrap=True)

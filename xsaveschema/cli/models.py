@@ -6,17 +6,20 @@ import sys
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from itertools import groupby
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from xsaveschema.authoring.page import in_order, signature_text, vendor_name
 from xsaveschema.catalog import Catalog
 from xsaveschema.cli.options import catalog_of, json_option, listed, schemas_option
-from xsaveschema.cli.output import Line, number, print_json, print_lines
+from xsaveschema.cli.output import number, print_json, print_lines
 from xsaveschema.cli.plain import terminal_width, wrapped
 from xsaveschema.errors import XsaveError, hex_mask, meant
 from xsaveschema.model import CpuModel
+
+if TYPE_CHECKING:
+    from xsaveschema.text import Line
 
 _HEADINGS: Final = ("model", "XCR0", "IA32_XSS", "standard", "compacted", "confirmed")
 _MORE: Final = ("signatures", "aliases", "title")

@@ -12,11 +12,13 @@ import click
 import msgspec
 
 from xsaveschema.cli.plain import plain, plain_lines, terminal_width
-from xsaveschema.errors import XsaveError, hex_mask
+from xsaveschema.errors import XsaveError
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
+
+    from xsaveschema.text import Line
 
 
 def print_json(value: Any) -> None:
@@ -70,15 +72,6 @@ def note(text: str) -> None:
 def number(value: int | bytes) -> str:
     """A mask, a register or a field as ``--json`` tells it: ``0x2e7``, raw bytes as they stand."""
     return hex(value) if isinstance(value, int) else value.hex()
-
-
-def mask_text(mask: int, names: list[str]) -> str:
-    """A mask with the names of its bits: ``0x203  x87 sse pkru``."""
-    return f"{hex_mask(mask)}  {' '.join(names)}".rstrip()
-
-
-Line = list[tuple[str, str]]
-"""A line of text in parts: (text, style as rich calls it)."""
 
 
 def print_lines(lines: Iterable[Line]) -> None:

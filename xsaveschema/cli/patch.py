@@ -18,6 +18,7 @@ from xsaveschema.cli.options import (
     schemas_option,
 )
 from xsaveschema.cli.output import echo
+from xsaveschema.values import TYPES
 
 
 @click.command("patch")
@@ -43,8 +44,9 @@ def command(
 ) -> None:
     """Set registers or fields in an area of a core, and write the file anew.
 
-    NAME is a register (zmm17, mxcsr) or a field (sse.mxcsr), VALUE an integer (0x1fa0), or hex: and
-    bytes for a tile.
+    NAME is a register (zmm17, mxcsr) or a field (sse.mxcsr). VALUE is an integer (0x1fa0); a type
+    and all lanes of it, lowest first (f32:1.0,2.5,...; decode --as has the types), f80:1.5 for an
+    x87 register; or hex: and bytes as they stand in memory (hex:00ff...).
     """
     if (output is None) == (not in_place):
         raise click.UsageError("give one of -o OUT and --in-place")
@@ -67,10 +69,14 @@ def command(
     echo(f"{named(str(done.path))}: {done.what} patched ({done.layout_source})", err=True)
 
 
-def _setting(text: str) -> tuple[str, int | bytes]:
+def _setting(text: str) -> tuple[str, int | bytes | str]:
     name, sign, value = text.partition("=")
     if sign and value.startswith("hex:") and re.fullmatch(r"([0-9a-fA-F]{2})+", value[4:]):
         return name, bytes.fromhex(value[4:])
+    if sign and value.partition(":")[0] in (*TYPES, "f80") and ":" in value:
+        return name, value
     if not sign or not re.fullmatch(r"0x[0-9a-fA-F]{1,128}|[0-9]{1,150}", value):
-        raise click.UsageError(f"{text!r} is no setting: write mxcsr=0x1fa0, or tmm0=hex:00ff...")
+        raise click.UsageError(
+            f"{text!r} is no setting: write mxcsr=0x1fa0, xmm0=f32:1.0,2.5,0,0 or tmm0=hex:00ff..."
+        )
     return name, int(value, 16 if value.startswith("0x") else 10)

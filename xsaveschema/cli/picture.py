@@ -2,64 +2,10 @@
 
 from __future__ import annotations
 
-from itertools import groupby
-from typing import Final, NamedTuple
-
 from rich.text import Text
 
 from xsaveschema.layout import Layout
-from xsaveschema.model import SSE
-from xsaveschema.spans import Span
-
-GAP: Final = "unused"
-HEADER: Final = "header"
-SOFTWARE: Final = "software"
-
-_KEYS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789abcdefghijklmnopqrstuvwxyz"
-_COLOURS: Final = ("blue", "green", "magenta", "cyan", "yellow", "red")
-
-
-class Block(NamedTuple):
-    """A stretch of an area: a state component, or what stands between them.
-
-    ``key`` is the letter that stands for it in the picture, "" for what belongs to no component;
-    ``order`` is the place of its component in the layout, -1 for none.
-    """
-
-    name: str
-    offset: int
-    size: int
-    key: str
-    order: int
-
-    @property
-    def style(self) -> str:
-        """The block's colours where it is a component's."""
-        return f"black on {_COLOURS[self.order % len(_COLOURS)]}" if self.key else "dim"
-
-
-def blocks(layout: Layout) -> list[Block]:
-    """The area from byte 0 to its end, in memory order, nothing left out."""
-    order = {slot.name: index for index, slot in enumerate(layout)}
-    found = []
-    for name, group in groupby(layout.spans(), lambda span: _drawn(layout, span)):
-        spans = list(group)
-        start = spans[0].offset
-        index = order.get(name, -1)
-        key = _KEYS[index % len(_KEYS)] if name in order else ""
-        found.append(Block(name, start, spans[-1].end - start, key, index))
-    return found
-
-
-def _drawn(layout: Layout, span: Span) -> str:
-    """What a span is drawn as: MXCSR as the x87 state around it, reserved bytes as software's."""
-    if span.kind == "header":
-        return HEADER
-    if span.component is None:
-        return GAP if span.kind in ("gap", "padding") else SOFTWARE
-    if span.component.bit == SSE and span.offset < (span.component.offset or 0):
-        return "x87" if "x87" in layout else GAP
-    return span.component.name
+from xsaveschema.text import HEADER, SOFTWARE, Block, blocks
 
 
 def widths(sizes: list[int], cells: int) -> list[int]:

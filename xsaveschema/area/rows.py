@@ -5,16 +5,32 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from textwrap import wrap
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from xsaveschema.area import XsaveArea
 from xsaveschema.area.loaded import as_restored
 from xsaveschema.area.registers import widest
-from xsaveschema.cli.values import bit_names, float80, hexadecimal, spans
-from xsaveschema.model import BitRange, Field, Register
+from xsaveschema.model import Field
 from xsaveschema.spans import Slot
+from xsaveschema.values import (
+    binary,
+    bit_names,
+    float80,
+    fold,
+    hexadecimal,
+    lane_lines,
+    lane_size,
+    mask_bits,
+    tile_config_lines,
+    tile_lines,
+    told,
+)
 
 _VECTORS: Final = ("zmm", "ymm", "xmm")
+_LANED: Final = (*_VECTORS, "mm", "tmm")
+_MASKS: Final = "k"
+_TILE: Final = "u8"  # how a tile is shown where nobody says
+_HANGING: Final = 7  # cells that the lines of a tile begin left of other values
 _DIGITS: Final = "0123456789"
 _INDEX: Final = re.compile(r"\[\d+\]")
 
@@ -31,6 +47,26 @@ class Row(NamedTuple):
     more: tuple[str, ...] = ()
     indented: bool = False
     dim: bool = False
+
+
+class View(NamedTuple):
+    """What is shown: initial state and whole tiles too, or not; vectors and tiles as a type."""
+
+    everything: bool = False
+    type: str | None = None
+
+
+PLAIN: Final = View()
+
+
+def stem(name: str) -> str:
+    """The family of a register: zmm for zmm17."""
+    return name.rstrip(_DIGITS)
+
+
+def laned(name: str) -> bool:
+    """Whether a register, or family, is one of vectors or tiles, which have lanes of some type."""
+    return stem(name) in _LANED
 
 
 def chosen(area: XsaveArea, everything: bool) -> list[str]:
@@ -50,46 +86,41 @@ def chosen(area: XsaveArea, everything: bool) -> list[str]:
     return sorted(names, key=lambda name: (first[name], name[-1].isdecimal()))
 
 
-def register_rows(area: XsaveArea, names: Iterable[str], width: int) -> Iterator[Row]:
-    """A row for each register; neighbours of one family that are zero share one.
+def register_rows(
+    area: XsaveArea, names: Iterable[str], width: int, view: View = PLAIN
+) -> Iterator[Row]:
+    """A row for each register; neighbours of one family that are equal share one.
 
     ``width`` is how many cells a line of a value may take.
     """
-    whole = area.registers
-    family, zeros = "", list[int]()
-    for name in names:
-        value = whole[name]
-        stem = name.rstrip(_DIGITS)
-        zero = stem != name and not any(_parts(value))
-        if zeros and not (zero and stem == family):
-            yield from _zeros(family, zeros)
-            zeros = []
-        if zero:
-            family = stem
-            zeros.append(int(name[len(stem) :]))
-        elif isinstance(value, bytes):
-            yield _tile(area, area.model.registers[name], value)
-        else:
-            yield _number(area, name, value, width)
-    yield from _zeros(family, zeros)
+    for name, row in fold((name, _register(area, name, width, view)) for name in names):
+        yield row._replace(name=name)
 
 
-def _zeros(family: str, numbers: list[int]) -> Iterator[Row]:
-    for first, last in spans(numbers):
-        name = f"{family}{first}" if first == last else f"{family}{first}-{last}"
-        yield Row(name, "0", dim=True)
-
-
-def _number(area: XsaveArea, name: str, value: int, width: int) -> Row:
-    pieces = area.model.registers[name].pieces
-    if name.startswith("st") and area.registers.size(name) == 10:
+def _register(area: XsaveArea, name: str, width: int, view: View) -> Row:
+    """The row of a register, but for its name."""
+    value, size = area.registers[name], area.registers.size(name)
+    if isinstance(value, bytes):
+        return _tile(area, name, value, width, view)
+    if stem(name) != name and not value:
+        return Row("", "0", dim=True)
+    if name.startswith("st") and size == 10:
         shown = f"0x{value >> 64:04x}_{value & (1 << 64) - 1:016x}  {float80(value)}"
-        return Row(name, shown, "empty" if _empty(area, int(name[2:])) else "")
-    first, *more = hexadecimal(value, area.registers.size(name), width)
-    bits: tuple[BitRange, ...] = ()
+        return Row("", shown, "empty" if _empty(area, int(name[2:])) else "")
+    if view.type and laned(name):
+        first, *more = lane_lines(value.to_bytes(size, "little"), view.type, width)
+        return Row("", first, more=tuple(more), indented=True)
+    first, *more = hexadecimal(value, size, width)
+    remark = ""
+    if stem(name) == _MASKS:
+        remark = f"bits {mask_bits(value)}"
+        if len(first) + 2 + len(remark) > width:  # too scattered to be told
+            remark, more = "", [binary(value, size)]
+    pieces = area.model.registers[name].pieces
     if len(pieces) == 1 and not pieces[0].size:  # the register is one whole field
-        bits = _bits(area.layout[pieces[0].component].component.fields, pieces[0].field)
-    return Row(name, first, bit_names(bits, value), tuple(more), indented=True)
+        fields = area.layout[pieces[0].component].component.fields
+        remark = remark or bit_names(_bits(fields, pieces[0].field), value)
+    return Row("", first, remark, tuple(more), indented=True)
 
 
 def _empty(area: XsaveArea, index: int) -> bool:
@@ -99,10 +130,34 @@ def _empty(area: XsaveArea, index: int) -> bool:
     return not tags >> ((top + index) & 7) & 1
 
 
-def _tile(area: XsaveArea, register: Register, value: bytes) -> Row:
-    rows, per_row = area.registers.shape(register.name)
-    shown = f"{rows} rows of {per_row} bytes"
-    return Row(register.name, shown, more=tuple(_dump(value, per_row)))
+def _tile(area: XsaveArea, name: str, value: bytes, width: int, view: View) -> Row:
+    rows, per_row = area.registers.shape(name)
+    if not value:
+        return Row("", "no rows", dim=True)
+    type, remark = view.type or _TILE, ""
+    try:
+        lanes = per_row // lane_size(type, per_row)
+    except ValueError as error:
+        type, lanes, remark = _TILE, per_row, str(error)
+    shown = f"{_counted(rows, 'row')} of {lanes} {type}"
+    if not any(value):
+        return Row("", f"{shown}, all 0", remark, dim=True)
+    lines = tile_lines(value, per_row, type, width + _HANGING, view.everything)
+    return Row("", shown, remark, tuple(f"    {line}" for line in lines))
+
+
+def lanes_told(area: XsaveArea, name: str, type: str) -> Any:
+    """A vector's lanes, or a tile's rows of them, as JSON can hold them."""
+    area.registers.lanes(name, type)  # what it refuses, it says of the register
+    value = area.registers[name]
+    if not isinstance(value, bytes):
+        return told(value.to_bytes(area.registers.size(name), "little"), type)
+    _, per_row = area.registers.shape(name)
+    return [told(value[at : at + per_row], type) for at in range(0, len(value), per_row or 1)]
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def _dump(data: bytes, per_row: int) -> Iterator[str]:
@@ -113,9 +168,7 @@ def _dump(data: bytes, per_row: int) -> Iterator[str]:
         if not any(row):
             zeros += 1
             continue
-        for at in range(0, len(row), 32):
-            label = f"{index:4}: " if not at else " " * 6
-            yield label + row[at : at + 32].hex(" ", -4)
+        yield f"{index:4}: {row.hex(' ', -4)}"
     if zeros:
         yield f"      {'1 row is' if zeros == 1 else f'{zeros} rows are'} zero"
 
@@ -130,7 +183,9 @@ def other_rows(area: XsaveArea, everything: bool) -> Iterator[Row]:
     for slot in area.layout:
         if not everything and not area.in_use(slot.name):
             continue
-        if slot.component.fields:
+        if shapes := _shapes(area, slot):
+            yield _tile_config(area, slot, *shapes)
+        elif slot.component.fields:
             yield from _fields(area, slot, covered, everything)
         else:
             # The initial value of what nobody knows is taken to be zero.
@@ -139,6 +194,25 @@ def other_rows(area: XsaveArea, everything: bool) -> Iterator[Row]:
             yield Row(
                 slot.name, f"{slot.size} bytes of no known fields", more=tuple(_dump(data, 32))
             )
+
+
+def _shapes(area: XsaveArea, slot: Slot) -> tuple[str, str] | None:
+    """The fields that shape the tiles (rows, bytes a row), in the component that has them."""
+    for name in area.registers:
+        shape = area.model.registers[name].shape
+        if shape and slot.name == shape[0].component == shape[1].component:
+            return shape[0].field, shape[1].field
+    return None
+
+
+def _tile_config(area: XsaveArea, slot: Slot, rows: str, colsb: str) -> Row:
+    fields = area[slot.name]
+    facts = [f"{name} {fields[name]}" for name in fields if name not in (rows, colsb)]
+    if any(fields[rows]) or any(fields[colsb]):
+        more = tile_config_lines(fields[rows], fields[colsb])
+    else:
+        facts, more = [*facts, "all tiles 0 rows"], []
+    return Row(slot.name, ", ".join(facts), more=tuple(more), indented=True)
 
 
 def _fields(
@@ -183,10 +257,12 @@ def _parts(value: int | bytes) -> Iterable[int]:
     return value if isinstance(value, bytes) else (value,)
 
 
-def _bits(fields: tuple[Field, ...], path: str) -> tuple[BitRange, ...]:
+def _bits(fields: tuple[Field, ...], path: str) -> list[tuple[str, int, int]]:
     """The named bits of the field that a dotted path without indexes leads to."""
     name, _, rest = path.partition(".")
     field = next((field for field in fields if field.name == name), None)
     if field is None:
-        return ()
-    return _bits(field.fields, rest) if rest else field.bits
+        return []
+    if rest:
+        return _bits(field.fields, rest)
+    return [(bits.name, bits.low, bits.width) for bits in field.bits]
