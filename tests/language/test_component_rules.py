@@ -209,7 +209,7 @@ def test_equal_bytes_differ_where_one_cpu_loads_the_initial_state(tmp_path: Path
 
 def test_a_batch_is_judged_by_the_values_of_each_area(tmp_path: Path) -> None:
     np = pytest.importorskip("numpy", reason="the extra batch is not installed")
-    batch = pytest.importorskip("xsaveschema.batch")
+    batch = pytest.importorskip("xsaveschema.many.batch")
     model = next_cpu(tmp_path, USER + "illegal: fault\n")
     good, bad = (to_standard(put(model, "matrix", 0, value), model).data for value in (1, 0x100))
     for areas, refused in (([good, bad, good], [1]), ([bad, good, good], [0])):
