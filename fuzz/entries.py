@@ -87,7 +87,6 @@ def identification(data: bytes) -> None:
 
 def schema(data: bytes) -> None:
     """A schema file: YAML text to a model."""
-    from pathlib import Path
     from tempfile import TemporaryDirectory
 
     from xsaveschema import Catalog
@@ -126,7 +125,6 @@ def artefact(data: bytes) -> None:
 
 def edit(data: bytes) -> None:
     """Patching a file in place, and the layout note of a core: it changes whole or not at all."""
-    from pathlib import Path
     from tempfile import TemporaryDirectory
 
     from xsaveschema import artefacts
@@ -137,21 +135,13 @@ def edit(data: bytes) -> None:
         before = path.read_bytes()
         try:
             with suppress(OSError):
-                artefacts.patch(
-                    path, registers={"mxcsr": 0x1FA0}, thread=_first(path), in_place=True
-                )
+                artefacts.patch(path, registers={"mxcsr": 0x1FA0}, area="#0", in_place=True)
                 read = next(artefacts.open(path, strict=False))
                 assert read.area.registers["mxcsr"] == 0x1FA0
         except XsaveError:
             assert path.read_bytes() == before
         with suppress(XsaveError, OSError):
             artefacts.add_layout(path, Path(folder) / "out")
-
-
-def _first(path: Path) -> str | None:
-    from xsaveschema import artefacts
-
-    return next((found.label for found in artefacts.open(path, strict=False)), None)
 
 
 def difference(data: bytes) -> None:
@@ -258,7 +248,6 @@ _COMMANDS: Final = (
 
 def commands(data: bytes) -> None:
     """The command line on a file: an exit code, one message, no traceback."""
-    from pathlib import Path
     from tempfile import TemporaryDirectory
 
     from click.testing import CliRunner
@@ -302,7 +291,6 @@ ENTRIES: Final[dict[str, Entry]] = {
 
 def seeds(name: str) -> list[bytes]:
     """Good input to start from."""
-    from pathlib import Path
 
     root = Path(__file__).parents[1]
     if name == "schema":

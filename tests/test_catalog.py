@@ -140,6 +140,42 @@ def test_near_names_are_suggested() -> None:
         xs.load_model("x" * 100_000)
 
 
+def test_an_alias_finds_the_model_that_has_it() -> None:
+    assert xs.load_model("spr") is xs.load_model("sapphire-rapids")
+    assert xs.load_model("milan").name == "zen3"
+    catalog = Catalog()
+    for model in catalog.models():
+        for alias in model.aliases:
+            assert catalog.model(alias) is model
+            assert alias not in catalog
+    with pytest.raises(ModelNotFoundError, match="did you mean bergamo") as caught:
+        catalog.model("begramo")
+    assert caught.value.near == ("bergamo",)
+
+
+def test_aliases_are_the_models_own_and_names_win(tmp_path: Path) -> None:
+    write(tmp_path, "base.yaml", BASE + "aliases: [old, other]\npopularity: 7\n" + SOURCE)
+    write(tmp_path, "child.yaml", "model: child\ntitle: t\nextends: base\n" + SOURCE)
+    write(tmp_path, "old.yaml", "model: spr\ntitle: t\nextends: base\n" + SOURCE)
+    catalog = Catalog([tmp_path])
+    assert catalog.model("other").aliases == ("old", "other")
+    child = catalog.model("child")
+    assert (child.aliases, child.popularity) == ((), 0)
+    assert catalog.model("spr").title == "t"
+    # A name is what a file extends; that others know it by another is told.
+    path = write(tmp_path, "more.yaml", "model: more\ntitle: t\nextends: milan\n" + SOURCE)
+    with pytest.raises(SchemaError, match="hint: that is zen3"):
+        Catalog([path])
+
+
+def test_an_alias_that_two_models_have_leads_to_neither(tmp_path: Path) -> None:
+    path = write(tmp_path, "mine.yaml", BASE + "aliases: [milan]\n" + SOURCE)
+    catalog = Catalog([path])
+    assert catalog.model("base").aliases == ("milan",)
+    with pytest.raises(SchemaError, match="milan is zen3's already, in "):
+        catalog.model("milan")
+
+
 def test_one_name_is_one_object() -> None:
     assert xs.load_model("zen4") is xs.load_model("zen4")
     catalog = Catalog()

@@ -7,10 +7,17 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
+from importlib.util import find_spec
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from xsaveschema import artefacts as artefacts
+    from xsaveschema import cpuid as cpuid
+    from xsaveschema import errors as errors
+    from xsaveschema import qemu as qemu
+    from xsaveschema import samples as samples
+    from xsaveschema import testing as testing
     from xsaveschema.area import XsaveArea as XsaveArea
     from xsaveschema.catalog import Catalog as Catalog
     from xsaveschema.compare import compare as compare
@@ -28,11 +35,18 @@ if TYPE_CHECKING:
     from xsaveschema.identify.match import identify as identify
     from xsaveschema.identify.named import load_model as load_model
     from xsaveschema.layout import Layout as Layout
+    from xsaveschema.many import arrow as arrow
+    from xsaveschema.many import batch as batch
+    from xsaveschema.many import dask as dask
+    from xsaveschema.many import parquet as parquet
+    from xsaveschema.many import stream as stream
     from xsaveschema.model import CpuModel as CpuModel
+    from xsaveschema.model import Field as Field
     from xsaveschema.model import StateComponent as StateComponent
     from xsaveschema.restore import check as check
     from xsaveschema.restore import mend as mend
     from xsaveschema.spans import Slot as Slot
+    from xsaveschema.spans import Span as Span
 
 __version__ = "0.1.0"
 
@@ -42,10 +56,12 @@ _HOMES = {
     "Conversion": "convert",
     "CpuModel": "model",
     "Fault": "errors",
+    "Field": "model",
     "Layout": "layout",
     "Match": "identify",
     "SchemaError": "errors",
     "Slot": "spans",
+    "Span": "spans",
     "StateComponent": "model",
     "StateLossError": "errors",
     "XsaveArea": "area",
@@ -60,23 +76,33 @@ _HOMES = {
     "to_compacted": "convert",
     "to_standard": "convert",
 }
-_MODULES = {name: name for name in ("artefacts", "cpuid", "errors", "qemu", "samples")}
-# Those that need an extra are there by name, and not among what ``import *`` or help() reads.
-_EXTRAS = {name: f"many.{name}" for name in ("arrow", "batch", "dask", "parquet", "stream")}
-_EXTRAS["testing"] = "testing"
+_MODULES = frozenset({"artefacts", "cpuid", "errors", "qemu", "samples"})
+# Those that need an extra are no part of what ``import *`` reads.
+_EXTRAS = {
+    "arrow": ("many.arrow", "pyarrow"),
+    "batch": ("many.batch", "numpy"),
+    "dask": ("many.dask", "pyarrow"),
+    "parquet": ("many.parquet", "pyarrow"),
+    "stream": ("many.stream", "numpy"),
+    "testing": ("testing", "hypothesis"),
+}
+"""Each with its module, and what that imports."""
 
 __all__ = [*_HOMES, *_MODULES]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    elif home := _MODULES.get(name) or _EXTRAS.get(name):
-        value = import_module(f"{__name__}.{home}")
-    else:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # which knows the names above, and takes no other
+
+    def __getattr__(name: str) -> Any:
+        if name in _HOMES:
+            value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+        elif name in _MODULES or name in _EXTRAS:
+            home, _ = _EXTRAS.get(name, (name, ""))
+            value = import_module(f"{__name__}.{home}")
+        else:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        globals()[name] = value
+        return value
 
 
 class _Package(ModuleType):
@@ -91,4 +117,6 @@ sys.modules[__name__].__class__ = _Package
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    """What is public; of the modules that need an extra, those whose extra is installed."""
+    there = (name for name, (_, needs) in _EXTRAS.items() if find_spec(needs))
+    return sorted({*__all__, *there})

@@ -44,7 +44,8 @@ class Catalog(Keeper):
     once, and SchemaError has all their faults; a shipped file is read when its model is first
     asked for. ``shipped=False`` leaves the shipped models out; components and registers stay.
     ``overrides`` has a line for each name that a file of the user's replaces. XsaveError where a
-    path does not exist.
+    path does not exist. Iteration and ``in`` are by the models' names, :meth:`model` takes aliases,
+    too.
     """
 
     def __init__(
@@ -58,12 +59,13 @@ class Catalog(Keeper):
         given = items(paths, "pass paths of schema files")
         if wrong := [path for path in given if not isinstance(path, str | os.PathLike)]:
             raise WrongTypeError(f"pass paths of schema files, not {described(wrong[0])}")
+        self._paths, self._with_shipped = given, shipped
         library = self._library = Library()
         library.add_shipped(models=shipped)
         for files in [*user_files(), *(schema_files(Path(path)) for path in given)]:
             library.add(files)
         self._all: list[CpuModel] | None = None
-        faults = [*library.faults(library.given), *library.signature_faults(library.given)]
+        faults = [*library.faults(library.given), *library.shared_faults(library.given)]
         if faults:
             raise SchemaError(faults)
 
@@ -78,22 +80,39 @@ class Catalog(Keeper):
     def __len__(self) -> int:
         return len(self._library.models)
 
+    def __bool__(self) -> bool:
+        return True  # one without models is a catalogue, too, and not to be taken for none
+
     def __contains__(self, name: object) -> bool:
         return name in self._library.models
 
+    def extended(self, paths: Iterable[str | os.PathLike[str]]) -> Catalog:
+        """A catalogue of the same files and these behind them; errors are those of making one."""
+        return Catalog([*self._paths, *paths], shipped=self._with_shipped)
+
+    def names_in(self, path: str | os.PathLike[str]) -> tuple[str, ...]:
+        """The names of the models that a file, or a folder's files, define here."""
+        wanted = {os.path.realpath(file) for file in schema_files(Path(path))}
+        models = self._library.models
+        return tuple(name for name in self if os.path.realpath(models[name]) in wanted)
+
     def model(self, name: str) -> CpuModel:
-        """The model of this name.
+        """The model of this name, or of this alias: ``spr``. A model's name wins over an alias.
 
         ModelNotFoundError suggests near names; SchemaError has faults.
         """
         if not isinstance(name, str):
             raise WrongTypeError(f'pass a model\'s name, "zen4", not {described(name)}')
-        path = self._library.models.get(name)
+        models = self._library.models
+        path = models.get(name)
+        if path is None:  # only now are all files read
+            aliases = self._library.aliases()
+            path = models.get(aliases.get(name, ""))
         if path is None:
             from difflib import get_close_matches
 
             meant = name.lower().replace("_", "-").replace(" ", "-")
-            raise ModelNotFoundError(name, get_close_matches(meant, self._library.models, n=3))
+            raise ModelNotFoundError(name, get_close_matches(meant, [*models, *aliases], n=3))
         made = self._library.resolved(path)
         if made.model is None:
             raise SchemaError(made.faults)
@@ -108,7 +127,7 @@ class Catalog(Keeper):
             library = self._library
             paths = list(library.models.values())
             users = [path for path in paths if not library.shipped(path)]
-            faults = [*library.faults(paths), *library.signature_faults(users, against=paths)]
+            faults = [*library.faults(paths), *library.shared_faults(users, against=paths)]
             if faults:
                 raise SchemaError(faults)
             found = [self.model(name) for name in self]

@@ -64,7 +64,7 @@ class ComponentComparison:
         }
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Comparison:
     """What becomes of a guest of model ``a`` on a host of model ``b``.
 
@@ -75,6 +75,9 @@ class Comparison:
     a: CpuModel
     b: CpuModel
     components: tuple[ComponentComparison, ...]
+
+    def __repr__(self) -> str:
+        return f"<Comparison {self.a!r} to {self.b!r}: {len(self.components)} components>"
 
     @property
     def lost(self) -> tuple[str, ...]:

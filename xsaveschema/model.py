@@ -248,9 +248,33 @@ class StateComponent:
         """Whether the component lives in the legacy region: x87 and sse."""
         return self.number < 2
 
+    @cached_property
+    def _value(self) -> tuple[Any, ...]:
+        facts = (self.number, self.name, self.size, self.offset, self.supervisor)
+        return (*facts, self.align64, self.xfd, self.optional, self.fields, self.rules)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, StateComponent):
+            return NotImplemented
+        return self is other or self._value == other._value
+
+    def __hash__(self) -> int:
+        return hash((self.number, self.name, self.size, self.offset))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Its fields themselves, in place of the catalogue that they are read from.
+        return _component, self._value
+
     def __repr__(self) -> str:
         place = "supervisor" if self.offset is None else f"at {self.offset}"
         return f"<StateComponent {self.number} {self.name}: {self.size} bytes, {place}>"
+
+
+def _component(*value: Any) -> StateComponent:
+    """The component that another process pickled."""
+    *facts, fields, rules = value
+    make: Callable[..., StateComponent] = StateComponent
+    return make(*facts, lambda: fields, lambda: rules)
 
 
 class Signature(Struct, frozen=True):
@@ -300,7 +324,8 @@ class CpuModel(Keeper):
 
     ``components`` has every state component of the silicon by name, in order of number; ``xcr0``
     and ``xss`` are the enabled user and supervisor components as bit masks. A model is compared by
-    identity; the catalogue hands out one object for one name.
+    identity; the catalogue hands out one object for one name. ``aliases`` find it, too;
+    ``popularity``, 0 to 100, says which of several that fit an area alike is named.
     """
 
     name: str
@@ -316,6 +341,8 @@ class CpuModel(Keeper):
     source: str
     file: str
     load_registers: Callable[[], Mapping[str, Register]]
+    aliases: tuple[str, ...] = ()
+    popularity: int = 0
 
     @cached_property
     def by_number(self) -> Mapping[int, StateComponent]:

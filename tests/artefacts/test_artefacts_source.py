@@ -137,5 +137,5 @@ def test_a_core_that_is_cut_off_while_it_is_copied(
         monkeypatch.delattr(os, "SEEK_DATA")
         monkeypatch.delattr(os, "copy_file_range")
     with pytest.raises(ArtefactError, match="the file became shorter while it was copied"):
-        artefacts.patch(large, large.with_name("out"), {"k1": 1}, 100)
+        artefacts.patch(large, large.with_name("out"), {"k1": 1}, "thread 100")
     assert [path.name for path in large.parent.iterdir()] == ["core"]

@@ -253,7 +253,7 @@ def test_packed_files_are_not_edited(tmp_path: Path) -> None:
     path = tmp_path / "core.gz"
     path.write_bytes(gzip.compress(EARLY))
     with pytest.raises(ArtefactError, match="compressed by gzip"):
-        artefacts.patch(path, registers={"k1": 1}, thread=100, in_place=True)
+        artefacts.patch(path, registers={"k1": 1}, area="100", in_place=True)
     with pytest.raises(ArtefactError, match="is no ELF core"):
         artefacts.add_layout(path, tmp_path / "out")
     assert list(tmp_path.iterdir()) == [path]

@@ -34,8 +34,9 @@ def test_the_commands_take_a_folder(folder: Path, tmp_path: Path) -> None:
     areas = tell("decode", str(folder))["areas"]
     assert [area["label"] for area in areas] == ["thread 12", "thread 993", "thread 1207"]
     run("check", str(folder), "--area", "thread 993")
-    assert "choose one with --area" in fails("check", str(folder))
+    assert [area["faults"] for area in tell("check", str(folder))["areas"]] == [[], [], []]
     out = tmp_path / "out"
+    assert "choose one (area=" in fails("convert", str(folder), "-o", str(out))
     run("convert", str(folder), "--area", "thread 12", "--model", "zen4", "-o", str(out))
     assert len(out.read_bytes()) == 2432
 

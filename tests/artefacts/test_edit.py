@@ -47,7 +47,7 @@ def test_patch_changes_one_threads_registers_alone(core: Path) -> None:
     out = core.with_name("out")
     before = core.read_bytes()
     done = artefacts.patch(
-        core, out, {"zmm17": 1 << 500, "mxcsr": 0x1FA0, "avx.ymm_hi128[3]": 7}, thread=101
+        core, out, {"zmm17": 1 << 500, "mxcsr": 0x1FA0, "avx.ymm_hi128[3]": 7}, area="101"
     )
     assert (done.path, done.what) == (out, "thread 101")
     assert core.read_bytes() == before
@@ -74,7 +74,7 @@ def test_patch_in_place_keeps_the_link_and_the_permissions(core: Path) -> None:
     link = core.with_name("link")
     link.symlink_to(core)
     core.chmod(0o600)
-    artefacts.patch(link, registers={"k1": 5}, thread="thread 100", in_place=True)
+    artefacts.patch(link, registers={"k1": 5}, area="thread 100", in_place=True)
     assert link.is_symlink()
     assert stat.S_IMODE(core.stat().st_mode) == 0o600
     assert [found.area.registers["k1"] == 5 for found in areas(core)] == [True, False]
@@ -100,13 +100,13 @@ def test_patch_of_other_artefacts(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"registers": {"k1": 5}}, artefacts.ArtefactError, "several areas: thread 100, thread 10"),
-        ({"registers": {"k1": 5}, "thread": 7}, artefacts.ArtefactError, "no area 7; there are th"),
-        ({"registers": {"k9": 5}, "thread": 100}, UnknownComponentError, "no register 'k9'"),
-        ({"registers": {"x.y": 5}, "thread": 100}, UnknownComponentError, "no register 'x.y'"),
-        ({"registers": {"avx.y": 5}, "thread": 100}, UnknownComponentError, "no field avx.y"),
-        ({"registers": {"pkru": 5}, "thread": 100}, NoPlaceError, "pkru has no place"),
-        ({"registers": {"k1": 1 << 64}, "thread": 100}, ValueRangeError, "k1 takes 0"),
+        ({"registers": {"k1": 5}}, XsaveError, r"more than one area .thread 100 .#0., thread 10"),
+        ({"registers": {"k1": 5}, "area": "7"}, XsaveError, r"no area '7'; it has th"),
+        ({"registers": {"k9": 5}, "area": "100"}, UnknownComponentError, "no register 'k9'"),
+        ({"registers": {"x.y": 5}, "area": "100"}, UnknownComponentError, "no register 'x.y'"),
+        ({"registers": {"avx.y": 5}, "area": "100"}, UnknownComponentError, "no field avx.y"),
+        ({"registers": {"pkru": 5}, "area": "100"}, NoPlaceError, "pkru has no place"),
+        ({"registers": {"k1": 1 << 64}, "area": "100"}, ValueRangeError, "k1 takes 0"),
     ],
 )
 def test_patch_faults_change_nothing(
@@ -123,8 +123,8 @@ def test_patch_faults_change_nothing(
 def test_two_areas_of_one_name(tmp_path: Path) -> None:
     path = tmp_path / "core"
     path.write_bytes(cores.core(cores.threads([ZEN4]) * 2))
-    with pytest.raises(artefacts.ArtefactError, match="two are called thread 100"):
-        artefacts.patch(path, registers={"k1": 1}, thread=100, in_place=True)
+    with pytest.raises(XsaveError, match=r"several areas called .100.: thread 100 .#0., thr"):
+        artefacts.patch(path, registers={"k1": 1}, area="100", in_place=True)
 
 
 def test_an_area_with_faults_is_not_patched_but_its_neighbour_is(tmp_path: Path) -> None:
@@ -133,28 +133,28 @@ def test_an_area_with_faults_is_not_patched_but_its_neighbour_is(tmp_path: Path)
     path = tmp_path / "core"
     path.write_bytes(cores.core(cores.threads([bytes(bad), ZEN4])))
     with pytest.raises(HeaderError):
-        artefacts.patch(path, registers={"k1": 1}, thread=100, in_place=True)
-    artefacts.patch(path, registers={"k1": 1}, thread=101, in_place=True)
+        artefacts.patch(path, registers={"k1": 1}, area="100", in_place=True)
+    artefacts.patch(path, registers={"k1": 1}, area="101", in_place=True)
     assert list(artefacts.open(path, strict=False))[1].area.registers["k1"] == 1
 
 
 def test_where_to_write(core: Path) -> None:
     registers = {"k1": 1}
     with pytest.raises(artefacts.ArtefactError, match="either name a file to write"):
-        artefacts.patch(core, registers=registers, thread=100)
+        artefacts.patch(core, registers=registers, area="100")
     with pytest.raises(artefacts.ArtefactError, match="either name a file to write"):
-        artefacts.patch(core, core.with_name("out"), registers, 100, in_place=True)
+        artefacts.patch(core, core.with_name("out"), registers, "100", in_place=True)
     (core.with_name("same")).hardlink_to(core)
     with pytest.raises(artefacts.ArtefactError, match="is the file that is read"):
-        artefacts.patch(core, core.with_name("same"), registers, 100)
+        artefacts.patch(core, core.with_name("same"), registers, "100")
     for place in (core.parent, Path("/dev/null")):
         with pytest.raises(XsaveError, match="is no regular file, and cannot be replaced by one"):
-            artefacts.patch(core, place, registers, 100)
+            artefacts.patch(core, place, registers, "100")
     with pytest.raises(FileNotFoundError) as caught:
-        artefacts.patch(core, core.parent / "no" / "out", registers, 100)
+        artefacts.patch(core, core.parent / "no" / "out", registers, "100")
     assert caught.value.filename == os.fspath(core.parent / "no" / "out")
     with pytest.raises(XsaveError, match="null"):
-        artefacts.patch(core, "a\0b", registers, 100)
+        artefacts.patch(core, "a\0b", registers, "100")
     with pytest.raises(artefacts.ArtefactError, match="a live process is read only"):
         artefacts.patch("pid:self", core, registers)
 
@@ -168,7 +168,7 @@ def test_a_write_that_fails_leaves_nothing(core: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left") as caught:
-        artefacts.patch(core, out, {"k1": 1}, 100)
+        artefacts.patch(core, out, {"k1": 1}, "100")
     assert caught.value.filename == os.fspath(out)
     assert out.read_bytes() == b"before"
     assert sorted(p.name for p in core.parent.iterdir()) == ["core", "out"]
@@ -210,9 +210,9 @@ def test_copying_where_the_system_does_not_help(
 ) -> None:
     monkeypatch.delattr(os, missing)
     out = core.with_name("out")
-    artefacts.patch(core, out, {"k1": 1}, 100)
+    artefacts.patch(core, out, {"k1": 1}, "100")
     artefacts.patch(
-        out, registers={"k1": areas(core)[0].area.registers["k1"]}, thread=100, in_place=True
+        out, registers={"k1": areas(core)[0].area.registers["k1"]}, area="100", in_place=True
     )
     assert out.read_bytes() == core.read_bytes()
 

@@ -158,7 +158,7 @@ try:
 except artefacts.ArtefactError as error:
     n = str(error)
 if len(sys.argv) > 2:
-    artefacts.patch(sys.argv[1], sys.argv[2], {"k1": 1}, 100)
+    artefacts.patch(sys.argv[1], sys.argv[2], {"k1": 1}, "thread 100")
     artefacts.add_layout(sys.argv[2], in_place=True)
 print(n, time.process_time() - start, peak(), sep="|")
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -189,6 +190,7 @@ def test_a_signature_of_the_model_that_is_replaced_is_free(tmp_path: Path) -> No
     text = (shipped_directory() / "models" / "intel" / "skylake-server.yaml").read_text()
     path = write(tmp_path / "mine.yaml", text)
     assert lint([path]) == []
+    text = re.sub("aliases: .*\n", "", text)
     path.write_text(text.replace("model: skylake-server", "model: my-skylake"))
     (fault,) = lint([path])
     assert fault.rule == "signature-taken"

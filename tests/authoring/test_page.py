@@ -123,6 +123,7 @@ def test_rows_and_sections_as_they_should_read(text: str) -> None:
     ]
     assert "- IA32_XSS 0x1800: cet_u, cet_s\n" in group(text, "zen4")
     assert section(text, "zhaoxin-lujiazui").splitlines()[3:] == [
+        "- also called lujiazui",
         "- vendor: `CentaurHauls`",
         "- signatures: 07: 3B; Shanghai 07: 3B",
         "- instructions: xsave, xsaveopt",

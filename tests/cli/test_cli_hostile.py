@@ -71,9 +71,9 @@ def test_titles_of_models(
         pytest.param(["check", "{file}"], id="check"),
         pytest.param(["identify", "{file}"], id="identify"),
         pytest.param(["identify", "{file}", "--json"], id="identify-json"),
-        pytest.param(["identify", "--cpuid", "{file}"], id="no dump"),
-        pytest.param(["identify", "--cpuid", "{dump}"], id="dump"),
-        pytest.param(["identify", "--cpuid", "{dump}", "--json"], id="dump-json"),
+        pytest.param(["identify", "{file}"], id="no dump"),
+        pytest.param(["identify", "{dump}"], id="dump"),
+        pytest.param(["identify", "{dump}", "--json"], id="dump-json"),
         pytest.param(["decode", "{file}"], id="decode"),
         pytest.param(["decode", "{file}", "--json"], id="decode-json"),
         pytest.param(["decode", "{file}", "--area", "{}"], id="area"),
@@ -83,8 +83,8 @@ def test_titles_of_models(
         pytest.param(["layout", "{}"], id="model"),
         pytest.param(["lint", "{file}"], id="lint"),
         pytest.param(["--schemas", "{}", "models"], id="schemas"),
-        pytest.param(["new", "{}", "--host"], id="new"),
-        pytest.param(["new", "mine", "--cpuid", "{dump}", "--core", "{}"], id="core"),
+        pytest.param(["new", "{}", "host"], id="new"),
+        pytest.param(["new", "mine", "{dump}", "--core", "{}"], id="core"),
         pytest.param(["{}"], id="command"),
         pytest.param(["models", "--{}"], id="option"),
         pytest.param(["decode", "sample:{}"], id="sample"),
@@ -177,7 +177,7 @@ def test_a_dump_of_thousands_of_kinds_of_core_is_bounded(tmp_path: Path) -> None
             rows.append(f"   {name}: " + " ".join(f"{r}={v:#010x}" for r, v in registers))
     path = tmp_path / "dump.txt"
     path.write_text("\n".join(rows))
-    shown = run("identify", "--cpuid", str(path))
+    shown = run("identify", str(path))
     assert shown.stdout.count("GenuineIntel, family") == 32
     assert "and 168 more kinds of core; --json has all of them" in shown.stderr
-    assert len(tell("identify", "--cpuid", str(path))["records"]) == 200
+    assert len(tell("identify", str(path))["records"]) == 200

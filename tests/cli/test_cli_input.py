@@ -158,7 +158,7 @@ class TestIdentify:
 
     def test_cpuid(self) -> None:
         dump = str(DATA / "cpuid" / "aida64.txt")
-        shown = tell("identify", "--cpuid", dump)
+        shown = tell("identify", dump)
         assert shown["candidates"][0] == {"model": "skylake", "by": "signature and layout"}
         assert [facts["number"] for facts in shown["components"]] == [2, 3, 4, 8]
         assert shown["components"][3] == {
@@ -171,37 +171,52 @@ class TestIdentify:
         }
         (record,) = shown["records"]
         assert (record["signature"], record["xcr0"], record["xss"]) == ("0x506e3", "0x1f", "0x100")
-        text = run("identify", "--cpuid", dump).stdout
+        text = run("identify", dump).stdout
         assert "family 06 model 5E stepping 3" in text
         assert "of the same layout" in text
 
     def test_a_hybrid_has_a_record_for_each_kind_of_core(self) -> None:
         dump = str(DATA / "cpuid" / "aida64-hybrid.txt")
-        assert len(tell("identify", "--cpuid", dump)["records"]) == 2
+        assert len(tell("identify", dump)["records"]) == 2
 
     def test_bad_dumps(self, tmp_path: Path) -> None:
-        fails("identify", "--cpuid", str(tmp_path / "missing"))
+        fails("identify", str(tmp_path / "missing"))
         bad = tmp_path / "bad"
         bad.write_bytes(b"\0\1\2")
-        assert str(bad) in fails("identify", "--cpuid", str(bad))
+        assert str(bad) in fails("identify", str(bad))
 
     def test_host(self, monkeypatch: pytest.MonkeyPatch) -> None:
         from xsaveschema import cpuid
 
         record = next(iter(cpuid.read(DATA / "cpuid" / "aida64.txt")))
         monkeypatch.setattr(cpuid, "host", lambda: record)
-        assert tell("identify", "--host")["candidates"][0]["model"] == "skylake"
+        assert tell("identify", "host")["candidates"][0]["model"] == "skylake"
 
         def none() -> None:
             raise xs.XsaveError("no CPUID here")
 
         monkeypatch.setattr(cpuid, "host", none)
-        assert fails("identify", "--host") == "no CPUID here\n"
+        assert fails("identify", "host") == "no CPUID here\n"
 
     def test_wrong_usage(self) -> None:
         fails("identify", code=2)
-        fails("identify", "--host", "x", code=2)
-        fails("identify", "--host", "--cpuid", "x", code=2)
+        fails("identify", "host", "x", code=2)
+        assert "--host" in fails("identify", "--host", code=2)
+
+    def test_a_model(self) -> None:
+        shown = tell("identify", "zen4")
+        assert shown["candidates"][0] == {"model": "zen4", "by": "signature and layout"}
+        assert run("identify", "zen4").stderr == ""
+
+    def test_a_file_that_is_called_as_a_cpu(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        for name in ("host", "zen4"):
+            (tmp_path / name).write_bytes((DATA / "cpuid" / "aida64.txt").read_bytes())
+            shown = tell("identify", f"./{name}")
+            assert shown["candidates"][0] == {"model": "skylake", "by": "signature and layout"}
+        assert tell("identify", "zen4")["candidates"][0]["model"] == "zen4"
 
 
 class TestLint:

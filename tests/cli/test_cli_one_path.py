@@ -192,4 +192,4 @@ def test_a_label_that_is_not_there(tmp_path: Path) -> None:
     path.write_bytes(AREA)
     for args in (["check"], ["convert", "--format", "standard", "-o", str(tmp_path / "out")]):
         said = command(str(path), args[0], str(path), "--area", "thread 7", *args[1:])
-        assert said == "has no area called 'thread 7'; it has area"
+        assert said == "has no area 'thread 7'; it has area (#0)"

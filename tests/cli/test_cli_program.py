@@ -94,6 +94,7 @@ class TestImports:
             (["zen4"], TABLE, NOTHING),
             (["zen4", "--compacted"], TABLE, NOTHING),
         ],
+        "areas": [([SAMPLE], NOTHING, NOTHING), (["{core}"], NOTHING, NOTHING)],
         "decode": [
             ([SAMPLE, "--model", "zen4"], NOTHING, NOTHING),
             ([SAMPLE], NOTHING, NOTHING),
@@ -115,7 +116,7 @@ class TestImports:
         "patch": [(["{core}", "k1=5", "-o", "{out}"], NOTHING, None)],
         "add-layout": [(["{core}", "-o", "{out}"], NOTHING, None)],
         "gdb-script": [([], NOTHING, None)],
-        "new": [(["mine", "--cpuid", "{dump}", "--force"], NOTHING, None)],
+        "new": [(["mine", "{dump}", "--force"], NOTHING, None)],
     }
 
     @pytest.fixture

@@ -27,6 +27,7 @@ class TestModels:
         zen4 = models["zen4"]
         assert list(zen4) == [
             "name",
+            "aliases",
             "title",
             "vendor",
             "signatures",
@@ -164,6 +165,10 @@ class TestLayout:
             (["--xcomp-bv", "0x20"], "compacted", "0x20"),
             (["--xcomp-bv", "9223372036854775808"], "compacted", "0x0"),
             (["--xcr0", "0xE7", "--xcomp-bv", "0xE4"], "compacted", "0xe4"),
+            (["--xcr0", "x87,sse,avx"], "standard", "0x7"),
+            (["--xcr0", "pkru, x87,sse,"], "standard", "0x203"),
+            (["--xss", "cet_u"], "compacted", "0xae7"),
+            (["--xcomp-bv", "opmask"], "compacted", "0x20"),
         ],
     )
     def test_masks(self, args: list[str], format: str, mask: str) -> None:
@@ -185,12 +190,18 @@ class TestLayout:
             (["zen4", "--xcr0", "-1"], "is no mask"),
             (["zen4", "--xcr0", "0x10000000000000000"], "at most 64 bits"),
             (["zen4", "--xcr0", "99999999999999999999"], "at most 64 bits"),
-            ([], "MODEL"),
+            (
+                ["zen4", "--xcr0", "x87,ssse"],
+                "is no mask; 'ssse' is no component; did you",
+            ),
+            (["zen4", "--xcr0", ""], "'' is no mask"),
+            (["zen4", "--xcr0", "x87,0x2"], "is no mask"),
+            ([], "CPU"),
         ],
     )
     def test_wrong_input_and_usage(self, args: list[str], said: str) -> None:
         # What the shell was told wrongly is usage; what the catalogue or a CPU refuses is input.
-        usage = not args or "no mask" in said or "64 bits" in said
+        usage = not args or "is no mask" in said or "64 bits" in said
         assert said in fails("layout", *args, code=2 if usage else 1)
 
     @pytest.mark.parametrize("width", [80, 120])
@@ -266,6 +277,7 @@ class TestDecode:
         assert shown["source"] == "sample:zen4-kernel-core"
         (area,) = shown["areas"]
         assert list(area) == [
+            "index",
             "label",
             "model",
             "layout_source",

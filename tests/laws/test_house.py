@@ -188,7 +188,7 @@ def test_public_names_are_there() -> None:
     for name in xsaveschema.__all__:
         assert getattr(xsaveschema, name) is not None
     with pytest.raises(AttributeError):
-        _ = xsaveschema.no_such_name
+        _ = getattr(xsaveschema, "no_such_name")  # noqa: B009 - types refuse it otherwise
 
 
 @pytest.mark.parametrize("first", ["import xsaveschema.diff", "import xsaveschema.compare", ""])
@@ -242,7 +242,6 @@ TESTED_BY = {
     "cpuid.of_model": "test_catalog",
     "cpuid.record": "cpuid/test_cpuid",
     "cpuid.xml": "cpuid/test_cpuid",
-    "identify.named": "laws/test_arguments",
     "language.component_fields": "language/test_language",
     "language.cpu_models": "language/test_language",
     "language.document": "language/test_language",

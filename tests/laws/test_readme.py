@@ -11,6 +11,7 @@ from importlib import import_module
 from operator import attrgetter
 from pathlib import Path
 
+import cores
 import pytest
 from places import ROOT
 
@@ -53,6 +54,34 @@ def test_commands_print_what_is_shown(command: str, expected: str, tmp_path: Pat
     got = "\n".join(line.rstrip() for line in done.stdout.splitlines())
     pattern = re.escape(expected.strip()).replace(re.escape("..."), ".*")
     assert re.fullmatch(pattern, got.strip(), re.DOTALL), got
+
+
+def test_the_core_of_many_threads_is_shown_as_it_is(tmp_path: Path) -> None:
+    areas = []
+    for index in range(3):
+        area = XsaveArea.new(load_model("sapphire-rapids"))
+        area.registers["ymm0"] = 1 << 255
+        area.registers["k3"] = 3 * index + 3
+        area.registers["mxcsr"] = 0x1F80
+        if index == 1:
+            for name, value in {"palette": 1, "rows[0]": 16, "colsb[0]": 64}.items():
+                area["tilecfg"][name] = value
+            area.registers["tmm0"] = bytes(1024)
+        data = bytearray(bytes(area))
+        data[464:472] = area.model.xcr0.to_bytes(8, "little")
+        areas.append(bytes(data))
+    (tmp_path / "core.amx").write_bytes(cores.core(cores.threads(areas, 16907)))
+    (block,) = [text for text in blocks("text") if "core.amx" in text]
+    for part in block.split("$ ")[1:]:
+        command, _, shown = part.partition("\n")
+        done = subprocess.run(
+            [sys.executable, "-m", *shlex.split(command)],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout.strip("\n") == shown.strip("\n")
 
 
 @pytest.mark.parametrize(

@@ -25,8 +25,9 @@ from xsaveschema.artefacts.elf import (
 )
 from xsaveschema.artefacts.elf_file import ElfCore, Note, is_elf, note_bytes
 from xsaveschema.artefacts.opened import PID
-from xsaveschema.artefacts.reader import ArtefactError, Found, Options, Writer
+from xsaveschema.artefacts.reader import ArtefactError, Options, Writer
 from xsaveschema.artefacts.registry import recognise
+from xsaveschema.artefacts.select import numbered, one
 from xsaveschema.artefacts.source import Source
 from xsaveschema.catalog import Catalog
 from xsaveschema.errors import HeaderError
@@ -53,7 +54,7 @@ def patch(
     path: StrPath,
     out: StrPath | None = None,
     registers: Mapping[str, int | bytes] | None = None,
-    thread: int | str | None = None,
+    area: str | None = None,
     *,
     in_place: bool = False,
     model: CpuModel | None = None,
@@ -63,9 +64,10 @@ def patch(
     """Set registers in an area of a file and write the result to ``out``, or ``in_place``.
 
     ``registers`` has whole registers (``zmm17``, ``mxcsr``) and fields (``pkru.pkru``,
-    ``avx.ymm_hi128[3]``) by name. ``thread`` is a thread's number or an area's label; it may be
-    left out where the file has one area. ``model`` and ``assume`` are those of
-    :func:`xsaveschema.artefacts.open`. Raises OSError and XsaveError; nothing is written then.
+    ``avx.ymm_hi128[3]``) by name. ``area`` says which area: ``"#0"`` is an index, or a label or a
+    part of it that is unique; it may be left out where the file has one. ``model`` and ``assume``
+    are those of :func:`xsaveschema.artefacts.open`. Raises OSError and XsaveError; nothing is
+    written then.
     """
     with _opened(path) as source:
         target = _target(source.path, out, in_place)
@@ -73,14 +75,14 @@ def patch(
         if not isinstance(reader, Writer):
             raise ArtefactError(f"{reader.title}: an edited area cannot be written back into it")
         options = Options(model, False, catalog, assume)
-        found = _chosen(reader.read(source.data, options), thread)
+        found = one(numbered(reader.read(source.data, options)), area)
         if found.area.faults:
             raise HeaderError(found.area.faults)
         # What the reader found stays as it was: the area is edited as a copy.
-        area = XsaveArea.parse(bytearray(bytes(found.area)), found.area.model, assume=True)
+        edited = XsaveArea.parse(bytearray(bytes(found.area)), found.area.model, assume=True)
         for name, value in (registers or {}).items():
-            _set(area, name, value)
-        changes = reader.replace(source.data, found, area)
+            _set(edited, name, value)
+        changes = reader.replace(source.data, found, edited)
         _write(source, target, changes)
     return Edited(target, found.label, found.layout_source, found.notes)
 
@@ -132,26 +134,6 @@ def _opened(path: StrPath) -> Source:
     if isinstance(path, str) and path.startswith(PID):
         raise ArtefactError(f"{path}: a live process is read only; edit a core of it")
     return Source(path)
-
-
-def _chosen(found: Iterable[Found], thread: int | str | None) -> Found:
-    """The area that the user means; ArtefactError names what there is."""
-    labels: list[str] = []
-    chosen = None
-    wanted = None if thread is None else {str(thread), f"thread {thread}"}
-    for each in found:
-        if wanted is None or each.label in wanted:
-            if chosen is not None:
-                which = "name one (thread=)" if wanted is None else f"two are called {each.label}"
-                raise ArtefactError(
-                    f"there are several areas: {chosen.label}, {each.label}, …; {which}"
-                )
-            chosen = each
-        elif len(labels) < 8:
-            labels.append(each.label)
-    if chosen is None:
-        raise ArtefactError(f"there is no area {thread!r}; there are {', '.join(labels)}, …")
-    return chosen
 
 
 def _set(area: XsaveArea, name: str, value: int | bytes) -> None:

@@ -66,6 +66,7 @@ _LIMIT: Final = 1 << 20  # a layout that is no nonsense ends before it
 _MAX_STREAMS: Final = 1 << 16
 _XSTATE_FLAG: Final = 0x40
 _PROCESSORS: Final = 0x07FF_0000  # the bits of ContextFlags that say whose CONTEXT it is
+_RAISED: Final = "exception in thread "
 _TOLD_MAX: Final = 8  # contexts that could not be read, in a note
 
 _Streams = dict[int, list[tuple[int, int]]]
@@ -131,7 +132,7 @@ class MinidumpReader:
             if found is not None:
                 if last is not None:
                     yield last
-                last = found
+                last = replace(found, exception=label.startswith(_RAISED))
         if last is None:
             raise errors[0] if errors else ArtefactError("no context has x87 and SSE registers", 0)
         if not errors:
@@ -277,7 +278,7 @@ def _of_exceptions(data: Data, streams: _Streams) -> Iterator[tuple[str, int, in
         (ident,) = _COUNT.unpack_from(data, at)
         size, where = _LOCATION.unpack_from(data, at + _EXCEPTION_CONTEXT)
         if size:
-            yield f"exception in thread {ident}", size, where
+            yield f"{_RAISED}{ident}", size, where
 
 
 def _found(

@@ -16,6 +16,7 @@ from xsaveschema.artefacts.containers import streamed, unpacked
 from xsaveschema.artefacts.data import ArtefactError, Data
 from xsaveschema.artefacts.reader import WHOLE, Found, Options, Reader
 from xsaveschema.artefacts.registry import recognise
+from xsaveschema.artefacts.select import is_sole, numbered
 from xsaveschema.artefacts.source import Source
 from xsaveschema.io import is_pipe, open_pipe
 
@@ -50,14 +51,15 @@ class Artefact:
         """The bytes, where no reader knows a mark of them: one area, or no artefact at all."""
         return self._data if self._reader is raw.READER else None
 
-    def bare(self, label: str | None = None) -> bytes | None:
+    def bare(self, selector: str | None = None) -> bytes | None:
         """The bytes of an area that is all of the artefact, whatever model wrote it.
 
-        For what holds them against several models. None where the artefact says more, or has
-        another ``label``; ArtefactError for bytes that are no area, as :meth:`areas` raises it.
+        For what holds them against several models. None where the artefact says more, or
+        ``selector`` means no such area; ArtefactError for bytes that are no area, as :meth:`areas`
+        raises it.
         """
         data = self.unmarked
-        if data is None or label not in (None, WHOLE):
+        if data is None or not is_sole(selector, WHOLE):
             return None
         return bytes(raw.bare(data, self._options))
 
@@ -74,7 +76,7 @@ class Artefact:
     def _some(self, areas: Iterator[Found]) -> Iterator[Found]:
         with self:
             found = None
-            for found in areas:
+            for found in numbered(areas):
                 yield found
             if found is None:
                 raise ArtefactError("holds no area")

@@ -32,7 +32,9 @@ class Found:
     known, ``offset`` where its bytes stand in the file (None where the artefact holds no area but
     fields, from which one was assembled). ``notes`` are for the person who reads the result.
     ``others`` is how many more models of the catalogue lay the area out alike, None where the
-    user names the model. ``origin`` says how much the model is worth.
+    user names the model. ``origin`` says how much the model is worth, ``index`` which area of the
+    artefact it is, from 0. ``exception`` marks the state at what stopped the program, where the
+    artefact tells that apart.
     """
 
     label: str
@@ -42,6 +44,8 @@ class Found:
     notes: tuple[str, ...] = ()
     others: int | None = None
     origin: Origin = "told"
+    index: int = 0
+    exception: bool = False
 
 
 @dataclass(frozen=True, slots=True)

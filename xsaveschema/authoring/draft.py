@@ -91,7 +91,7 @@ def _require_complete(record: CpuidRecord, catalog: Catalog) -> None:
         missing.append("sub-leaf 1 (the instructions and IA32_XSS)")
     raise DraftError(
         f"the record does not describe {', '.join(missing)}: unknown, not absent. Dump every "
-        "sub-leaf of leaf 0xD, 0 to 63 (cpuid -r), or run this on the machine itself (--host); "
+        "sub-leaf of leaf 0xD, 0 to 63 (cpuid -r), or run this on the machine itself (host); "
         "identify tells which models fit what is there",
         unknown.values(),
     )

@@ -56,5 +56,5 @@ def report(paths: Iterable[str | os.PathLike[str]] = ()) -> Report:
             library.add(file for file in files if os.path.realpath(file) not in targets)
     library.add(targets.values())
     found += library.faults(judged)
-    found += library.signature_faults(sorted(judged), against=sorted(library.models.values()))
+    found += library.shared_faults(sorted(judged), against=sorted(library.models.values()))
     return Report(sorted(set(found)), sorted(library.warnings(judged)))

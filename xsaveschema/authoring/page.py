@@ -182,6 +182,8 @@ def _place(component: StateComponent) -> str:
 
 def _model(model: CpuModel) -> Iterator[str]:
     yield from (f"#### {model.name}", "", f"{_escaped(model.title)}", "")
+    if model.aliases:
+        yield f"- also called {', '.join(model.aliases)}"
     yield f"- vendor: `{model.vendor}`"
     yield f"- signatures: {_escaped(signature_text(model)) or 'none'}"
     words = [word for word in FEATURES if word in model.instructions]

@@ -2,30 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, Final, get_args
 
 import click
 
 from xsaveschema.area import XsaveArea
-from xsaveschema.artefacts.reader import Found
-from xsaveschema.cli.areas import called, chosen, naming, opened, options_of, tells
+from xsaveschema.artefacts import select
+from xsaveschema.artefacts.reader import WHOLE, Found
+from xsaveschema.catalog import Catalog
+from xsaveschema.cli.areas import (
+    called,
+    columns,
+    looked_ahead,
+    naming,
+    noted,
+    opened,
+    options_of,
+    tells,
+    until_fault,
+)
 from xsaveschema.cli.files import about, named, write_area
 from xsaveschema.cli.options import (
     area_option,
     assume_option,
+    bits_option,
     catalog_of,
     cpu_option,
     json_option,
     mask_option,
     model_option,
-    note,
     schemas_option,
 )
-from xsaveschema.cli.output import echo, print_json
+from xsaveschema.cli.output import echo, print_json, print_json_items, print_lines
 from xsaveschema.convert import relayout
 from xsaveschema.errors import Fault, IdentificationError, hex_mask
 from xsaveschema.identify import load_model
 from xsaveschema.identify.match import Match, alike, identify
+from xsaveschema.identify.named import HOST
+from xsaveschema.model import CpuModel
 from xsaveschema.restore import Note, check, mend, misplaced, notes
 from xsaveschema.restore_rules import RULES, Target
 from xsaveschema.traces import without_frame
@@ -50,11 +67,10 @@ _WHO: Final[dict[Target, str]] = {
 @model_option("The CPU that wrote the area, where FILE does not say.")
 @assume_option
 @cpu_option
-@click.option("--host", is_flag=True, help="The same as --cpu host.")
 @mask_option("--xcr0", "The restoring machine's XCR0; default: the CPU's.")
 @mask_option("--xss", "Its IA32_XSS; default: the CPU's.")
 @mask_option("--rfbm", "The instruction's EDX:EAX; default: all.")
-@mask_option("--mxcsr-mask", "The processor's MXCSR_MASK; default: the CPU's.")
+@bits_option("--mxcsr-mask", "The processor's MXCSR_MASK; default: the CPU's.")
 @mask_option(
     "--xfd",
     "IA32_XFD: components that fault when loaded; for ptrace what the task has not used yet, for "
@@ -74,14 +90,13 @@ def command(
     model_name: str | None,
     assume: bool,
     cpu_name: str | None,
-    host: bool,
     xcr0: int | None,
     xss: int | None,
     rfbm: int | None,
     mxcsr_mask: int | None,
     xfd: int | None,
     fix: str | None,
-    label: str | None,
+    selector: str | None,
     as_json: bool,
     schemas: tuple[str, ...],
 ) -> int:
@@ -91,66 +106,173 @@ def command(
     with --fix, where faults are left that only losing state would mend. State that is live, but not
     in the file, is told and not judged.
     """
-    if host and cpu_name is not None:
-        raise click.UsageError("--host and --cpu name two machines: give one")
     catalog = catalog_of(ctx, schemas)
-    cpu_name = "host" if host else cpu_name
     writer = options_of(catalog, model_name, assume, strict=False)
-    common: set[str] | None = None
-    masks: dict[str, Any] = {"xcr0": xcr0, "xss": xss, "rfbm": rfbm}
-    options = masks | {"mxcsr_mask": mxcsr_mask, "xfd": xfd or 0}
+    cpu = None if cpu_name is None else load_model(cpu_name, catalog)
+    masks = {"xcr0": xcr0, "xss": xss, "rfbm": rfbm}
+    rules = {"mxcsr_mask": mxcsr_mask, "xfd": xfd or 0}
     with about(source):
-        cpu = None if cpu_name is None else load_model(cpu_name, catalog)
+        host = cpu_name == HOST
+        judge = _Judge(catalog, cpu, host, target, masks, rules, fix is not None)
         with opened(source, writer) as artefact:
-            bare = artefact.bare(label) if writer.model is None else None
+            several = select.is_plural(selector)
+            bare = artefact.bare(selector) if writer.model is None else None
             if bare is not None and cpu is not None and tells(bare):
                 bare = None
-            found = chosen(artefact.areas(), label) if bare is None else bare
-        missing: tuple[str, ...] = ()
-        elsewhere: list[Fault] = []
-        said_of_file: tuple[str, ...] = ()
-        if isinstance(found, Found):
-            model, name = found.area.model, called(found)
-            data, missing = _judged(found.area, fix is not None)
-            said_of_file = found.notes
-            if cpu is not None:
-                elsewhere = misplaced(found.area, cpu)
-        else:
-            data = found
-        if not isinstance(found, Found) and cpu is None:
-            match = identify(data, catalog=catalog)
-            model = match.model
-            name = naming(model, alike(match.layouts[0], catalog))
-            common = _common_rules(data, match, target, options)
-        if cpu is not None:
-            model, name = cpu, "host" if cpu_name == "host" else cpu.name
-        faults = check(data, model, target, **options)
-        faults = [fault for fault in faults if common is None or fault.rule in common] or faults
-        faults += elsewhere
-        noted = notes(data, model, target, **masks)
-        left: list[Fault] = faults
-        if fix is not None:
-            mended = mend(without_frame(data), model, target, **options)
-            left = [*mended.left, *elsewhere]
+            areas: Iterable[Found | bytes] = [] if bare is None else [bare]
+            if bare is None:
+                more, areas = looked_ahead(select.selected(artefact.areas(), selector))
+                several = several or more
+                if not as_json:
+                    areas = noted(areas, several, attrgetter("notes"))
+            if several and fix is not None:
+                raise click.UsageError("--fix mends one area: choose it with --area")
+            verdicts = map(judge.verdict, areas)
+            if several:
+                return _show_rows(target, verdicts, as_json)
+            (verdict,) = verdicts
     if as_json:
-        facts = [_facts(fault) for fault in faults]
-        told = [each._asdict() for each in noted]
-        told += [{"component": None, "offset": None, "message": text} for text in said_of_file]
-        print_json({"faults": facts, "notes": told, "missing": missing})
+        print_json(_told(verdict))
     else:
-        for text in said_of_file:
-            note(text)
-        enabled = model.xcr0 if xcr0 is None else xcr0, model.xss if xss is None else xss
-        _show(name, enabled, target, faults, noted, bool(missing))
-        if missing:
-            echo(f"\nnot looked at: {', '.join(missing)}: live, not in this file")
+        _show(target, verdict)
     if fix is not None:
-        write_area(fix, mended.data, source)
+        assert verdict.mended is not None  # noqa: S101 - the judge was told to
+        write_area(fix, verdict.mended, source)
+        faults, left = verdict.faults, verdict.left
         said = f"{len(faults) - len(left)} of {len(faults)} fault{'s' * (len(faults) != 1)} mended"
         for fault in left:
             said += f"\n  left: {fault}"
         echo(f"{named(fix)}: {said}", err=True)
-    return 1 if left else 0
+    return 1 if verdict.left else 0
+
+
+@dataclass(frozen=True)
+class _Verdict:
+    """What is to be told of one area: ``name`` is the CPU's, ``said`` what its file is to note."""
+
+    index: int
+    label: str
+    name: str
+    enabled: tuple[int, int]
+    faults: list[Fault]
+    left: list[Fault]
+    noted: list[Note]
+    missing: tuple[str, ...] = ()
+    said: tuple[str, ...] = ()
+    mended: bytes | bytearray | None = None
+
+
+@dataclass(frozen=True)
+class _Judge:
+    """Who restores, and what of."""
+
+    catalog: Catalog
+    cpu: CpuModel | None
+    host: bool
+    target: Target
+    masks: dict[str, Any]
+    rules: dict[str, Any]
+    fix: bool
+
+    def verdict(self, found: Found | bytes) -> _Verdict:
+        """Judge an area; bytes alone are those of whatever model they fit."""
+        options = self.masks | self.rules
+        common: set[str] | None = None
+        missing: tuple[str, ...] = ()
+        elsewhere: list[Fault] = []
+        if isinstance(found, Found):
+            model, name = found.area.model, called(found)
+            data, missing = _judged(found.area, self.fix)
+            if self.cpu is not None:
+                elsewhere = misplaced(found.area, self.cpu)
+        else:
+            data = found
+        if self.cpu is not None:
+            model, name = self.cpu, "host" if self.host else self.cpu.name
+        elif not isinstance(found, Found):
+            match = identify(data, catalog=self.catalog)
+            model = match.model
+            name = naming(model, alike(match.layouts[0], self.catalog))
+            common = _common_rules(data, match, self.target, options)
+        faults = check(data, model, self.target, **options)
+        faults = [fault for fault in faults if common is None or fault.rule in common] or faults
+        mended = mend(without_frame(data), model, self.target, **options) if self.fix else None
+        xcr0, xss = self.masks["xcr0"], self.masks["xss"]
+        return _Verdict(
+            found.index if isinstance(found, Found) else 0,
+            found.label if isinstance(found, Found) else WHOLE,
+            name,
+            (model.xcr0 if xcr0 is None else xcr0, model.xss if xss is None else xss),
+            [*faults, *elsewhere],
+            [*(faults if mended is None else mended.left), *elsewhere],
+            notes(data, model, self.target, **self.masks),
+            missing,
+            found.notes if isinstance(found, Found) else (),
+            None if mended is None else mended.data,
+        )
+
+
+def _told(verdict: _Verdict) -> dict[str, Any]:
+    told = [each._asdict() for each in verdict.noted]
+    told += [{"component": None, "offset": None, "message": text} for text in verdict.said]
+    faults = [_facts(fault) for fault in verdict.faults]
+    return {"faults": faults, "notes": told, "missing": verdict.missing}
+
+
+def _show_rows(target: Target, verdicts: Iterator[_Verdict], as_json: bool) -> int:
+    """A row for each area; what a rule is, and what mends it, is told of one that is named."""
+    refused = 0
+
+    def counted() -> Iterator[_Verdict]:
+        nonlocal refused
+        for verdict in verdicts:
+            refused += bool(verdict.faults)
+            yield verdict
+
+    if as_json:
+        told = ({"index": v.index, "label": v.label} | _told(v) for v in counted())
+        print_json_items({}, "areas", told)
+        return 1 if refused else 0
+    rows, fault = until_fault(
+        [str(v.index), v.label, _said(target, v), _result(v)] for v in counted()
+    )
+    if len({said for _, _, said, _ in rows}) == 1:
+        echo(f"{rows[0][2]}:\n")
+        rows = [[index, label, result] for index, label, _, result in rows]
+        print_lines(columns([["#", "area", "result"], *rows]))
+    else:
+        print_lines(columns([["#", "area", "who restores", "result"], *rows]))
+    if fault is not None:
+        raise fault
+    if refused:
+        echo("\n--area with one of them says why, and what would mend it")
+    return 1 if refused else 0
+
+
+def _said(target: Target, verdict: _Verdict) -> str:
+    """Who restores, by what masks."""
+    xcr0, xss = verdict.enabled
+    enabled = f"XCR0 {hex_mask(xcr0)}"
+    if target == "xrstors":
+        enabled += f", IA32_XSS {hex_mask(xss)}"
+    return f"{_WHO[target]} on {verdict.name} ({enabled})"
+
+
+def _result(verdict: _Verdict) -> str:
+    result = "taken"
+    if verdict.faults:
+        rules = ", ".join(dict.fromkeys(fault.rule for fault in verdict.faults))
+        result = f"{'loaded otherwise' if _elsewhere(verdict) else 'refused'}: {rules}"
+    if verdict.missing:
+        result += f"; not looked at: {', '.join(verdict.missing)}"
+    if count := len(verdict.noted):
+        result += f"; {count} note{'s' * (count != 1)}"
+    return result
+
+
+def _elsewhere(verdict: _Verdict) -> bool:
+    """Whether nothing is refused, but other bytes are loaded than were saved."""
+    return all(fault.rule == "other-layout" for fault in verdict.faults)
 
 
 def _judged(area: XsaveArea, whole: bool) -> tuple[bytes, tuple[str, ...]]:
@@ -196,29 +318,20 @@ def _common_rules(data: bytes, match: Match, target: Target, options: dict[str, 
     return set.intersection(*map(set, verdicts)) if verdicts else set()
 
 
-def _show(
-    name: str,
-    masks: tuple[int, int],
-    target: Target,
-    faults: list[Fault],
-    noted: list[Note],
-    partial: bool,
-) -> None:
-    xcr0, xss = masks
-    enabled = f"XCR0 {hex_mask(xcr0)}"
-    if target == "xrstors":
-        enabled += f", IA32_XSS {hex_mask(xss)}"
-    verdict = "refuses this area" if faults else "takes this area"
-    if partial and not faults:
-        verdict = "takes what is there of this area"
-    if faults and all(fault.rule == "other-layout" for fault in faults):
-        verdict = "takes this area, and loads other bytes than were saved"
-    echo(f"{_WHO[target]} on {name} ({enabled}) {verdict}")
-    for fault in faults:
+def _show(target: Target, verdict: _Verdict) -> None:
+    said = "refuses this area" if verdict.faults else "takes this area"
+    if verdict.missing and not verdict.faults:
+        said = "takes what is there of this area"
+    if verdict.faults and _elsewhere(verdict):
+        said = "takes this area, and loads other bytes than were saved"
+    echo(f"{_said(target, verdict)} {said}")
+    for fault in verdict.faults:
         rule = RULES[fault.rule]
         echo(f"\nbyte {fault.offset}: {fault.message}")
         echo(f"  rule    {fault.rule}: {rule.says}")
         echo(f"  source  {fault.source}")
         echo(f"  remedy  {fault.remedy}")
-    for each in noted:
+    for each in verdict.noted:
         echo(f"\nnote: {each}")
+    if verdict.missing:
+        echo(f"\nnot looked at: {', '.join(verdict.missing)}: live, not in this file")

@@ -16,8 +16,8 @@ from xsaveschema.identify import load_model
 
 
 @click.command("compare")
-@click.argument("model_a", metavar="MODEL_A")
-@click.argument("model_b", metavar="MODEL_B")
+@click.argument("model_a", metavar="CPU_A")
+@click.argument("model_b", metavar="CPU_B")
 @mask_option("--xcr0", "The guest's XCR0 on A; default: all that A has.")
 @mask_option("--xss", "The guest's IA32_XSS on A; default: all that A has.")
 @json_option
@@ -32,10 +32,10 @@ def command(
     as_json: bool,
     schemas: tuple[str, ...],
 ) -> int:
-    """Tell whether a host B can take the state of a guest that ran on A.
+    """Tell whether a host CPU_B can take the state of a guest that ran on CPU_A.
 
-    Which components move, which are lost, which sit elsewhere or change size. "host" is this
-    machine. Exits with 1 where state would be lost.
+    Which components move, which are lost, which sit elsewhere or change size. Exits with 1 where
+    state would be lost.
     """
     catalog = catalog_of(ctx, schemas)
     a, b = load_model(model_a, catalog), load_model(model_b, catalog)

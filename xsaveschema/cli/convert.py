@@ -5,9 +5,10 @@ from __future__ import annotations
 import click
 
 from xsaveschema.area import XsaveArea
+from xsaveschema.artefacts import select
 from xsaveschema.artefacts.reader import Found, Options
 from xsaveschema.catalog import Catalog
-from xsaveschema.cli.areas import chosen, opened, options_of
+from xsaveschema.cli.areas import opened, options_of
 from xsaveschema.cli.files import about, named, refuse_terminal, write_area
 from xsaveschema.cli.options import (
     Many,
@@ -75,7 +76,7 @@ def command(
     as_qemu: bool,
     many: Many | None,
     output: str,
-    label: str | None,
+    selector: str | None,
     schemas: tuple[str, ...],
 ) -> int | None:
     """Convert an area to the standard or the compacted format, for the same CPU or another one.
@@ -95,7 +96,7 @@ def command(
     if many is not None:
         if options.model is None:
             raise click.UsageError("--batch needs --model")
-        if as_qemu or label is not None:
+        if as_qemu or selector is not None:
             raise click.UsageError("--batch goes with neither --as-qemu nor --area")
         from xsaveschema.cli.convert_batch import convert_many
 
@@ -103,7 +104,7 @@ def command(
         return convert_many(source, output, many, options, cpu, format, mask, drops)
     with about(source):
         with opened(source, options) as artefact:
-            found = chosen(artefact.areas(), label)
+            found = select.one(artefact.areas(), selector)
         _require_offsets(found, options, cpu)
         area = found.area
         format = format or area.format

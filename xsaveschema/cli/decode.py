@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar
 
 import click
 
 from xsaveschema import samples
 from xsaveschema.area import XsaveArea
 from xsaveschema.area.loaded import as_restored
+from xsaveschema.artefacts import select
 from xsaveschema.artefacts.opened import SAMPLE
 from xsaveschema.artefacts.reader import Found
-from xsaveschema.cli.areas import opened, options_of
-from xsaveschema.cli.files import about
+from xsaveschema.catalog import Catalog
+from xsaveschema.cli.areas import looked_ahead, noted, opened, options_of
+from xsaveschema.cli.files import about, named_input
 from xsaveschema.cli.options import (
+    area_option,
     assume_option,
     catalog_of,
     json_option,
     listed,
     model_option,
-    note,
     schemas_option,
 )
 from xsaveschema.cli.output import echo, number, print_json_items
-from xsaveschema.errors import UnknownComponentError, meant
+from xsaveschema.errors import NoPlaceError, UnknownComponentError, XsaveError, meant
 from xsaveschema.model import HEADER_OFFSET, HEADER_SIZE, CpuModel
+
+_T = TypeVar("_T")
 
 
 @click.command("decode")
@@ -35,6 +39,7 @@ from xsaveschema.model import HEADER_OFFSET, HEADER_SIZE, CpuModel
     "that its system left at byte 464, where one stands there."
 )
 @assume_option
+@area_option
 @click.option(
     "--registers",
     metavar="NAME",
@@ -56,39 +61,91 @@ def command(
     source: str,
     model_name: str | None,
     assume: bool,
+    selector: str | None,
     registers: tuple[str, ...],
     show_all: bool,
     lenient: bool,
     as_json: bool,
     schemas: tuple[str, ...],
 ) -> None:
-    """Show the header, components and registers of every area in a file.
+    """Show the header, components and registers of an area in a file.
 
     FILE is a path (a core, minidump, VM snapshot or bare area; the content says which), - for
     standard input, pid:N for a live process, or sample:NAME; sample: lists the samples that come
-    with the package. Components in their initial state have initial values, whatever stands there.
-    The text shows the registers of components in use, the widest name of each; --json has all.
+    with the package. Of several areas the text has a list, and the thread that got the signal;
+    --area shows others, --registers tells those registers of all of them, --json has everything.
+    Components in their initial state have initial values, whatever stands there. Shown are the
+    registers of components in use, the widest name of each.
     """
     if source == SAMPLE:
         echo(samples.listing())
         return
     catalog = catalog_of(ctx, schemas)
+    options = options_of(catalog, model_name, assume, strict=not lenient)
     with about(source):
-        options = options_of(catalog, model_name, assume, strict=not lenient)
-        found = opened(source, options).areas()
+        several, found = looked_ahead(select.selected(opened(source, options).areas(), selector))
+        asked = Asked(listed(registers), several, catalog)
         if as_json:
-            facts = (_facts(each, registers, lenient) for each in found)
-            print_json_items({"source": source}, "areas", facts)
+            facts = (_facts(each, asked, lenient) for each in found)
+            print_json_items({"source": source}, "areas", asked.had_by_some(facts))
             return
         from xsaveschema.cli import decode_text
 
-        for each in found:
-            if " limited to " in each.layout_source:
-                note(each.layout_source)
-            for text in (*each.notes, *_header_notes(each.area)):
-                note(f"{each.label}: {text}")
-            names = _wanted(each.area.model, registers)
-            decode_text.show(source, each, names, show_all)
+        title = named_input(source)
+        told = noted(found, several, _notes)
+        if registers:
+            decode_text.show_registers(asked.had_by_some(told), asked, several)
+        elif not several:
+            for each in told:
+                decode_text.show(title, each, show_all)
+        elif selector is None:
+            decode_text.show_list(title, told, show_all)
+        else:
+            decode_text.show_each(title, told, show_all)
+
+
+class Asked:
+    """The registers that ``--registers`` names; of several areas, some may lack some.
+
+    A name of a family means all of it.
+    """
+
+    def __init__(self, words: list[str], several: bool, catalog: Catalog):
+        self._words = words
+        self._several = several
+        self._known = {part for name in catalog.registers() for part in (name, _stem(name))}
+        self._had: set[str] = set()
+        self._lacking: dict[str, XsaveError] = {}
+
+    def of(self, area: XsaveArea) -> dict[str, XsaveError | None]:
+        """The registers by name, and why this area has none of that name."""
+        told: dict[str, XsaveError | None] = {}
+        for word in self._words:
+            try:
+                for name in _wanted(area.model, word):
+                    area.registers.size(name)
+                    told[name] = None
+                    self._had |= {name, word}
+            except (NoPlaceError, UnknownComponentError) as error:
+                if not self._several or word not in self._known:
+                    raise
+                told[word] = self._lacking.setdefault(word, error)
+        return told
+
+    def had_by_some(self, areas: Iterable[_T]) -> Iterator[_T]:
+        """What is made of the areas; an error behind the last where none has a register."""
+        yield from areas
+        for word, error in self._lacking.items():
+            if word not in self._had:
+                raise error
+
+    def __bool__(self) -> bool:
+        return bool(self._words)
+
+
+def _notes(found: Found) -> list[str]:
+    limits = [found.layout_source] if " limited to " in found.layout_source else []
+    return [*limits, *found.notes, *_header_notes(found.area)]
 
 
 def _header_notes(area: XsaveArea) -> Iterator[str]:
@@ -99,41 +156,26 @@ def _header_notes(area: XsaveArea) -> Iterator[str]:
         yield f"header byte {at} is not 0 ({reserved[at - 16]:#04x}); check says what that means"
 
 
-def _facts(found: Found, registers: tuple[str, ...], lenient: bool) -> dict[str, Any]:
+def _facts(found: Found, asked: Asked, lenient: bool) -> dict[str, Any]:
     area = found.area
     whole = area.registers
-    names = _wanted(area.model, registers) or whole
+    names = [name for name, lacking in asked.of(area).items() if not lacking] if asked else whole
     facts: dict[str, Any] = {
+        "index": found.index,
         "label": found.label,
         "model": area.model.name,
         "layout_source": found.layout_source,
         "format": area.format,
         "xstate_bv": number(area.xstate_bv),
         "xcomp_bv": number(area.xcomp_bv),
-        "components": {
-            slot.name: {
-                "number": slot.number,
-                "in_use": area.in_use(slot.name),
-                "offset": slot.offset,
-                "size": slot.size,
-                "fields": field_facts(area, slot.name),
-            }
-            for slot in area.layout
-        }
-        | {
-            name: {"number": index, "missing": True}
-            for index, name in area.missing_by_number.items()
-        },
-        "registers": {name: number(whole[name]) for name in names},
     }
+    if not asked:
+        facts["components"] = _components(area)
+    facts["registers"] = {name: number(whole[name]) for name in names}
     if area.assumed:
         facts["assumed"] = True
     if notes := [*found.notes, *_header_notes(area)]:
         facts["notes"] = notes
-    restored, reasons = as_restored(area)
-    for name, reason in reasons.items():
-        told = {"loaded": field_facts(restored, name), "loaded_reason": reason}
-        facts["components"][name] |= told
     if found.others is not None:
         facts["others"] = found.others
     if lenient:
@@ -141,6 +183,25 @@ def _facts(found: Found, registers: tuple[str, ...], lenient: bool) -> dict[str,
             {"rule": fault.rule, "offset": fault.offset, "message": fault.message}
             for fault in area.faults
         ]
+    return facts
+
+
+def _components(area: XsaveArea) -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        slot.name: {
+            "number": slot.number,
+            "in_use": area.in_use(slot.name),
+            "offset": slot.offset,
+            "size": slot.size,
+            "fields": field_facts(area, slot.name),
+        }
+        for slot in area.layout
+    }
+    for index, name in area.missing_by_number.items():
+        facts[name] = {"number": index, "missing": True}
+    restored, reasons = as_restored(area)
+    for name, reason in reasons.items():
+        facts[name] |= {"loaded": field_facts(restored, name), "loaded_reason": reason}
     return facts
 
 
@@ -157,18 +218,18 @@ def _tell(value: Any) -> Any:
     return [_tell(part) for part in value]
 
 
-def _wanted(model: CpuModel, registers: tuple[str, ...]) -> list[str]:
-    """The registers that ``--registers`` names; a family's name means all of it."""
-    names: list[str] = []
-    for name in listed(registers):
-        if name in model.registers:
-            names.append(name)
-            continue
-        family = [r for r in model.registers if r.rstrip("0123456789") == name]
-        if not family:
-            raise UnknownComponentError(_unknown(model, name), name)
-        names += family
-    return list(dict.fromkeys(names))
+def _wanted(model: CpuModel, word: str) -> list[str]:
+    """The register of this name; a family's name means all of it."""
+    if word in model.registers:
+        return [word]
+    family = [name for name in model.registers if _stem(name) == word]
+    if not family:
+        raise UnknownComponentError(_unknown(model, word), word)
+    return family
+
+
+def _stem(name: str) -> str:
+    return name.rstrip("0123456789")
 
 
 def _unknown(model: CpuModel, name: str) -> str:

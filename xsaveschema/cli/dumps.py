@@ -1,4 +1,4 @@
-"""What ``identify`` and ``new`` are given: CPUID dumps, by path, pipe or standard input."""
+"""What ``identify`` and ``new`` take for a CPU: dumps by path, pipe or standard input."""
 
 from __future__ import annotations
 
@@ -17,6 +17,16 @@ def read_dump(source: str) -> list[CpuidRecord]:
     if source != "-":
         return list(cpuid.read(source))
     return list(cpuid.read_bytes(_standard_input(), "standard input"))
+
+
+def is_path(word: str) -> bool:
+    """Whether a word that names a CPU is a path: that has a slash or a suffix, or is ``-``."""
+    return word == "-" or os.sep in word or bool(Path(word).suffix)
+
+
+def is_gathered(source: str) -> bool:
+    """Whether a path leads to a folder of hwloc-gather-cpuid."""
+    return Path(source).is_dir() and any(Path(source).glob("pu[0-9]*"))
 
 
 def file_name(source: str) -> str:

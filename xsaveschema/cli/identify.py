@@ -2,24 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from xsaveschema.artefacts import select
 from xsaveschema.artefacts.opened import Artefact
+from xsaveschema.artefacts.reader import WHOLE, Found
 from xsaveschema.catalog import Catalog
-from xsaveschema.cli.areas import chosen, opened, options_of, slot_facts
-from xsaveschema.cli.dumps import read_dump
+from xsaveschema.cli.areas import (
+    columns,
+    looked_ahead,
+    opened,
+    options_of,
+    slot_facts,
+    until_fault,
+)
+from xsaveschema.cli.dumps import is_gathered
 from xsaveschema.cli.files import about, named_input
-from xsaveschema.cli.options import catalog_of, json_option, note, schemas_option
-from xsaveschema.cli.output import console, echo, number, print_json, table
+from xsaveschema.cli.options import area_option, catalog_of, json_option, note, schemas_option
+from xsaveschema.cli.output import (
+    console,
+    echo,
+    number,
+    print_json,
+    print_json_items,
+    print_lines,
+    table,
+)
 from xsaveschema.cli.plain import plain
 from xsaveschema.cpuid.files import MAX_BYTES
 from xsaveschema.errors import XsaveError, hex_mask
 from xsaveschema.identify.match import Match, identify
+from xsaveschema.identify.named import HOST
 from xsaveschema.layout import places
+from xsaveschema.model import CpuModel
 
 if TYPE_CHECKING:
     from xsaveschema.cpuid import CpuidRecord
@@ -31,58 +50,114 @@ _SHOWN: Final = 32
 
 
 @click.command("identify")
-@click.argument("source", metavar="[FILE]", required=False)
-@click.option("--cpuid", "dump", metavar="DUMP", help="A CPUID dump, of any known format.")
-@click.option("--host", is_flag=True, help="This machine, by its own CPUID.")
+@click.argument("source", metavar="FILE|CPU")
+@area_option
 @json_option
 @schemas_option
 @click.pass_context
 def command(
     ctx: click.Context,
-    source: str | None,
-    dump: str | None,
-    host: bool,
+    source: str,
+    selector: str | None,
     as_json: bool,
     schemas: tuple[str, ...],
 ) -> int:
-    """Tell which CPU models fit an area, a CPUID dump or this machine.
+    """Tell which CPU models fit an area, a CPUID dump, a model or this machine.
 
-    The best comes first. FILE holds an area or a CPUID dump: a path, - for standard input, pid:N
-    or sample:NAME. Exits with 1 where no model of the catalogue fits.
+    The best comes first. FILE holds areas or a CPUID dump: a path, - for standard input, pid:N or
+    sample:NAME. CPU is host, which is this machine, or a model's name. Exits with 1 where no model
+    of the catalogue fits.
     """
-    if (source is not None) + (dump is not None) + host != 1:
-        raise click.UsageError("give one of FILE, --cpuid DUMP and --host")
     catalog = catalog_of(ctx, schemas)
-    if source is not None:
-        return _file(catalog, source, as_json)
+    if source in catalog:
+        return _records(catalog, [_record_of(catalog.model(source))], source, as_json)
     from xsaveschema import cpuid
 
-    if dump is not None:
-        return _records(catalog, read_dump(dump), named_input(dump), as_json)
-    return _records(catalog, [cpuid.host()], "this machine", as_json)
-
-
-def _file(catalog: Catalog, source: str, as_json: bool) -> int:
-    """An area or a dump: the content says which. What comes by a pipe is read once."""
-    from xsaveschema import cpuid
-
+    if source == HOST:
+        return _records(catalog, [cpuid.host()], "this machine", as_json)
+    if is_gathered(source):
+        return _records(catalog, list(cpuid.read(source)), named_input(source), as_json)
     options = replace(options_of(catalog, None), look=False)
     with about(source), opened(source, options) as artefact:
+        # An area or a dump: the content says which. What comes by a pipe is read once.
         data = artefact.unmarked
         if data is None or not cpuid.is_dump(bytes(data[:_HEAD])):
-            return _area(catalog, source, artefact, as_json)
+            return _areas(catalog, source, artefact, selector, as_json)
         data = data[: MAX_BYTES + 1]
     name = named_input(source)
     return _records(catalog, list(cpuid.read_bytes(data, name)), name, as_json)
 
 
-def _area(catalog: Catalog, source: str, artefact: Artefact, as_json: bool) -> int:
-    data = artefact.bare()
-    if data is None:
-        found = chosen(artefact.areas(), None)
-        if found.origin == "assembled":
-            raise XsaveError("holds registers and no offsets: that tells of no CPU model")
-        data = bytes(found.area)
+def _record_of(model: CpuModel) -> CpuidRecord:
+    """What the CPU of a model would say."""
+    from xsaveschema.cpuid import CpuidRecord, signature_of
+
+    signature = signature_of(model.signatures[0]) if model.signatures else None
+    return CpuidRecord(model.vendor, signature, dict(model.cpuid_leaf_0xd()))
+
+
+def _areas(
+    catalog: Catalog, source: str, artefact: Artefact, selector: str | None, as_json: bool
+) -> int:
+    several = select.is_plural(selector)
+    data = artefact.bare(selector)
+    areas = iter([(0, WHOLE, data)]) if data is not None else None
+    if areas is None:
+        more, found = looked_ahead(select.selected(artefact.areas(), selector))
+        several = several or more
+        areas = ((each.index, each.label, _bytes(each)) for each in found)
+    if several:
+        return _rows(catalog, areas, as_json)
+    ((*_, data),) = areas
+    return _area(catalog, source, data, as_json)
+
+
+def _bytes(found: Found) -> bytes:
+    if found.origin == "assembled":
+        raise XsaveError("holds registers and no offsets: that tells of no CPU model")
+    return bytes(found.area)
+
+
+def _rows(catalog: Catalog, areas: Iterable[tuple[int, str, bytes]], as_json: bool) -> int:
+    """A row for each area; what fits one of them is told in full where it alone is named."""
+    unknown = 0
+
+    def matched() -> Iterator[tuple[int, str, Match]]:
+        nonlocal unknown
+        for index, label, data in areas:
+            match = identify(data, catalog=catalog)
+            unknown += not match.candidates
+            yield index, label, match
+
+    if as_json:
+        keys = ("index", "label", "candidates", "components")
+        told = ((at, label, _candidates(match), _agreed(match)) for at, label, match in matched())
+        print_json_items({}, "areas", (dict(zip(keys, each, strict=True)) for each in told))
+    else:
+        rows, fault = until_fault(
+            [str(at), label, _fitting(match), match.candidates[0].by if match.candidates else ""]
+            for at, label, match in matched()
+        )
+        print_lines(columns([["#", "area", "model", "by"], *rows]))
+        if fault is not None:
+            raise fault
+    if unknown:
+        raise XsaveError(f"no model of the catalogue has an area like {unknown} of these")
+    return 0
+
+
+def _fitting(match: Match) -> str:
+    """The best candidate, and how many others fit."""
+    if not match.candidates:
+        return "none"
+    more = len(match.candidates) - 1
+    text = match.candidates[0].model + (f", or {more} other{'s' * (more != 1)}" if more else "")
+    layouts = len({places(layout) for layout in match.layouts})
+    return text + (f", in {layouts} layouts" if layouts > 1 else "")
+
+
+def _area(catalog: Catalog, source: str, data: bytes, as_json: bool) -> int:
+    """What fits one area."""
     match = identify(data, catalog=catalog)
     if as_json:
         print_json({"candidates": _candidates(match), "components": _agreed(match)})

@@ -20,7 +20,7 @@ from xsaveschema.model import CpuModel
 
 
 @click.command("layout")
-@click.argument("model_name", metavar="MODEL")
+@click.argument("model_name", metavar="CPU")
 @mask_option("--xcr0", "The user components that are enabled; default: the model's.")
 @mask_option("--xss", "The supervisor components that are enabled; asks for the compacted format.")
 @mask_option(
@@ -42,8 +42,8 @@ def command(
 ) -> None:
     """Show where each state component of a CPU model sits.
 
-    Without --xss, --xcomp-bv and --compacted the standard format is shown. A MASK is hexadecimal
-    with 0x, or decimal.
+    Without --xss, --xcomp-bv and --compacted the standard format is shown. A MASK is a number, or
+    components' names with commas: 0x207, or x87,sse,avx,pkru.
     """
     model = load_model(model_name, catalog_of(ctx, schemas))
     if xcomp_bv is not None:

@@ -38,6 +38,7 @@ def command(ctx: click.Context, as_json: bool, schemas: tuple[str, ...]) -> None
 def _facts(model: CpuModel) -> dict[str, Any]:
     return {
         "name": model.name,
+        "aliases": list(model.aliases),
         "title": model.title,
         "vendor": model.vendor,
         "signatures": [

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from xsaveschema.cli.dumps import file_name, read_dump
+from xsaveschema.cli.dumps import file_name, is_path, read_dump
 from xsaveschema.cli.files import about, write_area
 from xsaveschema.cli.options import catalog_of, note, schemas_option
 from xsaveschema.cli.plain import plain
 from xsaveschema.errors import XsaveError
+from xsaveschema.identify.named import HOST
 
 if TYPE_CHECKING:
+    from xsaveschema.catalog import Catalog
     from xsaveschema.cpuid import CpuidRecord
 
 _VENDOR = 12  # characters, in CPUID leaf 0
@@ -23,8 +25,7 @@ _VENDOR = 12  # characters, in CPUID leaf 0
 
 @click.command("new")
 @click.argument("name", metavar="NAME")
-@click.option("--cpuid", "dump", metavar="DUMP", help="A CPUID dump, of any known format.")
-@click.option("--host", is_flag=True, help="This machine, by its own CPUID.")
+@click.argument("cpu", metavar="CPU")
 @click.option("--core", metavar="LABEL", help="One of the kinds of core of a hybrid CPU.")
 @click.option("--title", metavar="TEXT", help="What people call the CPU.")
 @click.option("--vendor", metavar="TEXT", help="CPUID leaf 0's, where the dump lacks it.")
@@ -47,8 +48,7 @@ _VENDOR = 12  # characters, in CPUID leaf 0
 def command(
     ctx: click.Context,
     name: str,
-    dump: str | None,
-    host: bool,
+    cpu: str,
     core: str | None,
     title: str | None,
     vendor: str | None,
@@ -60,7 +60,9 @@ def command(
 ) -> None:
     """Write a model file from a CPUID dump or this machine.
 
-    NAME is the new model's: lower-case letters and digits, with hyphens between words. Where a
+    NAME is the new model's: lower-case letters and digits, with hyphens between words. CPU is
+    host, which is this machine, or a CPUID dump of any known format: a path with a slash or a
+    suffix (./dump), or - for standard input. Where a
     model of the catalogue is close (at most three components differ), the file extends it. Where
     one has exactly this layout, nothing is written and the line to add there is shown: exit code
     1. A dump that leaves out a component is refused.
@@ -68,12 +70,12 @@ def command(
     from xsaveschema.authoring.draft import draft, proposal, schema_reference, seen_model
     from xsaveschema.authoring.resemblance import kin_of
 
-    _check_usage(name, dump, host, title, vendor)
+    _check_usage(name, title, vendor)
     if output != "-" and not force and _is_file(output):
         raise click.UsageError(f"{plain(output)} exists; --force replaces it")
-    record, provenance, brand = _seen(dump, host, core)
     catalog = catalog_of(ctx, schemas)
-    with about(dump or "this machine"):
+    record, provenance, brand = _seen(cpu, core, catalog)
+    with about("this machine" if cpu == HOST else cpu):
         if vendor and record.vendor and vendor != record.vendor:
             raise click.UsageError(f"--vendor: leaf 0 says {plain(record.vendor)!r}")
         seen = seen_model(record, name, vendor=vendor or "", catalog=catalog)
@@ -105,19 +107,15 @@ def command(
         note(f"wrote {plain(output)}: {how}")
 
 
-def _check_usage(
-    name: str, dump: str | None, host: bool, title: str | None, vendor: str | None
-) -> None:
+def _check_usage(name: str, title: str | None, vendor: str | None) -> None:
     from xsaveschema.authoring.draft import NAME
 
-    if (dump is not None) + host != 1:
-        raise click.UsageError("give one of --cpuid DUMP and --host")
     if not NAME.fullmatch(name):
         raise click.UsageError(
             f"{plain(name)!r} is no model name: lower-case letters and digits, with hyphens "
             "between words"
         )
-    if name == "host":
+    if name == HOST:
         raise click.UsageError("host is this machine, wherever a model is named: take another name")
     if title is not None and not (title.strip() and title.isprintable()):
         raise click.UsageError("--title: a text of printable characters, please")
@@ -135,18 +133,25 @@ def _is_file(output: str) -> bool:
         return False
 
 
-def _seen(dump: str | None, host: bool, core: str | None) -> tuple[CpuidRecord, str, str]:
+def _seen(cpu: str, core: str | None, catalog: Catalog) -> tuple[CpuidRecord, str, str]:
     """The record, what to call it in the file, and the CPU's brand where that is known."""
     from xsaveschema import cpuid
 
-    if dump is None:
+    if cpu in catalog:
+        raise click.UsageError(f"{cpu} is a model of the catalogue: a file of it is there already")
+    if cpu == HOST:
         record, brand = cpuid.host(), _brand()
         if core is not None:
             raise click.UsageError("--core is for the dump of a hybrid CPU")
         said = ["host", "CPUID leaf 0xD", date.today().isoformat(), brand]
         return record, ", ".join(part for part in said if part), brand
-    record = _chosen(read_dump(dump), core, dump)
-    name = file_name(dump)
+    if not is_path(cpu):
+        raise click.UsageError(
+            f"{plain(cpu)!r} is no CPU: say host, or the path of a CPUID dump with a slash or a "
+            f"suffix (./{plain(cpu)})"
+        )
+    record = _chosen(read_dump(cpu), core, cpu)
+    name = file_name(cpu)
     return record, ", ".join([name, record.label] if core else [name]), ""
 
 

@@ -12,24 +12,48 @@ import click
 from xsaveschema.artefacts.source import MAX_AREA
 from xsaveschema.catalog import Catalog, default_catalog
 from xsaveschema.cli.output import note as note
+from xsaveschema.errors import meant
 from xsaveschema.model import EXTENDED_OFFSET
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
-_MASK: Final = re.compile(r"0[xX][0-9a-fA-F]{1,16}|0|[1-9][0-9]{0,19}")
+_NUMBER: Final = re.compile(r"0[xX][0-9a-fA-F]{1,17}|0|[1-9][0-9]{0,19}")
+_CATALOG: Final = "xsaveschema.catalog"
+"""The run's catalogue in click's context: names of masks are looked up before the command runs."""
 
 
-def parse_mask(text: str) -> int:
-    """A mask of 64 bits, hexadecimal with 0x or decimal; anything else is wrong usage."""
-    mask = int(text, 0) if _MASK.fullmatch(text) else 1 << 64
+def _bits(_ctx: click.Context, _: click.Parameter, text: str | None) -> int | None:
+    """A number of 64 bits, hexadecimal with 0x or decimal; anything else is wrong usage."""
+    if text is None:
+        return None
+    mask = int(text, 0) if _NUMBER.fullmatch(text) else 1 << 64
     if mask >> 64:
         raise click.BadParameter(f"{text!r} is no mask: write 0xE7 or 231, at most 64 bits")
     return mask
 
 
+def _mask(ctx: click.Context, _: click.Parameter, text: str | None) -> int | None:
+    """A mask of 64 bits: a number, or names of components; anything else is wrong usage."""
+    if text is None or _NUMBER.fullmatch(text):
+        return _bits(ctx, _, text)
+    known = catalog_of(ctx, ctx.params.get("schemas", ())).component_names()
+    mask = 0
+    for name in listed([text]) or [text]:
+        if name not in known:
+            hint = meant(name, known) or "write 0xE7, 231, or components' names"
+            raise click.BadParameter(f"{text!r} is no mask; {name!r:.60} is no component; {hint}")
+        mask |= 1 << known[name]
+    return mask
+
+
 def mask_option(name: str, text: str) -> Callable[[_F], _F]:
-    """An option that takes a mask of state components."""
-    return click.option(name, type=parse_mask, metavar="MASK", help=text)
+    """An option that takes a mask of state components: 0xE7, 231, or x87,sse,avx."""
+    return click.option(name, callback=_mask, metavar="MASK", help=text)
+
+
+def bits_option(name: str, text: str) -> Callable[[_F], _F]:
+    """An option that takes a mask whose bits are no components."""
+    return click.option(name, callback=_bits, metavar="MASK", help=text)
 
 
 def model_option(text: str) -> Callable[[_F], _F]:
@@ -41,7 +65,8 @@ cpu_option = click.option(
     "--cpu",
     "cpu_name",
     metavar="CPU",
-    help="The CPU that shall restore it: a model's name, or host; default: the one that wrote it.",
+    help="The CPU that shall restore or read it: a model's name, host, a CPUID dump, or a model's "
+    "YAML file; default: the one that wrote it.",
 )
 
 assume_option = click.option(
@@ -52,7 +77,11 @@ assume_option = click.option(
 )
 
 schemas_option = click.option(
-    "--schemas", metavar="PATH", multiple=True, help="Schema files of your own; see xsaveschema -h."
+    "--schemas",
+    metavar="PATH",
+    multiple=True,
+    is_eager=True,  # the names in masks are theirs
+    help="Schema files of your own; see xsaveschema -h.",
 )
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON, for programs.")
@@ -75,7 +104,11 @@ output_option = click.option(
 
 
 area_option = click.option(
-    "--area", "label", metavar="LABEL", help="Which area, where FILE has several: 'thread 1234'."
+    "--area",
+    "selector",
+    metavar="SELECTOR",
+    help="Which area, as the command areas lists them: #5 is an index, 'thread 1234' a label; a "
+    "part of one that is unique will do. A glob, or all, means several.",
 )
 
 
@@ -128,11 +161,13 @@ def batch_options(command: _F) -> _F:
 
 def catalog_of(ctx: click.Context, schemas: Iterable[str]) -> Catalog:
     """The catalogue with the schema files that were named before and after the command."""
-    paths = [*(ctx.obj or ()), *schemas]
-    catalog = Catalog(paths) if paths else default_catalog()
-    for text in catalog.overrides:
-        note(text)
-    return catalog
+    found: Catalog | None = ctx.meta.get(_CATALOG)
+    if found is None:
+        paths = [*(ctx.obj or ()), *schemas]
+        found = ctx.meta[_CATALOG] = Catalog(paths) if paths else default_catalog()
+        for text in found.overrides:
+            note(text)
+    return found
 
 
 def listed(values: Iterable[str]) -> list[str]:

@@ -36,7 +36,7 @@ def command(
     settings: tuple[str, ...],
     output: str | None,
     in_place: bool,
-    label: str | None,
+    selector: str | None,
     model_name: str | None,
     assume: bool,
     schemas: tuple[str, ...],
@@ -50,14 +50,15 @@ def command(
         raise click.UsageError("give one of -o OUT and --in-place")
     registers = dict(map(_setting, settings))
     catalog = catalog_of(ctx, schemas)
+    model = options_of(catalog, model_name, assume).model
     with about(source):
         done = patch(
             source,
             output,
             registers,
-            label,
+            selector,
             in_place=in_place,
-            model=options_of(catalog, model_name, assume).model,
+            model=model,
             catalog=catalog,
             assume=assume,
         )

@@ -22,6 +22,7 @@ from xsaveschema.errors import meant
 COMMANDS: Final = {
     "models": "List the CPU models of the catalogue.",
     "layout": "Show where each state component of a CPU model sits.",
+    "areas": "List the areas of a file: threads, virtual CPUs, what they have in use.",
     "decode": "Show the header, components and registers of every area in a file.",
     "convert": "Convert an area to another format, or another CPU's layout.",
     "check": "Tell whether a restore takes an area, and by which rule it does not.",

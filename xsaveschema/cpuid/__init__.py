@@ -26,7 +26,7 @@ from xsaveschema.cpuid.formats import HEAD, DumpFormat, known, recognise
 from xsaveschema.cpuid.formats.cpuid_r import format_cpuid_r
 from xsaveschema.cpuid.gather import Processor, records
 from xsaveschema.cpuid.host import host, host_from_device, xgetbv
-from xsaveschema.cpuid.record import CpuidRecord, signature_parts
+from xsaveschema.cpuid.record import CpuidRecord, signature_of, signature_parts
 from xsaveschema.errors import WrongTypeError, described
 from xsaveschema.model import CpuidRegisters
 
@@ -43,6 +43,7 @@ __all__ = [
     "read",
     "read_bytes",
     "records",
+    "signature_of",
     "signature_parts",
     "xgetbv",
 ]

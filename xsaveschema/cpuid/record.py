@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from xsaveschema.cpuid.errors import CpuidDumpError
 from xsaveschema.errors import hex_mask
-from xsaveschema.model import EXTENDED_OFFSET, CpuidRegisters, bits_of
+from xsaveschema.model import EXTENDED_OFFSET, CpuidRegisters, Signature, bits_of
 
 
 def signature_parts(eax: int) -> tuple[int, int, int]:
@@ -24,6 +24,19 @@ def signature_parts(eax: int) -> tuple[int, int, int]:
     if family == 15:
         family += eax >> 20 & 0xFF
     return family, model, eax & 0xF
+
+
+def signature_of(signature: Signature) -> int:
+    """Leaf 1 EAX of the first CPU that a signature names."""
+    family, model = signature.family, signature.models[0]
+    stepping = (signature.steppings or (0,))[0]
+    return (
+        max(family - 15, 0) << 20
+        | model >> 4 << 16
+        | min(family, 15) << 8
+        | (model & 15) << 4
+        | stepping
+    )
 
 
 @dataclass(frozen=True, slots=True)

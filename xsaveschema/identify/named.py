@@ -1,25 +1,41 @@
-"""The one way to name a CPU: by a model's name, or ``host``."""
+"""The one way to name a CPU: a model's name, ``host``, a CPUID dump, or a model's YAML file."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
 from xsaveschema.catalog import Catalog, default_catalog
-from xsaveschema.cpuid import host, xgetbv
-from xsaveschema.errors import XsaveError
+from xsaveschema.cpuid import CpuidRecord, host, read, xgetbv
+from xsaveschema.errors import IdentificationError, XsaveError, hex_mask, plain
 from xsaveschema.identify.match import identify
+from xsaveschema.language.files import SUFFIXES
+from xsaveschema.layout import places
 from xsaveschema.model import CpuModel
 
 HOST = "host"
 
 
-def load_model(name: str, catalog: Catalog | None = None) -> CpuModel:
-    """The CPU model of this name; ``host`` is this machine's, by its CPUID leaf 0xD.
+def load_model(name: str | os.PathLike[str], catalog: Catalog | None = None) -> CpuModel:
+    """The CPU model of this name, of this machine (``host``), of a CPUID dump, or of a YAML file.
 
-    ``catalog`` None is the default one, and wins where it has a model named ``host``. Raises
-    ModelNotFoundError with near names, and SchemaError for a model whose file has faults.
+    A name is looked for in the ``catalog`` first (None: the default one). A path is said with a
+    slash or a suffix, ``./zen4`` or ``dump.txt``, or is a Path. A file ``*.yaml`` or ``*.yml``
+    adds to the catalogue and defines one model; what else there is is a CPUID dump, of which the
+    model is what :func:`identify` finds, limited to the dump's masks, or is built from its leaf.
+
+    Raises ModelNotFoundError with near names; SchemaError for a model whose file has faults;
+    CpuidDumpError for a dump that cannot be read or believed; and IdentificationError where its
+    kinds of core, or the models that fit it, have different layouts.
     """
     catalog = catalog or default_catalog()
+    if isinstance(name, os.PathLike):
+        return _of_file(os.fsdecode(name), catalog)
     if name == HOST and name not in catalog:
         return host_model(catalog)
+    if name not in catalog and isinstance(name, str) and _is_path(name):
+        return _of_file(name, catalog)
     return catalog.model(name)
 
 
@@ -27,19 +43,72 @@ def host_model(catalog: Catalog | None = None) -> CpuModel:
     """This machine's CPU model: the XCR0 that its system enabled, the IA32_XSS of leaf 0xD.
 
     XCR0 is read by XGETBV; where the system enabled no XSAVE, it is what leaf 0xD allows. The
-    shipped model where one has the layout, else one built from the leaf, named ``host``.
+    shipped model where one has the layout, else one built from the leaf, named ``cpuid``.
     XsaveError where the machine has no CPUID or no XSAVE.
     """
-
-    record = host()
-    model = identify(
-        leaf_0xd=record.leaf_0xd,
-        signature=record.signature,
-        vendor=record.vendor,
-        catalog=catalog,
-    ).model
+    model = _of_record(host(), catalog)
     try:
         enabled = xgetbv()
     except XsaveError:
         return model
     return model.limited(xcr0=enabled & model.xcr0)
+
+
+def _is_path(word: str) -> bool:
+    return "/" in word or os.sep in word or bool(Path(word).suffix)
+
+
+def _of_file(path: str, catalog: Catalog) -> CpuModel:
+    said = plain(path)
+    if not os.path.lexists(path):
+        raise XsaveError(f"{said}: there is no such file, nor a model of this name")
+    if path.endswith(SUFFIXES):
+        return _of_yaml(path, said, catalog)
+    return _of_dump(list(read(path)), said, catalog)
+
+
+def _of_yaml(path: str, said: str, catalog: Catalog) -> CpuModel:
+    beyond = catalog.extended([path])
+    names = beyond.names_in(path)
+    if len(names) != 1:
+        what = "no model" if not names else f"several models: {', '.join(names)}"
+        raise XsaveError(f"{said} defines {what}; a CPU is a file that defines one")
+    return beyond.model(names[0])
+
+
+def _of_dump(records: Sequence[CpuidRecord], said: str, catalog: Catalog) -> CpuModel:
+    """The model that all kinds of core have in common."""
+    models = []
+    for record in records:
+        try:
+            models.append(_of_record(record, catalog))
+        except XsaveError as error:
+            error.add_note(f"{said}: {plain(record.label)}".rstrip(": "))
+            raise
+    if len({_layouts(model) for model in models}) > 1:
+        kinds = "; ".join(
+            f"{plain(record.label) or 'a core'} is {model.name} with XCR0 {hex_mask(model.xcr0)}, "
+            f"IA32_XSS {hex_mask(model.xss)}"
+            for record, model in zip(records, models, strict=True)
+        )
+        raise IdentificationError(
+            f"{said}: its kinds of core differ: {kinds}; name the model that is meant",
+            [model.name for model in models],
+        )
+    return models[0]
+
+
+def _layouts(model: CpuModel) -> tuple[object, ...]:
+    return (
+        *(places(model.standard_layout()), places(model.compacted_layout())),
+        *(model.xcr0, model.xss),
+    )
+
+
+def _of_record(record: CpuidRecord, catalog: Catalog | None) -> CpuModel:
+    return identify(
+        leaf_0xd=record.leaf_0xd,
+        signature=record.signature,
+        vendor=record.vendor or None,
+        catalog=catalog,
+    ).model

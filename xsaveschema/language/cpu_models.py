@@ -167,6 +167,8 @@ def _model(library: Definitions, document: Document, doc: ModelDoc, made: Resolv
         source="" if doc.source is UNSET else doc.source,
         file=document.file,
         load_registers=partial(registers_of, library.registers, frozenset(components)),
+        aliases=() if doc.aliases is UNSET else tuple(doc.aliases),
+        popularity=0 if doc.popularity is UNSET else doc.popularity,
     )
 
 

@@ -310,6 +310,29 @@ class ModelDoc(Struct, frozen=True, forbid_unknown_fields=True):
 
     model: ModelName
     title: Title
+    aliases: (
+        Annotated[
+            list[ModelName],
+            Meta(
+                min_length=1,
+                description="Other names by which people ask for it: spr, milan",
+                extra_json_schema=_UNIQUE,
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
+    popularity: (
+        Annotated[
+            int,
+            Meta(
+                ge=0,
+                le=100,
+                description="How likely people meet it, 0 if left out: of models that fit an area "
+                "alike, the most popular one is named",
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
     extends: (
         Annotated[
             ModelName,

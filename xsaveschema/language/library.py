@@ -344,7 +344,9 @@ class Library:
         return after
 
     def _unknown_base(self, document: Document, name: str) -> None:
-        hint = meant(name, self.models, 1) or "see `xsaveschema models`"
+        known = [model for alias, model, _ in self._aliases(self.models.values()) if alias == name]
+        hint = f"that is {known[0]}" if known else meant(name, self.models, 1)
+        hint = hint or "see `xsaveschema models`"
         document.fault("extends-unknown", ("extends",), f"there is no model {quoted(name)}", hint)
 
     def faults(self, paths: Iterable[Path]) -> list[SchemaFault]:
@@ -376,15 +378,64 @@ class Library:
                 hint = "add sizes: from CPUID, D.0.ECX and D.1.EBX with all components enabled"
                 yield document.found(NO_SIZES, ("model",), message, hint)
 
-    def signature_faults(
+    def shared_faults(
         self, paths: Sequence[Path], against: Iterable[Path] = ()
+    ) -> list[SchemaFault]:
+        """A fault for each signature and alias of the models in ``paths`` that others have, too."""
+        against = [path for path in against if path not in set(paths)]
+        return [*self._signature_faults(paths, against), *self._alias_faults(paths, against)]
+
+    def aliases(self) -> dict[str, str]:
+        """The models' names by their aliases; SchemaError where two models have one.
+
+        What is a model's name leads to that model, and is no alias of another.
+        """
+        paths = list(self.models.values())
+        users = [path for path in paths if not self.shipped(path)]
+        if faults := self._alias_faults(users, [path for path in paths if self.shipped(path)]):
+            raise SchemaError(faults)
+        found = ((alias, model) for alias, model, _ in self._aliases(paths))
+        return {alias: model for alias, model in found if alias not in self.models}
+
+    def _aliases(self, paths: Iterable[Path]) -> Iterator[tuple[str, str, tuple[Path, int]]]:
+        """Each alias of the models in these files, the model's name, and where the alias stands."""
+        indexed = set(self.models.values())
+        for path in paths:
+            kind, doc = self._doc(path)
+            if kind == "model" and doc is not None and path in indexed and doc.aliases is not UNSET:
+                for index, alias in self.document(path).numbered(("aliases",), doc.aliases):
+                    yield alias, doc.model, (path, index)
+
+    def _alias_faults(self, paths: Sequence[Path], against: Sequence[Path]) -> list[SchemaFault]:
+        owners: dict[str, tuple[Path, int]] = {}
+        there = {*paths, *against}
+        for alias, _, place in self._aliases(against):
+            owners.setdefault(alias, place)
+        found = []
+        for alias, _, (path, index) in self._aliases(paths):
+            at = ("aliases", index)
+            named = self.models.get(alias)
+            if named in there:
+                where = self.document(named).where(("model",))
+                message = f"{alias} is a model's name, in {where}, and leads there"
+                found.append(self.document(path).found("alias-taken", at, message, "remove it"))
+                continue
+            other, first = owners.setdefault(alias, (path, index))
+            if other != path:
+                where = self.document(other).where(("aliases", first))
+                message = f"{alias} is {self._doc(other)[1].model}'s already, in {where}"
+                found.append(self.document(path).found("alias-taken", at, message))
+        return found
+
+    def _signature_faults(
+        self, paths: Sequence[Path], against: Iterable[Path]
     ) -> list[SchemaFault]:
         """A fault for each signature of the models in ``paths`` that another model has as well."""
         index: SignatureIndex[tuple[Path, int]] = SignatureIndex()
         found = []
         judged = set(paths)
         indexed = set(self.models.values())
-        for path in [*(p for p in against if p not in judged), *paths]:
+        for path in [*against, *paths]:
             if path not in indexed:
                 continue
             made = self.resolved(path)

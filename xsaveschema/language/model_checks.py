@@ -18,6 +18,8 @@ from xsaveschema.model import CpuModel, Signature
 def check_repeats(document: Document, doc: ModelDoc) -> None:
     """Record a fault for each value that stands twice in a list of different values."""
     lists: list[tuple[KeyPath, Sequence[str | int]]] = []
+    if doc.aliases is not UNSET:
+        lists.append((("aliases",), doc.aliases))
     if doc.instructions is not UNSET:
         lists.append((("instructions",), doc.instructions))
     if doc.confirmed_by is not UNSET:

@@ -49,6 +49,7 @@ RULES: Final[dict[str, str]] = {
     # Models.
     "model-file": "A shipped model's file is called by the model's name.",
     "model-repeated": "A model is defined in one file.",
+    "alias-taken": "An alias belongs to one model, and is no model's name.",
     "extends-unknown": "A model extends one that exists.",
     "extends-cycle": "No model extends itself, directly or through others.",
     "component-unknown": "A component has a file, or a number and opaque bytes.",

@@ -1,0 +1,93 @@
+"""``--model`` and ``--cpu`` name a CPU in each way there is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from command import fails, run, tell
+
+DUMPS = Path(__file__).parent.parent / "data" / "cpuid"
+SAMPLE = "sample:zen4-xsavec"
+MINE = """
+model: my-cpu
+title: A CPU that nobody has seen
+extends: zen4
+components:
+  pkru: {size: 8, offset: 2440}
+sizes: {standard: 2448, compacted: 2480}
+confirmed: false
+source: an example
+"""
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text(MINE)
+    (tmp_path / "dump.txt").write_bytes((DUMPS / "aida64-hybrid.txt").read_bytes())
+    (tmp_path / "text.txt").write_text("no dump")
+    return tmp_path
+
+
+def test_a_yaml_file_wrote_the_area() -> None:
+    (area,) = tell("decode", SAMPLE, "--model", "./mine.yaml")["areas"]
+    assert area["model"] == "my-cpu"
+
+
+def test_a_yaml_file_shall_restore_it(here: Path) -> None:
+    done = run("convert", SAMPLE, "--model", "zen4", "--cpu", "mine.yaml", "-o", "out")
+    assert "my-cpu, compacted format, 2480 bytes" in done.output
+    assert len((here / "out").read_bytes()) == 2480
+    assert (
+        "on my-cpu " in run("check", SAMPLE, "--model", "zen4", "--cpu", "mine.yaml", code=1).output
+    )
+
+
+def test_a_dump_shall_restore_it() -> None:
+    said = fails("convert", SAMPLE, "--model", "zen4", "--cpu", "dump.txt", "-o", "out")
+    assert "live state would be lost: hi16_zmm (the target, alder-lake compacted" in said
+    done = run(
+        *("convert", SAMPLE, "--model", "zen4", "--cpu", "dump.txt"),
+        *("--drop", "hi16_zmm", "-o", "out"),
+    )
+    assert "out: alder-lake, compacted format" in done.output
+    assert (
+        "XRSTOR on alder-lake (XCR0 0x207)"
+        in run("check", SAMPLE, "--model", "zen4", "--cpu", "dump.txt", code=1).output
+    )
+
+
+def test_a_dump_is_held_against_the_area() -> None:
+    said = fails("decode", SAMPLE, "--model", "dump.txt")
+    assert said.startswith(f"{SAMPLE}: model alder-lake did not write this: ")
+
+
+def test_models_are_shown_of_files() -> None:
+    assert tell("layout", "./mine.yaml")["size"] == 2448
+    assert run("compare", "zen4", "mine.yaml").output.startswith("zen4 -> my-cpu: nothing is lost")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("decode", SAMPLE, "--model"),
+        ("convert", SAMPLE, "-o", "out", "--model"),
+        ("convert", SAMPLE, "--model", "zen4", "-o", "out", "--cpu"),
+        ("check", SAMPLE, "--model"),
+        ("check", SAMPLE, "--model", "zen4", "--cpu"),
+        ("diff", SAMPLE, SAMPLE, "--model"),
+        ("patch", SAMPLE, "mxcsr=0", "-o", "out", "--model"),
+        ("layout",),
+    ],
+    ids=" ".join,
+)
+def test_errors_name_the_file_that_is_at_fault(command: tuple[str, ...], here: Path) -> None:
+    assert fails(*command, "gone.txt").startswith("gone.txt: there is no such file, nor a model")
+    assert fails(*command, "./zen4").startswith("./zen4: there is no such file, nor a model")
+    assert fails(*command, "text.txt").startswith("text.txt: not a CPUID dump of a known format")
+    (here / "bad.yaml").write_text(MINE.replace("size: 8", "size: eight"))
+    said = fails(*command, "bad.yaml")
+    assert said.startswith("the schema files have faults\nbad.yaml:6:")
+    (here / "none.yaml").write_text("component: avx\nnumber: 2\ntitle: AVX\nfields: []\n")
+    assert "none.yaml" in fails(*command, "none.yaml")
