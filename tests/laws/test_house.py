@@ -257,7 +257,6 @@ TESTED_BY = {
     "language.whole_registers": "language/test_language",
     "legality": "language/test_component_rules",
     "many.arrow_rows": "many/test_arrow",
-    "many.batch.check": "test_restore",
     "many.batch.columns": "many/test_arrow",
     "many.batch.rows": "many/test_batch_conversion",
     "many.batch.writers": "identify/test_evidence",
