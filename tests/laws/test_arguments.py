@@ -182,6 +182,7 @@ def test_what_drop_may_be(drop: Any, dropped: tuple[str, ...]) -> None:
         (lambda: batch.to_standard(ROWS, MODEL, out=b"x"), "out=: pass an array of uint8"),
         (lambda: xs.check(AREA, MODEL, address=7.0), "address: pass an integer of 64 bits"),
         (lambda: xs.check(AREA, MODEL, address=-64), "address: pass an integer of 64 bits"),
+        (lambda: xs.check(AREA, MODEL, address=1 << 64), "address: pass an integer of 64 bits"),
         (lambda: xs.check(AREA, MODEL, target=np.array(["x", "y"])), "is no target"),
         (lambda: xs.diff(AREA, AREA, MODEL, ignore=5), "ignore: pass names of components"),
         (lambda: xs.diff(AREA, AREA, MODEL, ignore=[5]), "ignore: pass names of components"),
