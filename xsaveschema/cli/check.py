@@ -21,7 +21,7 @@ from xsaveschema.cli.options import (
     note,
     schemas_option,
 )
-from xsaveschema.cli.output import echo, print_json
+from xsaveschema.cli.output import Line, echo, print_json, print_lines
 from xsaveschema.convert import relayout
 from xsaveschema.errors import Fault, IdentificationError, hex_mask
 from xsaveschema.identify import load_model
@@ -209,16 +209,23 @@ def _show(
     if target == "xrstors":
         enabled += f", IA32_XSS {hex_mask(xss)}"
     verdict = "refuses this area" if faults else "takes this area"
+    colour = "bold red" if faults else "bold green"
     if partial and not faults:
         verdict = "takes what is there of this area"
     if faults and all(fault.rule == "other-layout" for fault in faults):
         verdict = "takes this area, and loads other bytes than were saved"
-    echo(f"{_WHO[target]} on {name} ({enabled}) {verdict}")
+    lines: list[Line] = [
+        [(f"{_WHO[target]} on {name} ({enabled}) ", "bold"), (verdict, colour)],
+    ]
     for fault in faults:
         rule = RULES[fault.rule]
-        echo(f"\nbyte {fault.offset}: {fault.message}")
-        echo(f"  rule    {fault.rule}: {rule.says}")
-        echo(f"  source  {fault.source}")
-        echo(f"  remedy  {fault.remedy}")
+        lines += [[], [(f"byte {fault.offset}: {fault.message}", "bold")]]
+        for head, text in (
+            ("rule", f"{fault.rule}: {rule.says}"),
+            ("source", fault.source),
+            ("remedy", fault.remedy),
+        ):
+            lines.append([(f"  {head:8}", "cyan"), (text, "")])
     for each in noted:
-        echo(f"\nnote: {each}")
+        lines += [[], [("note: ", "yellow"), (str(each), "")]]
+    print_lines(lines)

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from xsaveschema.area import XsaveArea
+from xsaveschema.cli import diff_text
 from xsaveschema.cli.areas import one, options_of
 from xsaveschema.cli.files import about
 from xsaveschema.cli.options import (
@@ -18,7 +19,7 @@ from xsaveschema.cli.options import (
     model_option,
     schemas_option,
 )
-from xsaveschema.cli.output import echo, number, print_json
+from xsaveschema.cli.output import number, print_json, print_lines
 from xsaveschema.diff import ByteDelta, Delta, byte_differences, diff
 
 
@@ -59,7 +60,8 @@ def command(
     """Show what differs in meaning between the areas A and B.
 
     Each is a path, - for standard input, pid:N or sample:NAME; formats and CPU models may differ.
-    State that is live, but not in one of the files, is told as unknown.
+    Registers come first, and of wide ones the bits in which they differ. State that is live, but
+    not in one of the files, is told as unknown.
     Exits as diff does: 0 where nothing differs, 1 where something does.
     """
     if first == second == "-":
@@ -77,15 +79,13 @@ def command(
         if as_json:
             print_json({"bytes": [_run(run) for run in runs]})
         else:
-            for run in runs:
-                echo(str(run))
+            print_lines([[(str(run), "")] for run in runs])
         return 1 if runs else 0
     deltas = diff(a, b, ignore=listed(ignore), everything=everything)
     if as_json:
         print_json({"deltas": [_delta(delta) for delta in deltas]})
     else:
-        for delta in deltas:
-            echo(str(delta))
+        print_lines(diff_text.lines(deltas, a, b))
     return 1 if deltas else 0
 
 

@@ -136,10 +136,10 @@ def _said(error: OSError) -> str:
 
 
 def _complain(text: str) -> None:
-    from xsaveschema.cli.plain import plain_lines
+    from xsaveschema.cli.output import complain
 
     with suppress(OSError):
-        click.echo(plain_lines(f"xsaveschema: error: {text}"), err=True)
+        complain(text)
 
 
 def _abandon_output() -> None:
