@@ -72,7 +72,7 @@ def test_a_pipe_gets_long_lines_whole() -> None:
         ([("  aaa bbb", "")], 6, ["  aaa", "   bbb"]),
         ([("aaaaaaaaaa bb", "")], 5, ["aaaaaaaaaa", "  bb"]),
         ([("aaaaaaaaaa", "")], 5, ["aaaaaaaaaa"]),
-        ([("  rule    ", ""), ("aa bb ccc", "")], 18, ["  rule    aa bb", "          ccc"]),
+        ([("  rule    ", ""), ("aa bb cccccc", "")], 20, ["  rule    aa bb", "          cccccc"]),
         ([], 5, [""]),
     ],
 )
