@@ -122,3 +122,26 @@ def test_diff_leaves_out_what_is_ignored_of_a_register(pair: tuple[str, str]) ->
     # What is no register has its path; and registers go by the widest that is there.
     everything = run("diff", "sample:zen4-xsavec", pair[0], "--all", code=1).stdout.splitlines()
     assert "header.xcomp_bv: 0x80000000000000c3 -> 0x0 [format]" in everything[-3:]
+
+
+SLOW = """
+import sys, time
+from xsaveschema.artefacts.opened import Artefact
+from xsaveschema.cli.program import program
+areas = Artefact.areas
+def slow(self):
+    time.sleep(1.6)
+    return areas(self)
+Artefact.areas = slow
+program(sys.argv[1:])
+"""
+
+
+def test_a_long_wait_is_told_and_leaves_no_trace() -> None:
+    args = ("decode", "sample:zen4-kernel-core", "--registers", "k1")
+    text = on_terminal(*args, program=("-c", SLOW))
+    told, _, rest = text.partition("\r\x1b[K")
+    assert told.startswith("\rsample:zen4-kernel-core ... 1 s")
+    assert unstyled(rest) == "  k1       0x8181a8cc369147eb\n"
+    assert "..." not in on_terminal(*args)
+    assert "..." not in on_terminal(*args, program=("-c", SLOW), TERM="dumb")

@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any
+from threading import Event, Thread
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 import msgspec
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
 
 def print_json(value: Any) -> None:
     """Write a value as JSON, indented."""
+    if _on_terminal(False):
+        stop_waiting()
     click.echo(_json_text(value))
 
 
@@ -49,6 +54,8 @@ def print_json_items(facts: dict[str, Any], name: str, items: Iterable[Any]) -> 
     coming = iter(items)
     first = [*islice(coming, 1)]
     head = _json_text(facts | {name: []}).removesuffix("]\n}")
+    if _on_terminal(False):
+        stop_waiting()
     try:
         for count, item in enumerate(chain(first, coming)):
             text = _json_text(item).replace("\n", "\n    ")
@@ -100,6 +107,7 @@ def print_lines(lines: Iterable[Line], *, err: bool = False) -> None:
         return
     lines = [[(plain(text), style) for text, style in line] for line in lines]
     if _on_terminal(err):
+        stop_waiting()
         width = terminal_width()
         lines = [part for line in lines for part in folded(line, width)]
     elif not os.environ.get("FORCE_COLOR"):
@@ -118,6 +126,52 @@ def in_colour() -> bool:
         return False
     out = console()
     return out.color_system is not None and not out.no_color
+
+
+_WAITING: Final = "xsaveschema.waiting"
+
+
+@contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """Say on a terminal, as standard error, that work goes on where it takes more than a second.
+
+    The line is gone when the work ends, or when something is written to a terminal.
+    """
+    ctx = click.get_current_context(silent=True)
+    if ctx is None or not _on_terminal(True) or os.environ.get("TERM") == "dumb":
+        yield
+        return
+    done = Event()
+    thread = Thread(target=_say, args=(what, done), daemon=True)
+
+    def stop() -> None:
+        done.set()
+        thread.join()
+
+    before = ctx.meta.get(_WAITING)
+    ctx.meta[_WAITING] = stop
+    thread.start()
+    try:
+        yield
+    finally:
+        stop()
+        ctx.meta[_WAITING] = before
+
+
+def stop_waiting() -> None:
+    """Make room for what is written to a terminal."""
+    ctx = click.get_current_context(silent=True)
+    if ctx is not None and (stop := ctx.meta.get(_WAITING)):
+        stop()
+
+
+def _say(what: str, done: Event) -> None:
+    since = monotonic()
+    cut = plain(what)[: max(1, terminal_width() - len(" ... 10000 s"))]
+    while not done.wait(1):
+        click.echo(f"\r{cut} ... {monotonic() - since:.0f} s", nl=False, err=True)
+    if monotonic() - since >= 1:
+        click.echo("\r\x1b[K", nl=False, err=True)
 
 
 def _on_terminal(err: bool) -> bool:
