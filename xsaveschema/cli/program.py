@@ -15,6 +15,7 @@ from importlib import import_module
 from typing import Any, Final
 
 import click
+from click.shell_completion import CompletionItem
 
 import xsaveschema
 from xsaveschema.errors import meant
@@ -37,6 +38,9 @@ COMMANDS: Final = {
 }
 """Every command with its one-line help; the module of a command has its name."""
 
+_COMPLETE: Final = "_XSAVESCHEMA_COMPLETE"
+"""The variable by which a shell asks what completes a line."""
+
 _INTERRUPTED: Final = 130  # as shells count SIGINT
 
 
@@ -53,16 +57,26 @@ class Program(click.Group):
             return None
         command = import_module(f"xsaveschema.cli.{cmd_name.replace('-', '_')}").command
         assert isinstance(command, click.Command)  # noqa: S101 - what a command's module defines
+        if _COMPLETE in os.environ:
+            from xsaveschema.cli.completion import attach
+
+            attach(command)
         return command
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command that the arguments name; an unknown one is told what it may mean."""
-        if args[0] not in COMMANDS and not args[0].startswith("-"):
+        if args[0] not in COMMANDS and not (args[0].startswith("-") or ctx.resilient_parsing):
             hint = meant(args[0], COMMANDS, 1) or f"commands: {', '.join(COMMANDS)}"
             ctx.fail(f"there is no command {args[0]!r}; {hint}")
         return super().resolve_command(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """The commands, and their help, without importing them."""
+        options = click.Command.shell_complete(self, ctx, incomplete)
+        fitting = (item for item in COMMANDS.items() if item[0].startswith(incomplete))
+        return [*(CompletionItem(name, help=text) for name, text in fitting), *options]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands by what is known without importing them."""
@@ -86,6 +100,10 @@ class Program(click.Group):
     ) -> Any:
         """Run and exit, as click has it; commands return their exit code or None."""
         prog_name = "xsaveschema"  # python -m xsaveschema says the same
+        if _COMPLETE in os.environ:
+            from xsaveschema.cli.completion import install
+
+            install()
         if not standalone_mode:
             return super().main(args, prog_name, complete_var, standalone_mode, **extra)
         # The default would leave half-written files; what was ignored stays so.
@@ -137,10 +155,10 @@ def _said(error: OSError) -> str:
 
 
 def _complain(text: str) -> None:
-    from xsaveschema.cli.plain import plain_lines
+    from xsaveschema.cli.output import complain
 
     with suppress(OSError):
-        click.echo(plain_lines(f"xsaveschema: error: {text}"), err=True)
+        complain(text)
 
 
 def _abandon_output() -> None:
