@@ -22,7 +22,7 @@ import os
 from collections.abc import Iterator
 
 from xsaveschema.cpuid.errors import CpuidDumpError
-from xsaveschema.cpuid.formats import HEAD, DumpFormat, known, recognise
+from xsaveschema.cpuid.formats import HEAD, DumpFormat, knowing, recognise
 from xsaveschema.cpuid.formats.cpuid_r import format_cpuid_r
 from xsaveschema.cpuid.gather import Processor, records
 from xsaveschema.cpuid.host import host, host_from_device, xgetbv
@@ -88,4 +88,4 @@ def is_dump(head: bytes) -> bool:
         text = files.decode(head[:HEAD], "")
     except CpuidDumpError:  # half a character of UTF-16 at the end
         return False
-    return any(each.recognises(text) for each in known())
+    return bool(knowing(text))
