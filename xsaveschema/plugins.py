@@ -97,7 +97,7 @@ def tell(message: str) -> None:
 def described(error: BaseException) -> str:
     """An exception in one line that any terminal may have."""
     try:
-        text = f"{type(error).__name__}: {error}"
+        text = f"{type(error).__name__}: {error}".removesuffix(": ")
     except Exception:  # it cannot even say what it is
         text = type(error).__name__
     return plain(text if len(text) <= _MOST else f"{text[:_MOST]}...")
