@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import Any, Final
 
@@ -85,7 +86,8 @@ class Program(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; what it wrote is out, or has failed, when this returns."""
-        result = super().invoke(ctx)
+        with _plugins_told():
+            result = super().invoke(ctx)
         if sys.stdout is not None:  # None where the caller has closed it
             sys.stdout.flush()
         return result
@@ -141,6 +143,30 @@ class Program(click.Group):
                 with suppress(ValueError):
                     signal.signal(signal.SIGTERM, before)
         sys.exit(code)
+
+
+@contextmanager
+def _plugins_told() -> Iterator[None]:
+    """A plug-in that is left out is noted, once: nobody asks where in the code that is from.
+
+    Whatever is to become of warnings: it is about the user's files.
+    """
+    from xsaveschema.plugins import PluginWarning
+
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+
+        def told(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+            if not issubclass(category, PluginWarning):
+                show(message, category, *place, **more)
+                return
+            from xsaveschema.cli.output import note
+
+            note(str(message))
+
+        warnings.showwarning = told
+        warnings.simplefilter("default", PluginWarning)
+        yield
 
 
 def _terminate(number: int, _frame: object) -> None:
