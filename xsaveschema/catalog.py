@@ -74,6 +74,9 @@ class Catalog(Keeper):
         """One line for each name that a later file defines anew: the name, and both files."""
         return self._library.overrides
 
+    def __repr__(self) -> str:
+        return f"<Catalog: {len(self)} models>"
+
     def __iter__(self) -> Iterator[str]:
         return iter(sorted(self._library.models))
 

@@ -123,6 +123,21 @@ class Layout(Keeper):
     def __contains__(self, key: object) -> bool:
         return key in self._by_key
 
+    def __eq__(self, other: object) -> bool:
+        """Whether both place the same components of the same silicon, whatever it has enabled."""
+        if self is other:
+            return True
+        if not isinstance(other, Layout):
+            return NotImplemented
+        return (
+            (self.format, self.mask) == (other.format, other.mask)
+            and self.model.vendor == other.model.vendor
+            and self.model.digest == other.model.digest
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.format, self.mask, self.model.name))
+
     def __repr__(self) -> str:
         return f"<Layout {self.model.name} {self.format} {hex_mask(self.mask)}: {self.size} bytes>"
 

@@ -56,6 +56,8 @@ UP = {
     ("model", "cpuid.of_model"),
     ("model", "structs"),
     ("model", "identify"),
+    # A model that no file has is pickled as its leaf 0xD.
+    ("model", "identify.from_leaf"),
     # str() of a value.
     ("layout", "text"),
     ("area.view", "text"),

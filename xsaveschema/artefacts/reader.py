@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal, Protocol, runtime_checkable
 
 from xsaveschema.area import XsaveArea
@@ -41,9 +41,9 @@ class Found:
     area: XsaveArea
     layout_source: str
     offset: int | None = None
-    notes: tuple[str, ...] = ()
-    others: int | None = None
-    origin: Origin = "told"
+    notes: tuple[str, ...] = field(default=(), repr=False)
+    others: int | None = field(default=None, repr=False)
+    origin: Origin = field(default="told", repr=False)
     index: int = 0
     exception: bool = False
 

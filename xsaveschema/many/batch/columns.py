@@ -7,7 +7,7 @@ with their meaning, as ``XsaveArea.registers`` does for one area.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from xsaveschema.area.registers import Place, Plan, pieces, register_plans, unkn
 from xsaveschema.errors import TooShortError, XsaveError
 from xsaveschema.header import buffer_layout
 from xsaveschema.layout import Layout, compacted
-from xsaveschema.many.batch.rows import Areas, BatchError, as_rows, distinct, run, seen
+from xsaveschema.many.batch.rows import Areas, BatchError, as_rows, distinct, reasons, run, seen
 from xsaveschema.many.batch.writers import contradicted
 from xsaveschema.model import CpuModel
 from xsaveschema.plan import Errors, require_errors
@@ -27,12 +27,27 @@ Column = npt.NDArray[Any]
 _Group = tuple[Layout, npt.NDArray[np.intp]]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Decoded:
     """Columns by name, one element an area; and why areas could not be read, by index."""
 
-    columns: dict[str, Column] = field(repr=False)
+    columns: dict[str, Column]
     errors: dict[int, XsaveError]
+
+    def __eq__(self, other: object) -> bool:
+        """Whether the columns are the same, in any order, and the same areas were refused."""
+        if not isinstance(other, Decoded):
+            return NotImplemented
+        return (
+            reasons(self.errors) == reasons(other.errors)
+            and self.columns.keys() == other.columns.keys()
+            and all(np.array_equal(column, other.columns[n]) for n, column in self.columns.items())
+        )
+
+    def __repr__(self) -> str:
+        rows = len(next(iter(self.columns.values()), ()))
+        bad = f"; {len(self.errors)} refused" if self.errors else ""
+        return f"<Decoded {rows} areas, {len(self.columns)} columns{bad}>"
 
 
 def dtype(layout: Layout) -> np.dtype[Any]:

@@ -29,6 +29,11 @@ class BatchError(XsaveError):
         self.error = error
 
 
+def reasons(errors: dict[int, XsaveError]) -> dict[int, tuple[type, str]]:
+    """Errors by index as values: an exception equals itself alone."""
+    return {index: (type(error), str(error)) for index, error in errors.items()}
+
+
 def rows(data: Any, size: int) -> Areas:
     """Areas of ``size`` bytes that follow one another in a buffer, as an array; not copied.
 
