@@ -179,6 +179,14 @@ class Catalog(Keeper):
         return self._library.files()
 
 
+def require_catalog(catalog: object) -> None:
+    """Raise WrongTypeError for what is neither a catalogue nor None, which is the default one."""
+    if catalog is not None and not isinstance(catalog, Catalog):
+        raise WrongTypeError(
+            f"catalog: pass a Catalog, as Catalog(paths) makes one, not {described(catalog)}"
+        )
+
+
 @lru_cache(maxsize=4)
 def _default(path: str) -> Catalog:
     return Catalog()

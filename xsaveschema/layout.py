@@ -12,7 +12,15 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
-from xsaveschema.errors import MaskError, NoPlaceError, UnknownComponentError, hex_mask, meant
+from xsaveschema.errors import (
+    MaskError,
+    NoPlaceError,
+    UnknownComponentError,
+    WrongTypeError,
+    described,
+    hex_mask,
+    meant,
+)
 from xsaveschema.kept import Keeper, kept
 from xsaveschema.model import (
     COMPACTED,
@@ -168,6 +176,13 @@ class Layout(Keeper):
                 found.append((end, slot.offset - end))
             end = max(end, slot.end)
         return tuple(found)
+
+
+def require_layout(layout: object) -> None:
+    """Raise WrongTypeError for what is no layout."""
+    if not isinstance(layout, Layout):
+        said = "as model.standard_layout() gives one"
+        raise WrongTypeError(f"layout: pass a Layout, {said}, not {described(layout)}")
 
 
 def check_mask(mask: int, what: str, width: int = 64) -> None:

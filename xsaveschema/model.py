@@ -422,6 +422,9 @@ class CpuModel(Keeper):
 
     def names_of(self, mask: int) -> list[str]:
         """The names of the components in ``mask``, lowest number first."""
+        from xsaveschema.layout import check_mask
+
+        check_mask(mask, "names_of")
         return [self.name_of(number) for number in bits_of(mask & ~COMPACTED)]
 
     def limited(self, xcr0: int | None = None, xss: int | None = None) -> CpuModel:

@@ -33,10 +33,10 @@ from construct import (
 )
 from construct.core import stream_read, stream_seek, stream_tell
 
-from xsaveschema.errors import StructError, WrongTypeError, XsaveError, described
+from xsaveschema.errors import StructError, XsaveError
 from xsaveschema.header import buffer_layout
 from xsaveschema.kept import kept
-from xsaveschema.layout import Layout
+from xsaveschema.layout import Layout, require_layout
 from xsaveschema.model import (
     EXTENDED_OFFSET,
     HEADER_OFFSET,
@@ -62,9 +62,7 @@ def area_struct(
     """
     if layout is None:
         return _Translated(_Automatic(model, trailing))
-    if not isinstance(layout, Layout):
-        said = "as model.standard_layout() gives one"
-        raise WrongTypeError(f"layout: pass a Layout, {said}, not {described(layout)}")
+    require_layout(layout)
     return _Translated(_layout_struct(layout, trailing))
 
 

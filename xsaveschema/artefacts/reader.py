@@ -10,7 +10,7 @@ from xsaveschema.area import XsaveArea
 from xsaveschema.artefacts.data import ArtefactError as ArtefactError
 from xsaveschema.artefacts.data import Data as Data
 from xsaveschema.artefacts.data import Struct as Struct
-from xsaveschema.catalog import Catalog
+from xsaveschema.catalog import Catalog, require_catalog
 from xsaveschema.errors import XsaveError
 from xsaveschema.model import CpuModel, require_model
 
@@ -65,6 +65,7 @@ class Options:
     def __post_init__(self) -> None:
         if self.model is not None:
             require_model(self.model)
+        require_catalog(self.catalog)
 
 
 class Reader(Protocol):

@@ -8,7 +8,7 @@ from functools import reduce
 from operator import or_
 from typing import Final, NamedTuple
 
-from xsaveschema.catalog import Catalog, default_catalog
+from xsaveschema.catalog import Catalog, default_catalog, require_catalog
 from xsaveschema.cpuid.of_model import leaf_row
 from xsaveschema.errors import (
     IdentificationError,
@@ -21,7 +21,16 @@ from xsaveschema.errors import (
 )
 from xsaveschema.header import MASKS, Buffer, buffer_layout, view_of
 from xsaveschema.identify.from_leaf import check_extents, check_leaf, leaf_masks, model_from_leaf
-from xsaveschema.layout import Layout, compacted, has_layout, places, standard, takes_xcr0, under
+from xsaveschema.layout import (
+    Layout,
+    check_mask,
+    compacted,
+    has_layout,
+    places,
+    standard,
+    takes_xcr0,
+    under,
+)
 from xsaveschema.model import COMPACTED, HEADER_OFFSET, CpuidRegisters, CpuModel, Leaf0xD, bits_of
 from xsaveschema.traces import Shown, mxcsr_mask_word, shown
 
@@ -117,14 +126,12 @@ def identify(
     given = [source for source in (data, leaf_0xd, layout) if source is not None]
     if len(given) != 1:
         raise XsaveError("identify takes one of data, leaf_0xd= and layout=")
-    if catalog is not None and not isinstance(catalog, Catalog):
-        raise WrongTypeError(f"catalog: pass a Catalog, not {described(catalog)}")
+    require_catalog(catalog)
     if signature is not None and not (isinstance(signature, int) and 0 <= signature < 1 << 32):
         raise WrongTypeError(f"signature: pass CPUID leaf 1 EAX, not {described(signature)}")
     if vendor is not None and not isinstance(vendor, str):
         raise WrongTypeError(f"vendor: pass the text of CPUID leaf 0, not {described(vendor)}")
-    if not isinstance(mxcsr_mask, int):
-        raise WrongTypeError(f"mxcsr_mask: pass a mask, not {described(mxcsr_mask)}")
+    check_mask(mxcsr_mask, "MXCSR_MASK", 32)
     models = (catalog or default_catalog()).models()
     if data is not None:
         return _by_area(data, models)

@@ -16,10 +16,10 @@ import numpy.typing as npt
 from xsaveschema.area.registers import Place, Plan, pieces, register_plans, unknown, widest
 from xsaveschema.errors import TooShortError, XsaveError
 from xsaveschema.header import buffer_layout
-from xsaveschema.layout import Layout, compacted
+from xsaveschema.layout import Layout, compacted, require_layout
 from xsaveschema.many.batch.rows import Areas, BatchError, as_rows, distinct, reasons, run, seen
 from xsaveschema.many.batch.writers import contradicted
-from xsaveschema.model import CpuModel
+from xsaveschema.model import CpuModel, require_model
 from xsaveschema.plan import Errors, require_errors
 from xsaveschema.spans import ALWAYS
 
@@ -57,6 +57,7 @@ def dtype(layout: Layout) -> np.dtype[Any]:
     (``avx.ymm_hi128[3]`` is two uint64, low bits first). ``areas.view(dtype(layout))`` copies
     nothing; initial components show whatever bytes stand there.
     """
+    require_layout(layout)
     names, members, offsets = [], [], []
     for span in layout.spans():
         if not span.named:
@@ -81,6 +82,7 @@ def view(areas: Any, layout: Layout) -> npt.NDArray[Any]:
     Areas longer than the layout keep their stride; only rows that are not contiguous are copied.
     TooShortError where they are shorter.
     """
+    require_layout(layout)
     array = as_rows(areas)
     if array.shape[1] < layout.size:
         raise TooShortError(
@@ -113,6 +115,7 @@ def decode(
     for its registers. UnknownComponentError names a register that the model
     lacks.
     """
+    require_model(model)
     require_errors(errors, "raise", "skip")
     everything = compacted(model, model.user_mask | model.supervisor_mask)
     user = compacted(model, model.user_mask)

@@ -203,7 +203,7 @@ def _convert(
     if out is None:
         out = np.zeros((len(array), width), np.uint8)
     else:
-        out = _room(out, array, layout, width)
+        out = _room(out, array, layout, width, errors)
         out[:, layout.size :] = 0
     result = Batch(out, layout, {}, {})
 
@@ -255,7 +255,7 @@ if hasattr(os, "register_at_fork"):  # a child has none of its parent's threads
     os.register_at_fork(after_in_child=_pool.cache_clear)
 
 
-def _room(out: Areas, array: Areas, layout: Layout, width: int) -> Areas:
+def _room(out: Areas, array: Areas, layout: Layout, width: int, errors: Errors) -> Areas:
     if not isinstance(out, np.ndarray):
         raise WrongTypeError(f"out=: pass an array of uint8, not {described(out)}")
     if out.dtype != np.uint8 or out.ndim != 2 or len(out) != len(array):
@@ -264,9 +264,9 @@ def _room(out: Areas, array: Areas, layout: Layout, width: int) -> Areas:
             f"shape {out.shape}"
         )
     if out.shape[1] < width:
+        also = f", and errors='copy' {array.shape[1]}" if errors == "copy" else ""
         raise TooShortError(
-            f"out= has rows of {out.shape[1]} bytes; {layout!r} needs {layout.size}, "
-            f"and areas that are copied {array.shape[1]}",
+            f"out= has rows of {out.shape[1]} bytes; {layout!r} needs {layout.size}{also}",
             width,
             out.shape[1],
         )
