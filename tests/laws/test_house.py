@@ -23,7 +23,7 @@ RANKS = """
 errors kept values
 io rules plugins
 model
-spans
+spans members
 layout
 header
 language
