@@ -48,6 +48,7 @@ many.batch
 many.stream many.arrow
 many.parquet
 many.dask testing
+export
 cli
 """
 UP = {
