@@ -145,12 +145,12 @@ class Catalog(Keeper):
     @cached_property
     def mxcsr_masks(self) -> frozenset[int]:
         """Every MXCSR_MASK that a model of the catalogue has."""
-        masks = (mask for found in self._library.mxcsr_masks().values() for mask in found)
+        masks = (mask for found in self._library.mxcsr_masks.values() for mask in found)
         return frozenset({MXCSR_MASK, *masks})
 
     def mxcsr_mask(self, vendor: str) -> int:
         """The MXCSR_MASK that most models of a vendor have (by CPUID leaf 0's string)."""
-        found = Counter(self._library.mxcsr_masks().get(vendor, (MXCSR_MASK,)))
+        found = Counter(self._library.mxcsr_masks.get(vendor, (MXCSR_MASK,)))
         return found.most_common(1)[0][0]
 
     def component_names(self) -> Mapping[str, int]:
