@@ -179,12 +179,15 @@ class Catalog(Keeper):
         return self._library.files()
 
 
-def require_catalog(catalog: object) -> None:
-    """Raise WrongTypeError for what is neither a catalogue nor None, which is the default one."""
-    if catalog is not None and not isinstance(catalog, Catalog):
+def require_catalog(catalog: object) -> Catalog:
+    """This catalogue, or the default one for None; WrongTypeError for what is neither."""
+    if catalog is None:
+        return default_catalog()
+    if not isinstance(catalog, Catalog):
         raise WrongTypeError(
             f"catalog: pass a Catalog, as Catalog(paths) makes one, not {described(catalog)}"
         )
+    return catalog
 
 
 @lru_cache(maxsize=4)
