@@ -16,7 +16,7 @@ from xsaveschema.evidence import contradictions, hints, seen_under, shown_in
 from xsaveschema.header import view_of
 from xsaveschema.identify.from_leaf import model_from_leaf
 from xsaveschema.identify.match import Match, alike, identify
-from xsaveschema.layout import Layout, places, standard, under
+from xsaveschema.layout import lays_out, standard, under
 from xsaveschema.model import EXTENDED_OFFSET, MXCSR_MASK, CpuModel
 from xsaveschema.traces import mxcsr_mask_of, mxcsr_mask_word
 
@@ -95,19 +95,12 @@ def told(
     given = options.model
     if given is None:
         return known._replace(others=alike(layout, options.catalog), origin=origin)
-    against = [f"{what} is not {given.label}'s layout"] if not has_places(given, layout) else []
+    against = [f"{what} is not {given.label}'s layout"] if not lays_out(given, layout) else []
     if mask := mxcsr_mask_of(view, given, options.catalog) & ~given.mxcsr_mask:
         against.append(f"MXCSR_MASK has bits {hex_mask(mask)}, which {given.label}'s lacks")
     if against:
         return assumed(given, against, options)
     return known._replace(model=under(given, known.model.xcr0), others=None, origin=origin)
-
-
-def has_places(model: CpuModel, layout: Layout) -> bool:
-    """Whether a model lays the components of a standard layout out in the same way."""
-    return not layout.mask & ~model.user_mask and (
-        places(standard(model, layout.mask)) == places(layout)
-    )
 
 
 def best(match: Match, catalog: Catalog | None = None) -> Known:
