@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from xsaveschema.artefacts.assemble import LEGACY, assemble
 from xsaveschema.artefacts.containers import Readable, unpacked
-from xsaveschema.artefacts.data import Data, Struct, behind
 from xsaveschema.artefacts.layouts import Known, of_area, told
 from xsaveschema.artefacts.opened import Artefact, opened, opened_stream
 from xsaveschema.artefacts.reader import (
@@ -36,7 +35,7 @@ from xsaveschema.artefacts.reader import (
     area_of,
 )
 from xsaveschema.artefacts.registry import readers, recognise
-from xsaveschema.artefacts.source import MAX_AREA
+from xsaveschema.artefacts.source import MAX_AREA, Data, Struct, behind
 from xsaveschema.catalog import Catalog
 from xsaveschema.header import buffer_of
 from xsaveschema.model import CpuModel

@@ -12,10 +12,9 @@ from collections.abc import Callable, Iterator
 from importlib import import_module
 from typing import Any, Final, NamedTuple, Protocol
 
-from xsaveschema.artefacts.data import MAX_AT_ONCE, ArtefactError, Data, Window
 from xsaveschema.artefacts.elf_file import ElfCore, counts_elsewhere, first_segment, is_elf
 from xsaveschema.artefacts.registry import recognise
-from xsaveschema.artefacts.source import MAX_AREA
+from xsaveschema.artefacts.source import MAX_AREA, MAX_AT_ONCE, ArtefactError, Data, Window
 
 Chunks = Iterator[bytes]
 

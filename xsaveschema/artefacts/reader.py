@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, Protocol, runtime_checkable
 
 from xsaveschema.area import XsaveArea
-from xsaveschema.artefacts.data import ArtefactError as ArtefactError
-from xsaveschema.artefacts.data import Data as Data
-from xsaveschema.artefacts.data import Struct as Struct
+from xsaveschema.artefacts.source import ArtefactError as ArtefactError
+from xsaveschema.artefacts.source import Data as Data
+from xsaveschema.artefacts.source import Struct as Struct
 from xsaveschema.catalog import Catalog, require_catalog
 from xsaveschema.errors import XsaveError
 from xsaveschema.model import CpuModel, require_model
