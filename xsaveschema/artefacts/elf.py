@@ -24,8 +24,8 @@ from xsaveschema.artefacts.layouts import (
     Known,
     assumed,
     best,
+    layout_of,
     named,
-    of_area,
     of_rows,
     row_faults,
     told,
@@ -346,7 +346,7 @@ class CoreLayouts:
     def _catalogued(self, view: memoryview) -> Known:
         probe = _probe(view)
         if probe is None:
-            return of_area(view, replace(self._options, model=None))
+            return layout_of(view, replace(self._options, model=None))
         catalog = self._options.catalog
         return best(identify(probe, catalog=catalog), catalog)
 
