@@ -126,7 +126,7 @@ def test_the_page_of_plugins_names_what_is_public() -> None:
         assert attrgetter(name)(getattr(xsaveschema, home)).__doc__
     helpers = {*re.findall(r"^\| `(\w+)[`(]", text, re.MULTILINE)}
     helpers -= {"name", "recognises", "read", "replace"}
-    assert {"of_area", "told", "area_of", "assemble", "InPlace", "ArtefactError"} <= helpers
+    assert {"layout_of", "told", "assemble", "InPlace", "ArtefactError"} <= helpers
     assert helpers <= {*artefacts.__all__}
     points = "".join(re.findall(r"```toml\n(.*?)```", text, re.DOTALL))
     project = tomllib.loads((ROOT / "examples" / "plugins" / "pyproject.toml").read_text())
