@@ -387,7 +387,7 @@ def _take(runs: list[tuple[int, int]]) -> Callable[[memoryview], tuple[bytes, ..
 def unknown(model: CpuModel, name: str) -> UnknownComponentError:
     """The error for a register that no area of a model can have."""
     hint = meant(str(name), model.registers)
-    said = f"{model.name} has no register {name!r}; {hint}".rstrip("; ")
+    said = f"{model.label} has no register {name!r}; {hint}".rstrip("; ")
     return UnknownComponentError(said, str(name))
 
 
