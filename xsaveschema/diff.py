@@ -276,17 +276,12 @@ class _Side:
     leaves: dict[str, Leaf]
     counts: bool
 
-    def value(self, path: str) -> int | bytes | None:
-        """A field's value; None where this side has no such field."""
-        leaf = self.leaves.get(path)
-        if leaf is None:
-            return None
-        data = self.image[leaf.offset : leaf.offset + leaf.size]
-        return data if leaf.raw else int.from_bytes(data, "little")
-
-    def initial(self, path: str) -> int | bytes:
-        """The initial value of a field that this side has."""
-        leaf = self.leaves[path]
+    def value(self, path: str, other: _Side) -> int | bytes:
+        """A field's value; where this side has no such field, the initial one of the other's."""
+        if leaf := self.leaves.get(path):
+            data = self.image[leaf.offset : leaf.offset + leaf.size]
+            return data if leaf.raw else int.from_bytes(data, "little")
+        leaf = other.leaves[path]
         return leaf.initial.to_bytes(leaf.size, "little") if leaf.raw else leaf.initial
 
     def unnamed(self) -> bytes:
@@ -314,12 +309,9 @@ def _component(first: XsaveArea, second: XsaveArea, number: int) -> Iterator[Del
         return
     stale = _stale(a, b)
     leaves = sorted({**b.leaves, **a.leaves}.values(), key=lambda leaf: leaf.offset)
-    for path in (leaf.path for leaf in leaves):
-        value_a, value_b = a.value(path), b.value(path)
-        if value_a is None:
-            value_a = b.initial(path)
-        if value_b is None:
-            value_b = a.initial(path)
+    for leaf in leaves:
+        path = leaf.path
+        value_a, value_b = a.value(path, b), b.value(path, a)
         if value_a == value_b:
             continue
         kind: Kind = "state"
@@ -327,8 +319,7 @@ def _component(first: XsaveArea, second: XsaveArea, number: int) -> Iterator[Del
             kind = "mask"
         elif path.startswith(stale):
             kind = "reserved"
-        bits = _bits((a if path in a.leaves else b).component, path)
-        changed = _bit_deltas(bits, value_a, value_b)
+        changed = _bit_deltas(leaf.bits, value_a, value_b)
         yield Delta(name, f"{name}.{path}", value_a, value_b, changed, kind)
     kind = "reserved" if leaves else "state"
     yield from _runs(name, 0, a.unnamed(), b.unnamed(), kind)
@@ -356,14 +347,6 @@ def _stale(a: _Side, b: _Side) -> tuple[str, ...]:
     """
     sides = [set(stale_elements(s.component, s.image)) for s in (a, b) if s.counts]
     return tuple(set.intersection(*sides)) if sides else ()
-
-
-def _bits(component: StateComponent, path: str) -> tuple[BitRange, ...]:
-    fields, bits = component.fields, tuple[BitRange, ...]()
-    for name in _INDEX.sub("", path).split("."):
-        field = next(field for field in fields if field.name == name)
-        fields, bits = field.fields, field.bits
-    return bits
 
 
 def _bit_deltas(
