@@ -17,6 +17,7 @@ from command import TRUE_REGISTERS, fails, run, tell
 import xsaveschema as xs
 from xsaveschema import samples
 from xsaveschema.cli.picture import picture, widths
+from xsaveschema.text import text_of
 
 
 class TestModels:
@@ -252,7 +253,8 @@ class TestPicture:
     def test_every_component_is_in_the_picture(self, name: str) -> None:
         layout = xs.load_model(name).compacted_layout()
         for width in (40, 79, 200):
-            bar, ruler = picture(layout, width, ascii_only=True, colour=False).plain.split("\n")
+            lines = picture(layout, width, ascii_only=True, colour=False)
+            bar, ruler = text_of(lines).split("\n")
             assert len(bar) == len(ruler) == width
             keys = [cell for cell in bar if cell in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"]
             assert keys == list("ABCDEFGHIJKLMNOPQRSTUVWXYZ"[: len(layout)])

@@ -62,6 +62,8 @@ UP = {
     # str() of a value.
     ("layout", "text"),
     ("area.view", "text"),
+    ("compare", "text"),
+    ("diff", "text"),
 }
 """The only imports of what stands behind: (module, what it imports)."""
 EXTRAS = {"numpy", "pyarrow", "distributed", "hypothesis", "zstandard", "lz4"}
