@@ -5,8 +5,8 @@
 Linux on x86-64; OUT is ``core`` unless said. Thread n (1, 2, 3) holds the numbers 100n, 100n + 1, …
 as floats in the vector registers 3 and, with AVX-512, 17, as wide as this CPU has them; n in k1,
 where there is one; and in MXCSR a rounding mode of its own. Each thread loads an area by XRSTOR and
-pauses. This program stops them by ptrace and writes NT_PRSTATUS and NT_X86_XSTATE of each, as the
-kernel and gcore do, and no memory.
+pauses. This program stops them by ptrace and writes NT_PRSTATUS and NT_X86_XSTATE of each, then
+NT_X86_XSAVE_LAYOUT, as Linux does since 6.12; but no memory.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ LOAD_AND_PAUSE = bytes.fromhex(
     "ebf7"  #             jmp again
 )
 ROOM = 4096  # of an area without AMX
-NT_PRSTATUS, NT_X86_XSTATE = 1, 0x202
+NT_PRSTATUS, NT_X86_XSTATE, NT_X86_XSAVE_LAYOUT = 1, 0x202, 0x205
 SEIZE, INTERRUPT, GETREGSET = 0x4206, 0x4207, 0x4204  # of ptrace
 WALL = 0x40000000  # waitpid: threads too
 
@@ -112,6 +112,16 @@ def notes_of(thread: int) -> bytes:
     )
 
 
+def layout_note() -> bytes:
+    """Where this machine has each component: number, size, offset, flags."""
+    rows = [
+        struct.pack("<IIII", slot.number, slot.size, slot.offset, 0)
+        for slot in xs.load_model("host").standard_layout()
+        if slot.number > 1
+    ]
+    return note(b"LINUX", NT_X86_XSAVE_LAYOUT, b"".join(rows))
+
+
 def core(notes: bytes) -> bytes:
     """An ELF core file for x86-64 with one segment, of notes."""
     ident = b"\x7fELF\x02\x01\x01".ljust(16, b"\0")
@@ -137,7 +147,7 @@ def main(out: str = "core") -> None:
                 sys.exit("make_core.py: the threads did not load their areas")
             time.sleep(0.01)
         threads = sorted(int(task.name) for task in Path(f"/proc/{child}/task").iterdir())
-        Path(out).write_bytes(core(b"".join(map(notes_of, threads))))
+        Path(out).write_bytes(core(b"".join(map(notes_of, threads)) + layout_note()))
         print(f"{out}: threads {', '.join(map(str, threads))}")
     finally:
         os.kill(child, signal.SIGKILL)

@@ -41,6 +41,7 @@ def test_its_threads_hold_what_it_says(tmp_path: Path) -> None:
     host = load_model("host")
     for n, each in enumerate(found, 1):
         registers = each.area.registers
+        assert each.layout_source == "NT_X86_XSAVE_LAYOUT"
         assert each.area.layout.size == host.standard_layout().size
         assert registers["mxcsr"] == 0x1F80 | n << 13
         assert registers.lanes("xmm3", "f32") == tuple(100.0 * n + i for i in range(4))

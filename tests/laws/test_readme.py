@@ -103,7 +103,7 @@ class Terminal:
 
 def alike(text: str, own: bool) -> str:
     """Without the numbers of threads, and the width that they take, where the core is our own."""
-    return re.sub(" +", " ", re.sub(r"\b\d{2,}\b(?=[ ,:(]|$)", "N", text)) if own else text
+    return re.sub(r" +", " ", re.sub(r"(threads?) \d+(, \d+)*", r"\1 N", text)) if own else text
 
 
 @pytest.mark.parametrize(("page", "block"), sessions(), ids=lambda text: text[:50].strip())
