@@ -14,7 +14,14 @@ from functools import cached_property, lru_cache, reduce
 from operator import or_
 from pathlib import Path
 
-from xsaveschema.errors import ModelNotFoundError, SchemaError, WrongTypeError, described, items
+from xsaveschema.errors import (
+    ModelNotFoundError,
+    SchemaError,
+    WrongTypeError,
+    described,
+    items,
+    near,
+)
 from xsaveschema.kept import Keeper
 from xsaveschema.language.files import (
     MAX_FILES,
@@ -112,10 +119,7 @@ class Catalog(Keeper):
             aliases = self._library.aliases()
             path = models.get(aliases.get(name, ""))
         if path is None:
-            from difflib import get_close_matches
-
-            meant = name.lower().replace("_", "-").replace(" ", "-")
-            raise ModelNotFoundError(name, get_close_matches(meant, [*models, *aliases], n=3))
+            raise ModelNotFoundError(name, near(name, [*models, *aliases], 3))
         made = self._library.resolved(path)
         if made.model is None:
             raise SchemaError(made.faults)

@@ -6,7 +6,7 @@ and what to do about it. The attributes carry the same facts for a program.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -28,12 +28,22 @@ def plain(text: str) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
-def meant(word: str, known: Iterable[str], most: int = 3) -> str:
-    """``did you mean zen4 or zen5?``; nothing where no known word is like this one."""
+def near(word: str, known: Iterable[str], most: int = 1) -> list[str]:
+    """The known words that look like this one, the most alike first."""
     from difflib import get_close_matches  # what few runs need takes long to import
 
-    near = get_close_matches(word[:_LONGEST], known, n=most)
-    return f"did you mean {' or '.join(near)}?" if near else ""
+    word, known = word[:_LONGEST], [*known]
+    return get_close_matches(word, known, most) or get_close_matches(word.lower(), known, most)
+
+
+def meant(word: str, known: Iterable[str], most: int = 3) -> str:
+    """``did you mean zen4 or zen5?``; nothing where no known word is like this one."""
+    return _suggested(near(word, known, most))
+
+
+def _suggested(words: Iterable[str]) -> str:
+    said = " or ".join(words)
+    return f"did you mean {said}?" if said else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,11 +231,10 @@ class IdentificationError(XsaveError):
 class ModelNotFoundError(XsaveError):
     """A model name that no schema directory has. ``near`` are names that look alike."""
 
-    def __init__(self, name: str, near: Iterable[str]):
+    def __init__(self, name: str, near: Sequence[str]):
         self.name = name
         self.near = tuple(near)
-        hint = f"did you mean {' or '.join(self.near)}?" if self.near else "see `models`"
-        super().__init__(f"there is no model {name!r}; {hint}")
+        super().__init__(f"there is no model {name!r}; {_suggested(near) or 'see `models`'}")
 
 
 class StructError(XsaveError):

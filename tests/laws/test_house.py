@@ -255,7 +255,6 @@ TESTED_BY = {
     "language.hints": "authoring/test_lint",
     "language.library": "test_catalog",
     "language.model_checks": "authoring/test_lint",
-    "language.rule_names": "authoring/test_lint",
     "language.signatures": "language/test_language",
     "language.source": "language/test_language",
     "language.validate": "authoring/test_lint",
