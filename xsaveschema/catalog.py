@@ -120,10 +120,7 @@ class Catalog(Keeper):
             path = models.get(aliases.get(name, ""))
         if path is None:
             raise ModelNotFoundError(name, near(name, [*models, *aliases], 3))
-        made = self._library.resolved(path)
-        if made.model is None:
-            raise SchemaError(made.faults)
-        return made.model
+        return self._library.model(path)
 
     def models(self) -> list[CpuModel]:
         """Every model, in order of vendor and name.

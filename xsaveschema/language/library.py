@@ -29,7 +29,7 @@ from xsaveschema.language.signatures import SignatureIndex, describe
 from xsaveschema.language.source import read
 from xsaveschema.language.validate import kind_of, typed
 from xsaveschema.language.whole_registers import build_registers, check_registers, register_names
-from xsaveschema.model import LEGACY, MXCSR_MASK, Field, Register
+from xsaveschema.model import LEGACY, MXCSR_MASK, CpuModel, Field, Register
 from xsaveschema.rules import Rules
 
 
@@ -312,6 +312,13 @@ class Library(Keeper):
             base = self._resolved[path] = resolve(self, document, doc, base, deep=deep)
         assert base is not None  # noqa: S101 - the loop ends with one or has a pending path
         return base
+
+    def model(self, path: Path) -> CpuModel:
+        """The model that a file defines; SchemaError with the faults of all that it extends."""
+        made = self.resolved(path)
+        if made.model is None:
+            raise SchemaError(made.faults)
+        return made.model
 
     def _extended(self, path: Path, pending: Mapping[Path, ModelDoc | None]) -> Path | None:
         """The file of the model that the last of ``pending`` extends; None where there is none."""
