@@ -23,25 +23,10 @@ from xsaveschema.errors import (
     near,
 )
 from xsaveschema.kept import Keeper
-from xsaveschema.language.files import (
-    MAX_FILES,
-    PATH_VARIABLE,
-    schema_files,
-    shipped_directory,
-    user_files,
-)
+from xsaveschema.language.files import PATH_VARIABLE, schema_files, user_files
 from xsaveschema.language.library import Library
 from xsaveschema.model import MXCSR_MASK, CpuModel, Field, Register
 from xsaveschema.rules import Rules
-
-__all__ = [
-    "MAX_FILES",
-    "PATH_VARIABLE",
-    "Catalog",
-    "default_catalog",
-    "schema_files",
-    "shipped_directory",
-]
 
 
 class Catalog(Keeper):

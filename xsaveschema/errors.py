@@ -81,7 +81,11 @@ def _rebuilt(kind: type[XsaveError], args: tuple[Any, ...], state: dict[str, Any
 
 
 class _LookupError(XsaveError, KeyError):
-    """A name that leads nowhere, also as mappings have it: ``get`` and ``in`` work."""
+    """A name that leads nowhere, also as mappings have it. ``name`` is what was asked."""
+
+    def __init__(self, message: str, name: str):
+        super().__init__(message)
+        self.name = name
 
     __str__ = Exception.__str__  # KeyError shows the repr of its text
 
@@ -158,27 +162,18 @@ class MaskError(XsaveError):
 
 
 class UnknownComponentError(_LookupError):
-    """A state component, register or field that nobody knows here. ``name`` is what was asked."""
-
-    def __init__(self, message: str, name: str):
-        super().__init__(message)
-        self.name = name
+    """A state component, register or field that nobody knows here."""
 
 
 class UnknownSampleError(_LookupError):
-    """A sample that does not come with the package. ``name`` is what was asked."""
-
-    def __init__(self, message: str, name: str):
-        super().__init__(message)
-        self.name = name
+    """A sample that does not come with the package."""
 
 
 class NoPlaceError(_LookupError):
     """A component or register has no place in this area. ``mask`` is the layout's mask."""
 
     def __init__(self, message: str, name: str, mask: int):
-        super().__init__(message)
-        self.name = name
+        super().__init__(message, name)
         self.mask = mask
 
 

@@ -16,10 +16,9 @@ from xsaveschema.language.model_checks import (
     check_default_mask,
     check_provenance,
     check_repeats,
-    check_signatures,
-    check_sizes,
 )
-from xsaveschema.language.signatures import signatures_of
+from xsaveschema.language.signatures import check_signatures, signatures_of
+from xsaveschema.language.sizes import check_sizes
 from xsaveschema.layout import overlap
 from xsaveschema.model import (
     EXTENDED_OFFSET,
