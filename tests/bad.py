@@ -8,6 +8,7 @@ one; one with ``models/`` in it stands in for the folder of the package.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
@@ -20,6 +21,12 @@ from xsaveschema.language.files import shipped_directory
 
 BAD = Path(__file__).parent / "data" / "bad"
 EXPECT = "# expect: "
+_TOLD = (shipped_directory() / "README.md").read_text().partition("## The rules\n")[2]
+RULES, WARNINGS = (
+    dict(re.findall(r"^\| `([a-z-]+)` \| (.*) \|$", part, re.MULTILINE))
+    for part in _TOLD.split("\nA warning")
+)
+"""What files keep to, by the name of the rule, as the page for their authors says it."""
 
 
 def cases() -> list[Path]:

@@ -31,7 +31,7 @@ TESTS = (
     "cpuid/test_host.py::test_xgetbv_is_within_the_mask",
     "cpuid/test_host.py::test_device_gives_what_the_instruction_gives",
     "cpuid/test_host.py::test_other_machines",
-    "authoring/test_draft.py::test_this_very_machine",
+    "cli/test_cli_new.py::test_this_very_machine",
     "test_convert.py",
 )
 HERE = Path(__file__).parent

@@ -14,27 +14,19 @@ from functools import cached_property, lru_cache, reduce
 from operator import or_
 from pathlib import Path
 
-from xsaveschema.errors import ModelNotFoundError, SchemaError, WrongTypeError, described, items
-from xsaveschema.kept import Keeper
-from xsaveschema.language.files import (
-    MAX_FILES,
-    PATH_VARIABLE,
-    schema_files,
-    shipped_directory,
-    user_files,
+from xsaveschema.errors import (
+    ModelNotFoundError,
+    SchemaError,
+    WrongTypeError,
+    described,
+    items,
+    near,
 )
+from xsaveschema.kept import Keeper
+from xsaveschema.language.files import PATH_VARIABLE, schema_files, user_files
 from xsaveschema.language.library import Library
 from xsaveschema.model import MXCSR_MASK, CpuModel, Field, Register
 from xsaveschema.rules import Rules
-
-__all__ = [
-    "MAX_FILES",
-    "PATH_VARIABLE",
-    "Catalog",
-    "default_catalog",
-    "schema_files",
-    "shipped_directory",
-]
 
 
 class Catalog(Keeper):
@@ -112,14 +104,8 @@ class Catalog(Keeper):
             aliases = self._library.aliases()
             path = models.get(aliases.get(name, ""))
         if path is None:
-            from difflib import get_close_matches
-
-            meant = name.lower().replace("_", "-").replace(" ", "-")
-            raise ModelNotFoundError(name, get_close_matches(meant, [*models, *aliases], n=3))
-        made = self._library.resolved(path)
-        if made.model is None:
-            raise SchemaError(made.faults)
-        return made.model
+            raise ModelNotFoundError(name, near(name, [*models, *aliases], 3))
+        return self._library.model(path)
 
     def models(self) -> list[CpuModel]:
         """Every model, in order of vendor and name.

@@ -6,7 +6,7 @@ and what to do about it. The attributes carry the same facts for a program.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -28,12 +28,22 @@ def plain(text: str) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
-def meant(word: str, known: Iterable[str], most: int = 3) -> str:
-    """``did you mean zen4 or zen5?``; nothing where no known word is like this one."""
+def near(word: str, known: Iterable[str], most: int = 1) -> list[str]:
+    """The known words that look like this one, the most alike first."""
     from difflib import get_close_matches  # what few runs need takes long to import
 
-    near = get_close_matches(word[:_LONGEST], known, n=most)
-    return f"did you mean {' or '.join(near)}?" if near else ""
+    word, known = word[:_LONGEST], [*known]
+    return get_close_matches(word, known, most) or get_close_matches(word.lower(), known, most)
+
+
+def meant(word: str, known: Iterable[str], most: int = 3) -> str:
+    """``did you mean zen4 or zen5?``; nothing where no known word is like this one."""
+    return _suggested(near(word, known, most))
+
+
+def _suggested(words: Iterable[str]) -> str:
+    said = " or ".join(words)
+    return f"did you mean {said}?" if said else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +81,11 @@ def _rebuilt(kind: type[XsaveError], args: tuple[Any, ...], state: dict[str, Any
 
 
 class _LookupError(XsaveError, KeyError):
-    """A name that leads nowhere, also as mappings have it: ``get`` and ``in`` work."""
+    """A name that leads nowhere, also as mappings have it. ``name`` is what was asked."""
+
+    def __init__(self, message: str, name: str):
+        super().__init__(message)
+        self.name = name
 
     __str__ = Exception.__str__  # KeyError shows the repr of its text
 
@@ -148,27 +162,18 @@ class MaskError(XsaveError):
 
 
 class UnknownComponentError(_LookupError):
-    """A state component, register or field that nobody knows here. ``name`` is what was asked."""
-
-    def __init__(self, message: str, name: str):
-        super().__init__(message)
-        self.name = name
+    """A state component, register or field that nobody knows here."""
 
 
 class UnknownSampleError(_LookupError):
-    """A sample that does not come with the package. ``name`` is what was asked."""
-
-    def __init__(self, message: str, name: str):
-        super().__init__(message)
-        self.name = name
+    """A sample that does not come with the package."""
 
 
 class NoPlaceError(_LookupError):
     """A component or register has no place in this area. ``mask`` is the layout's mask."""
 
     def __init__(self, message: str, name: str, mask: int):
-        super().__init__(message)
-        self.name = name
+        super().__init__(message, name)
         self.mask = mask
 
 
@@ -221,11 +226,10 @@ class IdentificationError(XsaveError):
 class ModelNotFoundError(XsaveError):
     """A model name that no schema directory has. ``near`` are names that look alike."""
 
-    def __init__(self, name: str, near: Iterable[str]):
+    def __init__(self, name: str, near: Sequence[str]):
         self.name = name
         self.near = tuple(near)
-        hint = f"did you mean {' or '.join(self.near)}?" if self.near else "see `models`"
-        super().__init__(f"there is no model {name!r}; {hint}")
+        super().__init__(f"there is no model {name!r}; {_suggested(near) or 'see `models`'}")
 
 
 class StructError(XsaveError):

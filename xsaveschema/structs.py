@@ -70,13 +70,10 @@ def area_struct(
 def legacy_struct(model: CpuModel) -> Construct:
     """The legacy region, bytes 0..511: the fields of x87 and sse side by side (SDM 10.5.1)."""
     fields = [*model.components["x87"].fields, *model.components["sse"].fields]
-    tail = {
-        "reserved_416": Default(Bytes(48), bytes(48)),
-        "software": Default(Bytes(48), bytes(48)),
-    }
     return Struct(
-        *(name / sub for name, sub in _members(fields, SOFTWARE_OFFSET)),
-        *(name / sub for name, sub in tail.items()),
+        *_members(fields, SOFTWARE_OFFSET),
+        f"reserved_{SOFTWARE_OFFSET}" / _bytes(48),
+        "software" / _bytes(48),
     )
 
 
@@ -85,20 +82,22 @@ def header_struct(xcomp_bv: int = 0) -> Construct:
     return Struct(
         "xstate_bv" / Default(Int64ul, 0),
         "xcomp_bv" / Default(Int64ul, xcomp_bv),
-        "reserved" / Default(Bytes(48), bytes(48)),
+        "reserved" / _bytes(48),
     )
 
 
 def component_struct(component: StateComponent) -> Construct:
     """One extended state component: its fields, as many as fit its size on this CPU."""
-    return Struct(
-        *(name / sub for name, sub in _members(component.fields, component.size)),
-    )
+    return Struct(*_members(component.fields, component.size))
 
 
-def _members(fields: Iterable[Field], size: int) -> list[tuple[str, Construct]]:
+def _members(fields: Iterable[Field], size: int) -> list[Construct]:
     """Fields in order of offset with the bytes between them, up to ``size``."""
-    return [(member.name, _element(member)) for member in members_of(fields, size)]
+    return [member.name / _element(member) for member in members_of(fields, size)]
+
+
+def _bytes(size: int) -> Construct:
+    return Default(Bytes(size), bytes(size))
 
 
 def _element(member: Member) -> Construct:
@@ -107,8 +106,7 @@ def _element(member: Member) -> Construct:
         return element
     if member.rest:
         # Its bytes behind each element are a member of their own.
-        tail = Default(Bytes(member.rest), bytes(member.rest))
-        element = Struct("value" / element, "reserved" / tail)
+        element = Struct("value" / element, "reserved" / _bytes(member.rest))
     default: list[Any] = [{} if member.rest else None] * member.count
     return Default(Array(member.count, element), default)
 
@@ -117,7 +115,7 @@ def _one(member: Member) -> Construct:
     if member.members:
         return Default(Struct(*(inner.name / _element(inner) for inner in member.members)), {})
     if member.field is None or member.field.type == "bytes":
-        return Default(Bytes(member.size), bytes(member.size))
+        return _bytes(member.size)
     number = _NUMBERS.get(member.size) or BytesInteger(member.size, swapped=True)
     return Default(number, member.field.initial)
 

@@ -36,7 +36,6 @@ def kind_of(data: dict[str, Any]) -> str:
 
 
 def test_the_shipped_schemas_are_current(capsys: pytest.CaptureFixture[str]) -> None:
-    assert schema_export.stale(ROOT) == []
     assert schema_export.main(["--check"]) == 0
     assert schema_export.main(["--chek"]) == 2
     assert "usage: " in capsys.readouterr().err

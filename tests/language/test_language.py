@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
+from bad import RULES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,7 +24,6 @@ from xsaveschema.language import source
 from xsaveschema.language.document import Document, KeyPath, dotted, mark_of
 from xsaveschema.language.files import shipped_directory
 from xsaveschema.language.library import Library
-from xsaveschema.language.rule_names import RULES
 
 GOOD = (
     "models/intel/skylake-server.yaml",

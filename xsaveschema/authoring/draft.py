@@ -14,17 +14,16 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Final
+from textwrap import wrap
+from typing import Final
 
 from xsaveschema.authoring.resemblance import differences, owner_of, same_layout
 from xsaveschema.catalog import Catalog, require_catalog
+from xsaveschema.cpuid import CpuidRecord, signature_parts
 from xsaveschema.errors import SchemaError, XsaveError, hex_mask, plain
 from xsaveschema.identify.from_leaf import model_from_leaf
 from xsaveschema.layout import compacted, standard
 from xsaveschema.model import FEATURES, MXCSR_MASK, CpuModel, Signature, StateComponent
-
-if TYPE_CHECKING:
-    from xsaveschema.cpuid import CpuidRecord
 
 NAME: Final = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 """A model's name: lower-case letters and digits, with hyphens between words."""
@@ -65,33 +64,27 @@ def seen_model(
 
     DraftError for a record that leaves out a part of the layout: that is unknown, not absent.
     """
-    from xsaveschema.cpuid import signature_parts
-
     catalog = require_catalog(catalog)
-    _require_complete(record, catalog)
+    if 63 in record.components or (record.xcr0 | (record.xss or 0)) >> 63:
+        raise DraftError("leaf 0xD has a component 63, but bit 63 of XCOMP_BV marks the format")
+    if not record.complete:
+        raise _incomplete(record, catalog)
     vendor = record.vendor or vendor
     if not vendor:
         raise DraftError("the dump has no leaf 0, so the vendor is unknown; name it (--vendor)")
+    signature = None if record.signature is None else signature_parts(record.signature)
     return model_from_leaf(
-        record.leaf_0xd,
-        name=name,
-        vendor=vendor,
-        signature=None if record.signature is None else signature_parts(record.signature),
-        catalog=catalog,
+        record.leaf_0xd, name=name, vendor=vendor, signature=signature, catalog=catalog
     )
 
 
-def _require_complete(record: CpuidRecord, catalog: Catalog) -> None:
-    if 63 in record.components or (record.xcr0 | (record.xss or 0)) >> 63:
-        raise DraftError("leaf 0xD has a component 63, but bit 63 of XCOMP_BV marks the format")
-    if record.complete:
-        return
+def _incomplete(record: CpuidRecord, catalog: Catalog) -> DraftError:
     names = {number: name for name, number in catalog.component_names().items()}
     unknown = {n: names.get(n, f"component{n}") for n in record.unknown_components}
     missing = [f"component {n} ({name})" for n, name in unknown.items()]
     if record.xss is None:
         missing.append("sub-leaf 1 (the instructions and IA32_XSS)")
-    raise DraftError(
+    return DraftError(
         f"the record does not describe {', '.join(missing)}: unknown, not absent. Dump every "
         "sub-leaf of leaf 0xD, 0 to 63 (cpuid -r), or run this on the machine itself (host); "
         "identify tells which models fit what is there",
@@ -134,9 +127,10 @@ def draft(
     catalogue's own. DraftError where the record describes what no CPU can have.
     """
     catalog = require_catalog(catalog)
-    text, notes = _Writer(record, seen, base, catalog).write(provenance, title, stepping, schema)
+    writer = _Writer(record, seen, base, catalog)
+    text = "".join(f"{line}\n" for line in writer.lines(provenance, title, stepping, schema))
     model = _read_back(text, seen.name, paths, replaces=seen.name in catalog)
-    return Draft(text, model, tuple(notes))
+    return Draft(text, model, tuple(writer.notes))
 
 
 def _read_back(
@@ -183,14 +177,13 @@ def schema_reference(file: str | os.PathLike[str] | None) -> str:
 
 def _steppings(seen: CpuModel, catalog: Catalog, *, only: bool) -> tuple[int, ...] | None:
     """The steppings to give: none, or the one that was seen where other models have the rest."""
-    (signature,) = seen.signatures
+    (own,) = seen.signatures
     others = (s for m in catalog.models() if m.name != seen.name for s in m.signatures)
     shared = any(
-        (other.vendor, other.family) == (signature.vendor, signature.family)
-        and signature.models[0] in other.models
-        for other in others
+        (s.vendor, s.family) == (own.vendor, own.family) and own.models[0] in s.models
+        for s in others
     )
-    return signature.steppings if only or shared else None
+    return own.steppings if only or shared else None
 
 
 def _signature(signature: Signature, steppings: tuple[int, ...] | None, vendor: str) -> str:
@@ -218,8 +211,6 @@ def _instructions(model: CpuModel) -> str:
 
 
 def _comment(text: str) -> list[str]:
-    from textwrap import wrap
-
     return [f"# {line}" for line in wrap(text, _COMMENT, break_on_hyphens=False)]
 
 
@@ -235,39 +226,36 @@ class _Writer:
         self.catalog = catalog
         self.notes: list[str] = []
 
-    def write(
-        self, provenance: str, title: str, stepping: bool, schema: str
-    ) -> tuple[str, list[str]]:
+    def lines(self, provenance: str, title: str, stepping: bool, schema: str) -> Iterator[str]:
         seen, base = self.seen, self.base
-        lines = [f"# yaml-language-server: $schema={schema}"] if schema else []
+        if schema:
+            yield f"# yaml-language-server: $schema={schema}"
         if self.record.hypervisor:
-            lines += _comment(
+            yield from _comment(
                 "Seen in a guest: its hypervisor may hide components. Compare with the CPU itself "
                 "before you rely on this."
             )
-        lines += [*self._doubts(), f"model: {_text(seen.name)}"]
-        lines.append(
-            f"title: {_text(title)}"
-            if title
-            else f"title: {_text(self._title())}  # say what people call it"
+        yield from self._doubts()
+        yield f"model: {_text(seen.name)}"
+        yield f"title: {_text(title or self._title())}" + (
+            "" if title else "  # say what people call it"
         )
         if base is not None:
-            lines.append(f"extends: {_text(base.name)}")
+            yield f"extends: {_text(base.name)}"
         if base is None or base.vendor != seen.vendor:
-            lines.append(f"vendor: {_text(seen.vendor)}")
-        lines += self._signatures(stepping)
+            yield f"vendor: {_text(seen.vendor)}"
+        yield from self._signatures(stepping)
         if base is None or base.instructions != seen.instructions:
-            lines.append(f"instructions: {_instructions(seen)}")
-        lines += self._components()
-        lines.append(self._sizes())
+            yield f"instructions: {_instructions(seen)}"
+        yield from self._components()
+        yield self._sizes()
         if base is None and seen.mxcsr_mask != MXCSR_MASK:
             mask = hex_mask(seen.mxcsr_mask)
-            lines.append(f"mxcsr_mask: {mask}  # as on every {seen.vendor} CPU with XSAVE")
+            yield f"mxcsr_mask: {mask}  # as on every {seen.vendor} CPU with XSAVE"
         if self.record.hypervisor:
-            lines += ["confirmed: false", f"source: {_text(f'a guest: {provenance}')}"]
+            yield from ("confirmed: false", f"source: {_text(f'a guest: {provenance}')}")
         else:
-            lines += ["confirmed_by:", f"  - {_text(provenance)}"]
-        return "\n".join(lines) + "\n", self.notes
+            yield from ("confirmed_by:", f"  - {_text(provenance)}")
 
     def _title(self) -> str:
         who = self.seen.vendor.strip()
@@ -279,14 +267,14 @@ class _Writer:
     def _doubts(self) -> Iterator[str]:
         """Bits of leaf 0xD that say something that the language cannot."""
         for number, (_, ebx, ecx, _) in self.record.components.items():
+            said = []
             if unknown := ecx & ~_FLAG_BITS:
-                said = f"Component {number}: ECX bits {hex_mask(unknown)} have no known meaning."
-                self.notes.append(said)
-                yield from _comment(said)
+                said.append(f"ECX bits {hex_mask(unknown)} have no known meaning.")
             if ecx & 1 and ebx:
-                said = f"Component {number}: a supervisor component with an offset, EBX {ebx}."
-                self.notes.append(said)
-                yield from _comment(said)
+                said.append(f"a supervisor component with an offset, EBX {ebx}.")
+            for doubt in said:
+                self.notes.append(f"Component {number}: {doubt}")
+                yield from _comment(f"Component {number}: {doubt}")
 
     def _signatures(self, only: bool) -> list[str]:
         seen = self.seen
@@ -325,15 +313,13 @@ class _Writer:
         return _comment(f"{said[0].upper()}{said[1:]}.")
 
     def _components(self) -> list[str]:
-        entries: dict[str, StateComponent | None] = {}
+        entries: dict[str, StateComponent | None]
         if self.base is None:
-            entries |= {n: c for n, c in self.seen.components.items() if not c.legacy}
-            if not entries:
-                return ["components: {}  # x87 and sse only"]
+            entries = {n: c for n, c in self.seen.components.items() if not c.legacy}
         else:
-            entries |= differences(self.seen, self.base)
-            if not entries:
-                return []
+            entries = differences(self.seen, self.base)
+        if not entries:
+            return ["components: {}  # x87 and sse only"] if self.base is None else []
         width = max(map(len, entries)) + 1
         sizes = max((len(str(c.size)) for c in entries.values() if c), default=0) + 1
         return ["components:"] + [

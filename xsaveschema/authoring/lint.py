@@ -30,7 +30,7 @@ def lint(paths: Iterable[str | os.PathLike[str]] = ()) -> list[SchemaFault]:
 
 
 def report(paths: Iterable[str | os.PathLike[str]] = ()) -> Report:
-    """The faults that :func:`lint` finds, and what is worth a warning: see ``rules.WARNINGS``."""
+    """The faults that :func:`lint` finds, and what is worth a warning (schemas/README.md)."""
     if isinstance(paths, str | os.PathLike):
         paths = [paths]
     given = [Path(path) for path in paths]

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
-from xsaveschema.errors import SchemaError, hex_mask
-from xsaveschema.io import write_file
+from xsaveschema.authoring.schema_export import keep_current
+from xsaveschema.errors import hex_mask
 from xsaveschema.language.files import shipped_directory
 from xsaveschema.language.library import Library
 from xsaveschema.layout import compacted
@@ -65,23 +65,17 @@ def shipped_models() -> list[CpuModel]:
     """The models that come with the package, in order of vendor and name; SchemaError."""
     library = Library()
     library.add_shipped()
-    found = []
-    for path in library.models.values():
-        made = library.resolved(path)
-        if made.model is None:
-            raise SchemaError(made.faults)
-        found.append(made.model)
-    return sorted(found, key=in_order)
+    return sorted((library.model(path) for path in library.models.values()), key=in_order)
 
 
 def page(models: Iterable[CpuModel]) -> str:
     """The page as Markdown: a summary, then the models of each vendor by their layout."""
     by_vendor: dict[str, list[CpuModel]] = {}
     for model in models:
-        by_vendor.setdefault(model.vendor, []).append(model)
+        by_vendor.setdefault(_escaped(vendor_name(model.vendor)), []).append(model)
     lines = [_HEAD, *_summary(by_vendor)]
     for vendor, own in by_vendor.items():
-        lines += [f"## {_vendor(vendor)}", ""]
+        lines += [f"## {vendor}", ""]
         for alike in _by_layout(own):
             lines += _group(alike)
     return "\n".join(lines).rstrip("\n") + "\n"
@@ -97,10 +91,6 @@ def in_order(model: CpuModel) -> tuple[int, str, str]:
     known = list(_VENDORS)
     place = known.index(model.vendor) if model.vendor in known else len(known)
     return place, model.vendor, model.name
-
-
-def _vendor(vendor: str) -> str:
-    return _escaped(vendor_name(vendor))
 
 
 def _escaped(text: str) -> str:
@@ -119,7 +109,7 @@ def _table(head: str, columns: str, rows: Iterable[Iterable[str]]) -> list[str]:
 def _summary(by_vendor: dict[str, list[CpuModel]]) -> Iterator[str]:
     yield from ("## Summary", "")
     for vendor, models in by_vendor.items():
-        yield from (f"**{_vendor(vendor)}**", "")
+        yield from (f"**{vendor}**", "")
         yield from _table(
             "model|title|signatures|XCR0|IA32_XSS|standard|compacted|confirmed",
             "lllllrrr",
@@ -240,24 +230,12 @@ def _steppings(signature: Signature) -> str:
 
 def main(arguments: list[str]) -> int:
     """Write the page, or check it; the process's exit code."""
-    if arguments not in ([], ["--check"]):
-        print(f"usage: {_COMMAND} [--check]", file=sys.stderr)
-        return 2
     root = shipped_directory().parent
     if root == Path(__file__).resolve().parents[1]:
         print("the page belongs to a checkout; an installed package has none", file=sys.stderr)
         return 2
-    path = root / "docs" / "models.md"
-    text = page(shipped_models())
-    if path.is_file() and path.read_text(encoding="utf-8") == text:
-        return 0
-    if arguments:
-        print(f"{path} is not current; run {_COMMAND}")
-        return 1
-    path.parent.mkdir(exist_ok=True)
-    write_file(path, text.encode())
-    print(f"wrote {path}")
-    return 0
+    wanted = {root / "docs" / "models.md": page(shipped_models())}
+    return keep_current(_COMMAND, wanted, arguments)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from xsaveschema.io import write_file
@@ -23,30 +24,34 @@ def export() -> dict[str, str]:
     }
 
 
-def stale(folder: Path) -> list[Path]:
-    """The schema files in a folder that are missing or not current."""
-    found = []
-    for name, text in export().items():
-        path = folder / name
-        if not path.is_file() or path.read_text(encoding="utf-8") != text:
-            found.append(path)
-    return found
+def keep_current(command: str, wanted: Mapping[Path, str], arguments: list[str]) -> int:
+    """Write the generated files that are not what they should be, or say which; the exit code.
+
+    ``arguments`` are those of ``command``: none, or ``--check``, with which nothing is written.
+    """
+    if arguments not in ([], ["--check"]):
+        print(f"usage: {command} [--check]", file=sys.stderr)
+        return 2
+    old = {path: text for path, text in wanted.items() if not _is_current(path, text)}
+    for path, text in old.items():
+        if arguments:
+            print(f"{path} is not current; run {command}")
+        else:
+            path.parent.mkdir(exist_ok=True)
+            write_file(path, text.encode())
+            print(f"wrote {path}")
+    return 1 if arguments and old else 0
+
+
+def _is_current(path: Path, text: str) -> bool:
+    return path.is_file() and path.read_text(encoding="utf-8") == text
 
 
 def main(arguments: list[str]) -> int:
     """Write the schema files, or check them; the process's exit code."""
-    if arguments not in ([], ["--check"]):
-        print("usage: python -m xsaveschema.authoring.schema_export [--check]", file=sys.stderr)
-        return 2
     folder = shipped_directory()
-    old = stale(folder)
-    for path in old:
-        if arguments:
-            print(f"{path} is not current; run python -m xsaveschema.authoring.schema_export")
-        else:
-            write_file(path, export()[path.name].encode())
-            print(f"wrote {path}")
-    return 1 if arguments and old else 0
+    wanted = {folder / name: text for name, text in export().items()}
+    return keep_current("python -m xsaveschema.authoring.schema_export", wanted, arguments)
 
 
 if __name__ == "__main__":

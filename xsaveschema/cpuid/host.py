@@ -119,22 +119,17 @@ def xgetbv() -> int:
 
 
 def _record(query: _Query, source: str, format_name: str) -> CpuidRecord:
-    processor = Processor(source)
-
-    def ask(leaf: int, sub_leaf: int = 0) -> CpuidRegisters:
-        registers = query(leaf, sub_leaf)
-        processor.add(leaf, sub_leaf, registers, None)
-        return registers
-
-    highest = ask(0)[0]
-    ask(1)
+    highest = query(0, 0)[0]
+    asked = [(0, 0), (1, 0)]
     if highest >= XSAVE_LEAF:
-        for sub_leaf in range(64):
-            registers = query(XSAVE_LEAF, sub_leaf)
-            if sub_leaf < 2 or any(registers):
-                processor.add(XSAVE_LEAF, sub_leaf, registers, None)
+        asked += ((XSAVE_LEAF, number) for number in range(64))
     if highest >= CORE_TYPE_LEAF:
-        ask(CORE_TYPE_LEAF)
+        asked.append((CORE_TYPE_LEAF, 0))
+    processor = Processor(source)
+    for leaf, sub_leaf in asked:
+        registers = query(leaf, sub_leaf)
+        if sub_leaf < 2 or any(registers):
+            processor.add(leaf, sub_leaf, registers, None)
     return next(records([processor], source, format_name))
 
 

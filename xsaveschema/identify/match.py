@@ -88,10 +88,10 @@ class Match:
                 f"no model of the catalogue has an area like this: {self.shown}; "
                 "it may be cut off, or another model's: then name one (--model)"
             )
-        if len({places(layout) for layout in self.layouts}) > 1:
-            alike: dict[object, list[str]] = {}
-            for candidate, layout in zip(self.candidates, self.layouts, strict=True):
-                alike.setdefault(places(layout), []).append(candidate.model)
+        alike: dict[object, list[str]] = {}
+        for candidate, layout in zip(self.candidates, self.layouts, strict=True):
+            alike.setdefault(places(layout), []).append(candidate.model)
+        if len(alike) > 1:
             groups = "; ".join(", ".join(names) for names in alike.values())
             raise IdentificationError(
                 f"several models fit, with different layouts ({self.shown}): {groups}; "

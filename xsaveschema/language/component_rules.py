@@ -6,10 +6,10 @@ from collections.abc import Collection, Iterator
 
 from msgspec import UNSET
 
+from xsaveschema.errors import meant
 from xsaveschema.language.document import Document, KeyPath
 from xsaveschema.language.grammar import ComponentDoc, given
 from xsaveschema.language.model_checks import check_unlike
-from xsaveschema.language.validate import near
 from xsaveschema.model import MAX_EXTENT, Field, leaves
 from xsaveschema.rules import Rules
 
@@ -66,7 +66,5 @@ def check_companions(document: Document, doc: ComponentDoc, known: Collection[st
                 message = f"{name} is the component itself"
                 document.fault("component-companion", place, message, "remove it")
             elif name not in known:
-                likely = near(name, known)
-                hint = f"did you mean {likely}?" if likely else ""
-                message = f"no component file defines {name}"
+                message, hint = f"no component file defines {name}", meant(name, known, 1)
                 document.fault("component-companion", place, message, hint)

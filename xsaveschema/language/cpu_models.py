@@ -9,18 +9,16 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct, field
 
-from xsaveschema.errors import SchemaError, SchemaFault
+from xsaveschema.errors import SchemaError, SchemaFault, meant, near
 from xsaveschema.language.document import Document, KeyPath
 from xsaveschema.language.grammar import EntryDoc, ModelDoc, given
 from xsaveschema.language.model_checks import (
     check_default_mask,
     check_provenance,
     check_repeats,
-    check_signatures,
-    check_sizes,
 )
-from xsaveschema.language.signatures import signatures_of
-from xsaveschema.language.validate import near
+from xsaveschema.language.signatures import check_signatures, signatures_of
+from xsaveschema.language.sizes import check_sizes
 from xsaveschema.layout import overlap
 from xsaveschema.model import (
     EXTENDED_OFFSET,
@@ -116,7 +114,7 @@ def resolve(
 
 def _meant(key: str) -> str:
     """The key that an unknown one stands for; itself where it may stand for any."""
-    return key if key in _KEYS else near(key, _KEYS) or key
+    return key if key in _KEYS else [*near(key, _KEYS), key][0]
 
 
 def _inherit(made: Resolved, doc: ModelDoc, base: Resolved | None) -> None:
@@ -209,9 +207,7 @@ def _own_components(
             made.components.pop(name, None)
             entries[name] = entry
         elif made.components.pop(name, None) is None and known:
-            likely = near(name, made.components)
-            hint = f"did you mean {likely}?" if likely else ""
-            message = f"there is no {name} to remove"
+            message, hint = f"there is no {name} to remove", meant(name, made.components, 1)
             document.fault("component-removed", place, message, hint, key=True)
     whole = not faulty
     taken = {component.number: name for name, component in made.components.items()}
@@ -245,9 +241,8 @@ def _number(library: Library, document: Document, name: str, entry: EntryDoc) ->
             return None
         return known
     if said is None:
-        likely = near(name, names)
-        hint = f"did you mean {likely}? " if likely else ""
-        hint += "give number: to have it as opaque bytes, or write a component file"
+        hint = "give number: to have it as opaque bytes, or write a component file"
+        hint = f"{meant(name, names, 1)} {hint}".lstrip()
         message = f"no component file defines {name}"
         document.fault("component-unknown", place[:2], message, hint, key=True)
         return None

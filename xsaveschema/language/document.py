@@ -27,6 +27,10 @@ class Mark(NamedTuple):
     width: int
 
 
+NOWHERE: Final = Mark(0, 0, 0)
+"""The file as a whole."""
+
+
 class Position(Protocol):
     """A place in the text as the parser has it: line and column from 0."""
 
@@ -76,9 +80,15 @@ class Document(Struct):
     ) -> SchemaFault:
         """The same without recording it."""
         at, mark = self._nearest(path, key=key)
-        return self.at(mark, rule, dotted(at), message, hint)
+        return self._at(mark, rule, at, message, hint)
 
-    def at(self, mark: Mark, rule: str, path: str, message: str, hint: str = "") -> SchemaFault:
+    def fault_at(
+        self, mark: Mark, rule: str, message: str, hint: str = "", path: KeyPath = ()
+    ) -> None:
+        """Record a fault at a mark of the text."""
+        self.faults.append(self._at(mark, rule, path, message, hint))
+
+    def _at(self, mark: Mark, rule: str, path: KeyPath, message: str, hint: str) -> SchemaFault:
         """A fault at a mark. A line too long to show is cut, or left out where the mark is cut."""
         text = self.lines[mark.line - 1].rstrip() if 0 < mark.line <= len(self.lines) else ""
         # One column a character, for the caret.
@@ -86,9 +96,8 @@ class Document(Struct):
         if len(text) > _LINE_SHOWN:
             text = text[:_LINE_SHOWN] + "…" if mark.column <= _LINE_SHOWN else ""
         width = min(mark.width, max(1, len(text) - mark.column + 1))
-        return SchemaFault(
-            self.file, mark.line, mark.column, rule, path, message, hint, text, width
-        )
+        place = self.file, mark.line, mark.column
+        return SchemaFault(*place, rule, dotted(path), message, hint, text, width)
 
     def where(self, path: KeyPath) -> str:
         """``file:line:col`` of a value, to name the other side of a clash."""
@@ -110,7 +119,7 @@ class Document(Struct):
             if span is not None:
                 return at, mark_of(span)
             if not at:
-                return at, Mark(0, 0, 0)
+                return at, NOWHERE
             at = at[:-1]
 
 

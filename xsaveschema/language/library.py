@@ -18,18 +18,18 @@ from typing import Any
 from msgspec import UNSET, Struct, field
 
 from xsaveschema.errors import SchemaError, SchemaFault, XsaveError, meant, plain
+from xsaveschema.kept import Keeper, kept
 from xsaveschema.language.component_fields import build_fields
 from xsaveschema.language.component_rules import build_rules, check_companions
 from xsaveschema.language.cpu_models import Resolved, resolve
 from xsaveschema.language.document import Document, quoted
 from xsaveschema.language.files import COMPONENT_FILE, shipped_directory
 from xsaveschema.language.grammar import ComponentDoc, ModelDoc, RegistersDoc, given
-from xsaveschema.language.rule_names import NO_SIZES
 from xsaveschema.language.signatures import SignatureIndex, describe
 from xsaveschema.language.source import read
 from xsaveschema.language.validate import kind_of, typed
 from xsaveschema.language.whole_registers import build_registers, check_registers, register_names
-from xsaveschema.model import LEGACY, MXCSR_MASK, Field, Register
+from xsaveschema.model import LEGACY, MXCSR_MASK, CpuModel, Field, Register
 from xsaveschema.rules import Rules
 
 
@@ -48,7 +48,7 @@ class _Layer(Struct):
     registers: dict[str, Document] = field(default_factory=dict)
 
 
-class Library:
+class Library(Keeper):
     """The schema files of a catalogue.
 
     Shipped models are not held to the fields of their components before those are used, nor
@@ -66,11 +66,7 @@ class Library:
         self._root = shipped_directory()
         self._shipped: dict[str, Path] = {}
         self._shipped_models: tuple[Path, ...] = ()
-        self._documents: dict[Path, Document] = {}
-        self._docs: dict[Path, tuple[str | None, Any]] = {}
         self._resolved: dict[Path, Resolved] = {}
-        self._parts: dict[Path, tuple[tuple[Field, ...], Rules]] = {}
-        self._built: dict[Path, dict[str, Register]] = {}
         # Stems of files that could not be indexed: whoever extends such a model is not to blame.
         self._nameless: set[str] = set()
 
@@ -178,23 +174,20 @@ class Library:
 
     # Documents, read and typed once.
 
+    @kept(None)
     def document(self, path: Path) -> Document:
         """The file's document, read when first asked for."""
-        found = self._documents.get(path)
-        if found is None:
-            found = self._documents[path] = read(path, self.shown.get(path))
-        return found
+        return read(path, self.shown.get(path))
 
+    @kept(None)
     def _doc(self, path: Path) -> tuple[str | None, Any]:
         """The kind of the file's document and the document typed, as far as it has no fault."""
-        if path not in self._docs:
-            document = self.document(path)
-            kind = kind_of(document)
-            doc = typed(document, kind) if kind else None
-            self._docs[path] = kind, doc
-            if doc is not None:
-                self._check_name(path, document, doc)
-        return self._docs[path]
+        document = self.document(path)
+        kind = kind_of(document)
+        doc = typed(document, kind) if kind else None
+        if doc is not None:
+            self._check_name(path, document, doc)
+        return kind, doc
 
     def _check_name(self, path: Path, document: Document, doc: Any) -> None:
         """Record a fault where a file's name says something else than the file."""
@@ -210,7 +203,7 @@ class Library:
                 message = f"the file is called {path.name}"
                 document.fault("component-file", ("component",), message, f"call it {right}")
 
-    # What the builders ask for (models.Library, wholes.Components).
+    # What the builders ask for.
 
     def component_names(self) -> Mapping[str, int | None]:
         """Every component that has a file, with its number; None where the file does not say."""
@@ -236,18 +229,16 @@ class Library:
             raise SchemaError(faults)
         return parts
 
+    @kept(None)
     def _parts_of(self, path: Path) -> tuple[tuple[Field, ...], Rules]:
-        if path not in self._parts:
-            document, (kind, doc) = self.document(path), self._doc(path)
-            self._expect(path, kind, "component")
-            parts: tuple[tuple[Field, ...], Rules] = (), Rules()
-            if kind == "component" and doc:
-                fields = build_fields(document, doc)
-                parts = fields, build_rules(document, doc, fields)
-                if self._is_deep(path):
-                    check_companions(document, doc, self.components)
-            self._parts[path] = parts
-        return self._parts[path]
+        document, doc = self.document(path), self._of_kind(path, "component")
+        if doc is None:
+            return (), Rules()
+        fields = build_fields(document, doc)
+        rules = build_rules(document, doc, fields)
+        if self._is_deep(path):
+            check_companions(document, doc, self.components)
+        return fields, rules
 
     def registers(self) -> Mapping[str, Register]:
         """Every whole register by name; SchemaError if a file has faults."""
@@ -258,15 +249,15 @@ class Library:
                 raise SchemaError(faults)
         return MappingProxyType(found)
 
+    @kept(None)
     def _registers_of(self, path: Path) -> dict[str, Register]:
-        if path not in self._built:
-            kind, doc = self._doc(path)
-            self._expect(path, kind, "registers")
-            made = build_registers(self.document(path), doc) if kind == "registers" and doc else {}
-            self._built[path] = made
-            if kind == "registers" and doc and self._is_deep(path):
-                check_registers(self, self.document(path), doc)
-        return self._built[path]
+        document, doc = self.document(path), self._of_kind(path, "registers")
+        if doc is None:
+            return {}
+        made = build_registers(document, doc)
+        if self._is_deep(path):
+            check_registers(self, document, doc)
+        return made
 
     def sizes_seen(self, name: str) -> set[int]:
         """The sizes that a component has in the shipped models."""
@@ -295,10 +286,12 @@ class Library:
     def _is_deep(self, path: Path) -> bool:
         return path in self.deep or self.shipped(path) is None
 
-    def _expect(self, path: Path, kind: str | None, wanted: str) -> None:
-        document = self.document(path)
+    def _of_kind(self, path: Path, wanted: str) -> Any | None:
+        """The file's document typed; None, with a fault, where it is of another kind."""
+        document, (kind, doc) = self.document(path), self._doc(path)
         if kind not in (None, wanted) and not document.faults:
             document.fault("kind", (), f"is no {wanted} file: it says {kind}:")
+        return doc if kind == wanted else None
 
     # Models, and every fault.
 
@@ -307,9 +300,7 @@ class Library:
         pending: dict[Path, ModelDoc | None] = {}
         base = self._resolved.get(path)
         while base is None:
-            kind, doc = self._doc(path)
-            self._expect(path, kind, "model")
-            pending[path] = doc if kind == "model" else None
+            pending[path] = self._of_kind(path, "model")
             after = self._extended(path, pending)
             if after is None:
                 break
@@ -321,6 +312,13 @@ class Library:
             base = self._resolved[path] = resolve(self, document, doc, base, deep=deep)
         assert base is not None  # noqa: S101 - the loop ends with one or has a pending path
         return base
+
+    def model(self, path: Path) -> CpuModel:
+        """The model that a file defines; SchemaError with the faults of all that it extends."""
+        made = self.resolved(path)
+        if made.model is None:
+            raise SchemaError(made.faults)
+        return made.model
 
     def _extended(self, path: Path, pending: Mapping[Path, ModelDoc | None]) -> Path | None:
         """The file of the model that the last of ``pending`` extends; None where there is none."""
@@ -373,7 +371,7 @@ class Library:
             if doc.sizes is UNSET and (doc.components or not doc.extends):
                 message = "no sizes: nothing would show a wrong size or offset"
                 hint = "add sizes: from CPUID, D.0.ECX and D.1.EBX with all components enabled"
-                yield document.found(NO_SIZES, ("model",), message, hint)
+                yield document.found("sizes-missing", ("model",), message, hint)
 
     def shared_faults(
         self, paths: Sequence[Path], against: Iterable[Path] = ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Generic, TypeVar
 
 from xsaveschema.language.document import Document
@@ -48,3 +49,15 @@ class SignatureIndex(Generic[T]):
 
 def _share(a: tuple[int, ...] | None, b: tuple[int, ...] | None) -> bool:
     return a is None or b is None or not set(a).isdisjoint(b)
+
+
+def check_signatures(document: Document, signatures: Iterable[tuple[int, Signature]]) -> None:
+    """Record a fault for each signature that the document gives twice."""
+    index: SignatureIndex[int] = SignatureIndex()
+    for number, signature in signatures:
+        clash = index.add(signature, number)
+        if clash:
+            other, model = clash
+            first = document.line(("signatures", other))
+            message = f"{describe(signature, model)} is here already, at line {first}"
+            document.fault("signature-repeated", ("signatures", number), message, "remove one")

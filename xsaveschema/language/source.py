@@ -9,7 +9,6 @@ Those, duplicate keys, anchors, aliases and tags are faults, never coerced.
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -17,7 +16,7 @@ import yaml
 
 from xsaveschema.errors import XsaveError, plain
 from xsaveschema.io import read_regular
-from xsaveschema.language.document import Document, KeyPath, Mark, Span, dotted, mark_of
+from xsaveschema.language.document import NOWHERE, Document, KeyPath, Mark, Span, mark_of
 
 MAX_SIZE: Final = 256 * 1024
 """Bytes; a schema file of a real CPU has two to five thousand."""
@@ -29,15 +28,15 @@ MAX_VALUES: Final = 5_000
 _TOO_DEEP: Final = f"is nested more than {MAX_DEPTH} levels deep"
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_BREAKS: Final = ("\r\n", "\r", "\x85", "\u2028", "\u2029")
-_UNPRINTABLE: Final = (
-    "[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
+_BREAK: Final = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
+_UNPRINTABLE: Final = re.compile(
+    "[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff\ufeff\ufffe\uffff]"
 )
+"""The characters that YAML does not have."""
 _DECIMAL: Final = re.compile(r"-?(?:0|[1-9][0-9]*)\Z")
 _HEXADECIMAL: Final = re.compile(r"0x[0-9A-Fa-f]+\Z")
 _RANGE: Final = re.compile(r"[0-9]+:[0-9]+\Z")
-_NULLS: Final = frozenset({"", "~", "null", "Null", "NULL"})
-_BOOLEANS: Final = {"true": True, "false": False}
+_WORDS: Final = {"true": True, "false": False} | dict.fromkeys(("", "~", "null", "Null", "NULL"))
 _TAG: Final = "tag:yaml.org,2002:"
 
 _SYNTAX_HINTS: Final = (
@@ -93,41 +92,32 @@ def _decode(document: Document, raw: bytes) -> str | None:
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        document.lines = _lines(raw.decode("utf-8", "replace"))
-        lines = _lines(raw[: error.start].decode("utf-8", "replace"))
+        document.lines = _BREAK.split(raw.decode("utf-8", "replace"))
+        lines = _BREAK.split(raw[: error.start].decode("utf-8", "replace"))
         mark = Mark(len(lines), len(lines[-1]) + 1, 1)
-        document.faults.append(document.at(mark, "file", "", "is not UTF-8", "save it as UTF-8"))
+        document.fault_at(mark, "file", "is not UTF-8", "save it as UTF-8")
         return None
-    document.lines = _lines(text)
+    document.lines = _BREAK.split(text)
     for number, line in enumerate(document.lines, 1):
-        if match := _unprintable(line):
-            mark = Mark(number, match.start() + 1, 1)
-            message = f"U+{ord(match[0]):04X} is no character of text"
+        if match := _UNPRINTABLE.search(line):
             hint = "" if match[0] != "\0" else "save the file as UTF-8 text"
-            document.faults.append(document.at(mark, "yaml-character", "", message, hint))
+            mark = Mark(number, match.start() + 1, 1)
+            document.fault_at(mark, "yaml-character", _no_text(match), hint)
         if len(document.faults) == 10:  # more would say no more: this is no text
             break
     return None if document.faults else text
 
 
-def _lines(text: str) -> list[str]:
-    for end in _BREAKS:
-        text = text.replace(end, "\n")
-    return text.split("\n")
-
-
-def _unprintable(text: str) -> re.Match[str] | None:
-    """The first character that YAML does not have."""
-    # Most text does without the pattern, which is slow to compile.
-    return None if text.isprintable() else re.search(_UNPRINTABLE, text)
+def _no_text(match: re.Match[str]) -> str:
+    return f"U+{ord(match[0]):04X} is no character of text"
 
 
 def _syntax(document: Document, error: yaml.MarkedYAMLError) -> None:
     problem = error.problem or error.context or "is not YAML"
     place = error.problem_mark or error.context_mark
-    mark = Mark(place.line + 1, place.column + 1, 1) if place else Mark(0, 0, 0)
+    mark = Mark(place.line + 1, place.column + 1, 1) if place else NOWHERE
     if "nesting depth" in problem:  # libyaml 0.2.6 reads ahead, and stops at a limit of its own
-        document.faults.append(document.at(mark, "yaml-depth", "", _TOO_DEEP))
+        document.fault_at(mark, "yaml-depth", _TOO_DEEP)
         return
     hint = next((hint for part, hint in _SYNTAX_HINTS if part in problem), "")
     if 0 < mark.line <= len(document.lines):
@@ -137,7 +127,7 @@ def _syntax(document: Document, error: yaml.MarkedYAMLError) -> None:
     context = error.context_mark
     if error.problem and error.context and context and context.line + 1 < mark.line:
         problem += f", {error.context} from line {context.line + 1}"
-    document.faults.append(document.at(mark, "yaml", "", plain(problem), hint))
+    document.fault_at(mark, "yaml", plain(problem), hint)
 
 
 class _StopReading(Exception):  # noqa: N818 - no error: the fault is recorded
@@ -169,8 +159,8 @@ class _Reader:
         return data
 
     def stop(self, rule: str, event: Any, message: str, hint: str = "") -> NoReturn:
-        mark = Mark(0, 0, 0) if event is None else mark_of(_span(event))
-        self.document.faults.append(self.document.at(mark, rule, "", message, hint))
+        mark = NOWHERE if event is None else mark_of(_span(event))
+        self.document.fault_at(mark, rule, message, hint)
         raise _StopReading
 
     def count(self, event: Any) -> None:
@@ -182,8 +172,6 @@ class _Reader:
         document = self.document
         document.marks[path] = event.start_mark, event.end_mark
         self.count(event)
-        if isinstance(event, yaml.ScalarEvent) and event.anchor is None:
-            return self.scalar(event, path)
         if isinstance(event, yaml.AliasEvent):
             self.spoil("yaml-alias", path, f"an alias, *{event.anchor}", _ALIAS_HINT)
             return None
@@ -225,8 +213,7 @@ class _Reader:
             first = mark_of(document.keys[place])
             message = f"the key stands twice, first at line {first.line}"
             mark = mark_of(_span(event))
-            fault = document.at(mark, "duplicate-key", dotted(place), message, "remove one")
-            document.faults.append(fault)
+            document.fault_at(mark, "duplicate-key", message, "remove one", place)
             document.gaps.add(place)
             self.skip(self.next())
             return
@@ -237,7 +224,7 @@ class _Reader:
             what = f"YAML 1.1 takes the key {_cut(name)} for {_TAKEN.get(kind, kind)}"
             document.fault("yaml-key", place, what, f'put it in quotes: "{_cut(name)}"', key=True)
             document.spoiled.add(place)
-        elif _unprintable(name) or "\n" in name:
+        elif _UNPRINTABLE.search(name) or "\n" in name:
             document.fault("yaml-character", place, "control characters in a key", key=True)
             document.spoiled.add(place)
         result[name] = self.value(self.next(), place)
@@ -269,9 +256,8 @@ class _Reader:
             self.spoil("yaml-tag", path, f"a tag, {_tag(event.tag)}", "leave it out")
             return None
         if event.style:  # a plain scalar's is None or "", by loader
-            if match := _unprintable(text):
-                message = f"U+{ord(match[0]):04X} is no character of text"
-                self.spoil("yaml-character", path, message)
+            if match := _UNPRINTABLE.search(text):
+                self.spoil("yaml-character", path, _no_text(match))
                 return None
             return text
         kind = _resolve(text)
@@ -281,10 +267,8 @@ class _Reader:
             return self.integer(text, 10, path)
         if _HEXADECIMAL.match(text):
             return self.integer(text, 16, path)
-        if text in _BOOLEANS:
-            return _BOOLEANS[text]
-        if text in _NULLS:
-            return None
+        if text in _WORDS:
+            return _WORDS[text]
         what = f"YAML 1.1 takes {_cut(text)} for {_TAKEN.get(kind, kind)}"
         self.spoil("yaml-scalar", path, what, _scalar_hint(kind, _cut(text)))
         return None
@@ -305,18 +289,11 @@ _RESOLVER: Final[Any] = yaml.resolver.Resolver()
 
 def _resolve(text: str) -> str:
     """What YAML 1.1 takes a plain scalar for: str, int, float, bool, null, timestamp, …"""
-    return _kind(text) if len(text) <= 64 else _kind.__wrapped__(text)  # none but names are kept
-
-
-@lru_cache(maxsize=1024)
-def _kind(text: str) -> str:
     tag: str = _RESOLVER.resolve(yaml.ScalarNode, text, (True, False))
     return tag.removeprefix(_TAG)
 
 
 _ALIAS_HINT: Final = "write the value out; models inherit by extends:"
-
-
 _TAKEN: Final = {
     "bool": "true or false",
     "float": "a floating-point number",

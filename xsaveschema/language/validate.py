@@ -9,13 +9,13 @@ the same run; ``Document.gaps`` says what they cannot know.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, Final, TypeVar
 
 import msgspec
 from msgspec import Struct
 
-from xsaveschema.errors import hex_mask
+from xsaveschema.errors import hex_mask, meant, near
 from xsaveschema.language.document import Document, KeyPath, quoted
 from xsaveschema.language.grammar import KINDS, json_schema
 
@@ -51,8 +51,8 @@ def kind_of(document: Document) -> str | None:
         for kind in KINDS:
             if kind in document.data:
                 return kind
-        found = next(filter(None, (near(key, KINDS) for key in document.data)), None)
-        hint = f"did you mean {found}:?" if found else hint
+        found = [kind for key in document.data for kind in near(key, KINDS)]
+        hint = f"did you mean {found[0]}:?" if found else hint
     if not document.faults:
         message = "says neither model:, component: nor registers:"
         document.fault("kind", (), message, hint)
@@ -117,16 +117,6 @@ def _without(document: Document, data: Any, path: KeyPath) -> Any:
     return data
 
 
-def near(name: str, known: Iterable[str]) -> str | None:
-    """The known name that looks most like ``name``, or None."""
-    if not 3 < len(name) <= 40:  # too short to look like much, or costly to compare
-        return None
-    from difflib import get_close_matches
-
-    found = get_close_matches(name.lower().replace("-", "_"), known, n=1)
-    return found[0] if found else None
-
-
 def _explain(document: Document, kind: str) -> None:
     # Slow to import, and only a refused file needs it.
     from jsonschema import Draft202012Validator
@@ -175,9 +165,9 @@ def _fault(document: Document, error: Any, path: KeyPath) -> None:
     if what == "required":
         # jsonschema gives an error for each missing key, but names them all in each.
         known = error.schema["properties"]
-        meant = {near(key, known) for key in value if key not in known}
+        likely = {name for key in value if key not in known for name in near(key, known)}
         for name in error.validator_value:
-            if path in document.lossy or name in meant:
+            if path in document.lossy or name in likely:
                 document.gaps.add((*path, name))
             elif name not in value and (*path, name) not in document.gaps:
                 document.gaps.add((*path, name))
@@ -201,8 +191,8 @@ def _fault(document: Document, error: Any, path: KeyPath) -> None:
     elif what == "enum":
         choices = [str(choice) for choice in error.validator_value]
         message = f"{_kind(value)} is none of {', '.join(choices)}"
-        found = near(value, choices) if isinstance(value, str) else None
-        document.fault("choice", path, message, f"did you mean {found}?" if found else "")
+        hint = meant(value, choices, 1) if isinstance(value, str) and len(value) > 3 else ""
+        document.fault("choice", path, message, hint)
     elif what in _LIMITS:
         limit = error.validator_value
         wide = isinstance(value, int) and limit > 0xFFFF
@@ -218,8 +208,7 @@ def _unknown_keys(document: Document, path: KeyPath, value: Any, known: list[str
             continue
         document.gaps.add(place)
         if place not in document.spoiled:
-            found = near(name, known)
-            hint = f"did you mean {found}?" if found else f"known here: {', '.join(known)}"
+            hint = meant(name, known, 1) or f"known here: {', '.join(known)}"
             document.fault("unknown-key", place, "is no key here", hint, key=True)
 
 

@@ -1,20 +1,48 @@
-"""Which single change to a model would make its self-check come out right."""
+"""A model's self-check, ``sizes:``, and which single change would make it come out right."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Final
 
-from xsaveschema.errors import MaskError
-from xsaveschema.layout import check_xcr0, compacted, standard
+from msgspec import UNSET
+
+from xsaveschema.errors import hex_mask
+from xsaveschema.language.document import Document
+from xsaveschema.language.grammar import ModelDoc, given
+from xsaveschema.layout import compacted, standard, takes_xcr0
 from xsaveschema.model import CpuModel, Optional, StateComponent
 
-_FLAGS: Final = {False: "false", True: "true"}
+
+def check_sizes(
+    sizes_seen: Callable[[str], set[int]], document: Document, doc: ModelDoc, model: CpuModel
+) -> bool:
+    """Whether the components end where CPUID says they do; ``sizes_seen`` is for the hint."""
+    if doc.sizes is UNSET:
+        return True  # inherited ones were checked where they stand
+    sizes = doc.sizes
+    wanted = given(sizes.compacted, None)
+    end = standard(model, model.xcr0).size
+    mask = model.xcr0 | model.xss
+    size = compacted(model, mask).size
+    if end == sizes.standard and wanted in (None, size):
+        return True
+    change = _single_change(sizes_seen, model, sizes.standard, wanted)
+    if end != sizes.standard:
+        last = max(standard(model, model.xcr0), key=lambda slot: slot.end).name
+        what = f"the components of XCR0 {hex_mask(model.xcr0)} end at {end} ({last})"
+        what += f", not at {sizes.standard}"
+        hint = change or "CPUID D.0.ECX is max(offset + size): see which entry is off"
+        document.fault("sizes-standard", ("sizes", "standard"), what, hint)
+    if wanted not in (None, size):
+        what = f"the compacted layout of {hex_mask(mask)} ends at {size}, not at {wanted}"
+        hint = change or "CPUID D.1.EBX with all enabled: see which size or align64 is off"
+        document.fault("sizes-compacted", ("sizes", "compacted"), what, hint)
+    return False
 
 
-def single_change(
+def _single_change(
     sizes_seen: Callable[[str], set[int]],
     model: CpuModel,
     standard_size: int,
@@ -27,14 +55,12 @@ def single_change(
     """
     found = []
     for text, changed in _changes(sizes_seen, model):
-        try:
-            check_xcr0(changed, changed.xcr0)
-        except MaskError:
-            continue
         mask = changed.xcr0 | changed.xss
-        if standard(changed, changed.xcr0).size != standard_size:
-            continue
-        if compacted_size is None or compacted(changed, mask).size == compacted_size:
+        if (
+            takes_xcr0(changed, changed.xcr0)
+            and standard(changed, changed.xcr0).size == standard_size
+            and compacted_size in (None, compacted(changed, mask).size)
+        ):
             found.append(text)
     return f"{found[0]} would make it right" if len(found) == 1 else ""
 
@@ -45,8 +71,8 @@ def _changes(
     for c in model.components.values():
         if c.legacy:
             continue
-        said = f"align64: {_FLAGS[not c.align64]} for {c.name}"
-        yield said, _with(model, replace(c, align64=not c.align64))
+        flag = "false" if c.align64 else "true"
+        yield f"align64: {flag} for {c.name}", _with(model, replace(c, align64=not c.align64))
         optional: Optional = "present" if c.optional == "absent" else "absent"
         if c.optional == "absent":
             said = f"having {c.name} in the default mask (it is optional: absent)"
