@@ -268,7 +268,6 @@ TESTED_BY = {
     "many.batch.writers": "identify/test_evidence",
     "many.parquet": "many/test_dask",
     "model": "test_catalog",
-    "qemu.catalogued": "qemu/test_qemu_faults",
     "restore_rules": "test_restore",
     "rules": "language/test_component_rules",
     "testing": "laws/test_laws",
