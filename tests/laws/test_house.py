@@ -23,7 +23,7 @@ RANKS = """
 errors kept values
 io rules plugins
 model
-spans
+spans members
 layout
 header
 language
@@ -48,6 +48,7 @@ many.batch
 many.stream many.arrow
 many.parquet
 many.dask testing
+export
 cli
 """
 UP = {

@@ -98,6 +98,7 @@ ALSO: dict[str, dict[str, Any]] = {
     "diff": {"model_a": MODEL},
     "load_model": {"name": "zen4"},
     "stream.Task": {"format": "standard"},
+    "export.render": {"target": "vectors", "cpus": "zen4"},
 }
 """What else is passed, so that it is the argument that is judged which is wrong."""
 CALLED: dict[str, Callable[..., Any]] = {
