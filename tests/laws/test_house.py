@@ -236,7 +236,6 @@ TESTED_BY = {
     "area.fields": "area/test_view",
     "area.rows": "cli/test_cli_show",
     "artefacts.elf_file": "artefacts/test_elf",
-    "artefacts.foreign": "artefacts/test_opened",
     "artefacts.json_text": "artefacts/test_cloud_hypervisor",
     "artefacts.reader": "artefacts/test_opened",
     "artefacts.registry": "test_plugins",
