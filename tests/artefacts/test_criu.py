@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from command import fails, run, tell
 from places import DATA
 from writers import criu as w
 from writers.hostile import cuts, mutations, survive
@@ -161,13 +163,17 @@ FINE = altered()
 TEXT = w.as_json(w.fields(State(), 7)).decode()
 BAD = [
     pytest.param(altered(cwd=0x10000), "cwd cannot be 0x10000", id="wide"),
-    pytest.param(altered(st_space=[1] * 31), "st_space of task has 31 values", id="few"),
+    pytest.param(altered(st_space=[1] * 31), "task: st_space has 31 of 32 values", id="few"),
     pytest.param(altered(st_space=[1] * 33), "more than 32", id="many"),
-    pytest.param(altered(ymmh_space=[1] * 63), "has 63 values, not 64", id="few-ymmh"),
+    pytest.param(altered(ymmh_space=[1] * 63), "ymmh_space has 63 of 64 values", id="few-ymmh"),
     pytest.param(altered(ymmh_space=[1 << 32]), "ymmh_space cannot be", id="wide-word"),
-    pytest.param(w.image(w.core(w.number(1, 0x37F))), "has 0 values", id="missing"),
-    pytest.param(altered(xsave={"xstate_bv": 7, "cet": {"cet": 3}}), "no ssp", id="half-cet"),
-    pytest.param(altered(xsave={}), "xsave of task has no xstate_bv", id="no-xstate-bv"),
+    pytest.param(w.image(w.core(w.number(1, 0x37F))), "task: there is no swd", id="missing"),
+    pytest.param(
+        altered(xsave={"xstate_bv": 7, "cet": {"cet": 3}}),
+        "there is no ssp",
+        id="half-cet",
+    ),
+    pytest.param(altered(xsave={}), "xsave of task: there is no xstate_bv", id="no-xstate-bv"),
     pytest.param(w.image(w.core(b"", march=3)), "not x86-64's", id="march"),
     pytest.param(w.image(w.number(1, 1)), "no FPU registers", id="no-fpu"),
     pytest.param(w.image(), "no FPU registers", id="nothing"),
@@ -181,13 +187,13 @@ BAD = [
     pytest.param(w.image(w.message(2, b"") * 2), "a second thread_info", id="twice"),
     pytest.param(w.image(w.varint(1 << 3 | 5) + bytes(4)), "not stored as", id="fixed"),
     pytest.param(FINE[:8] + struct.pack("<I", 1 << 31) + FINE[12:], "are left", id="entry-size"),
-    pytest.param(FINE + b"\1", "within the size of an entry", id="trailing"),
+    pytest.param(FINE + b"\1", "the size of an entry takes 4 bytes, 1", id="trailing"),
     pytest.param(bytes(40), "other magic words", id="magic"),
     pytest.param(TEXT.replace('"cwd": 639', '"cwd": "x"').encode(), "no number", id="j-text"),
     pytest.param(TEXT.replace('"cwd": 639', '"cwd": -1').encode(), "no number", id="j-negative"),
     pytest.param(TEXT.replace('"cwd": 639', '"cwd": 1.5').encode(), "no number", id="j-float"),
     pytest.param(TEXT.replace('"cwd": 639', '"cwd": true').encode(), "no number", id="j-bool"),
-    pytest.param(TEXT.replace('"cwd": 639, ', "").encode(), "have no cwd", id="j-missing"),
+    pytest.param(TEXT.replace('"cwd": 639, ', "").encode(), "there is no cwd", id="j-missing"),
     pytest.param(TEXT.replace("X86_64", "AARCH64").encode(), "AARCH64", id="j-march"),
     pytest.param(TEXT[:-2].encode(), "no JSON", id="j-cut"),
     pytest.param(TEXT.encode() + b"\xff", "not UTF-8", id="j-utf8"),
@@ -275,3 +281,41 @@ def test_json_that_is_not_of_criu_is_left_to_others() -> None:
     for data in (b"", b"{}", b'{"magic": "MM", "entries": []}', b"[" * 1000, bytes(7)):
         assert not READER.recognises(memoryview(data))
     assert json.loads(TEXT)["magic"] == "CORE"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for number in (1207, 12, 993):
+        image = w.image(w.core(w.encode(w.fields(State(seed=number), 0xE7))))
+        (tmp_path / f"core-{number}.img").write_bytes(image)
+    (tmp_path / "pstree.img").write_bytes(b"something else")
+    (tmp_path / "core-x.img").write_bytes(b"something else")
+    return tmp_path
+
+
+def test_threads_are_named_by_number_and_come_in_order(folder: Path) -> None:
+    found = list(artefacts.open(folder))
+    assert [each.label for each in found] == ["thread 12", "thread 993", "thread 1207"]
+    for each, number in zip(found, (12, 993, 1207), strict=True):
+        assert each.area.registers["k1"] == State(seed=number).k[1]
+
+
+def test_the_commands_take_a_folder(folder: Path, tmp_path: Path) -> None:
+    areas = tell("decode", str(folder))["areas"]
+    assert [area["label"] for area in areas] == ["thread 12", "thread 993", "thread 1207"]
+    run("check", str(folder), "--area", "thread 993")
+    assert [area["faults"] for area in tell("check", str(folder))["areas"]] == [[], [], []]
+    out = tmp_path / "out"
+    assert "choose one (area=" in fails("convert", str(folder), "-o", str(out))
+    run("convert", str(folder), "--area", "thread 12", "--model", "zen4", "-o", str(out))
+    assert len(out.read_bytes()) == 2432
+
+
+def test_folders_without_images_and_with_bad_ones(folder: Path, tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert "is a folder, and has no core-N.img of CRIU" in fails("decode", str(empty))
+    (folder / "core-13.img").write_bytes((folder / "core-12.img").read_bytes()[:100])
+    with pytest.raises(XsaveError) as caught:
+        list(artefacts.open(folder))
+    assert "core-13.img" in caught.value.__notes__

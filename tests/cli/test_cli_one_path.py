@@ -14,9 +14,9 @@ from artefact_areas import ZEN4, zen4_core
 from command import run
 
 from xsaveschema import artefacts, load_model, samples
-from xsaveschema.artefacts.foreign import FOREIGN
 from xsaveschema.artefacts.opened import opened
 from xsaveschema.artefacts.reader import Options
+from xsaveschema.artefacts.registry import FOREIGN
 from xsaveschema.errors import XsaveError
 
 AREA = samples.read("zen4-kernel-core")

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import xsaveschema as xs
 from xsaveschema import artefacts, batch, evidence
 from xsaveschema.artefacts.containers import KINDS
-from xsaveschema.artefacts.foreign import FOREIGN
+from xsaveschema.artefacts.registry import FOREIGN
 from xsaveschema.catalog import default_catalog
 from xsaveschema.errors import EvidenceError, IdentificationError, XsaveError
 from xsaveschema.layout import has_layout

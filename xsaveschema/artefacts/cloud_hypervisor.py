@@ -11,8 +11,8 @@ producer**: the tests' files are built from those structures.
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Iterator, Mapping
-from struct import Struct
 from typing import Any, Final
 
 from xsaveschema.artefacts import json_text
@@ -34,8 +34,6 @@ _NUMBERED: Final = re.compile(r"(?:v?cpu)?[-_ ]?([0-9]{1,6})", re.IGNORECASE)
 _INNER: Final = "region"
 _MARK: Final = re.compile(rb'region\\*"\s*:\s*\[|114,\s*101,\s*103,\s*105,\s*111,\s*110,')
 """The inner list as a key, or as the bytes of a list."""
-_WORD: Final = Struct("<I")
-
 _CPUS_MAX: Final = 64
 """Different CPUID tables that are looked up; the vCPUs of a machine mostly share one."""
 
@@ -131,18 +129,17 @@ def _number(path: tuple[str, ...], index: int) -> int:
     return index
 
 
-def _area(xsave: Mapping[str, Any], label: str) -> bytearray:
+def _area(xsave: Mapping[str, Any], label: str) -> bytes:
     region, extra = xsave["region"], xsave.get("extra") or []
     if len(region) != _REGION:
         raise ArtefactError(f"the region of {label} has {len(region)} words, not {_REGION}")
     if not isinstance(extra, list) or len(extra) > _MOST:
         raise ArtefactError(f"the extra words of {label} are no list, or more than {_MOST}")
-    area = bytearray()
-    for word in (*region, *extra):
+    words = (*region, *extra)
+    for word in words:
         if type(word) is not int or not 0 <= word <= 0xFFFF_FFFF:
             raise ArtefactError(f"the region of {label} has a word that is no u32: {word!r:.40}")
-        area += _WORD.pack(word)
-    return area
+    return struct.pack(f"<{len(words)}I", *words)
 
 
 def _cpuid(holder: Mapping[str, Any]) -> tuple[dict[int, CpuidRegisters], int | None, str | None]:
@@ -160,18 +157,13 @@ def _cpuid(holder: Mapping[str, Any]) -> tuple[dict[int, CpuidRegisters], int | 
         elif function == 1:
             signature = eax
         elif function == 0:
-            raw = b"".join(_WORD.pack(register) for register in (ebx, edx, ecx))
-            vendor = raw.decode("latin-1")
+            vendor = struct.pack("<III", ebx, edx, ecx).decode("latin-1")
     if 0 not in leaf or not leaf[0][0]:
         return {}, None, None
     return leaf, signature, vendor
 
 
 def _word(value: Any) -> int:
-    """A register of a CPUID table: a number, or hexadecimal text."""
-    if isinstance(value, str):
-        try:
-            value = int(value[:18], 0)
-        except ValueError:
-            return 0
-    return value if isinstance(value, int) and 0 <= value <= 0xFFFF_FFFF else 0
+    """A register of a CPUID table; 0 for what is none."""
+    number = json_text.number(value) or 0
+    return number if number <= 0xFFFF_FFFF else 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
-from importlib import import_module
+from functools import partial
 from typing import Any, Final, NamedTuple, Protocol
 
 from xsaveschema.artefacts.elf_file import ElfCore, early_notes, is_elf
@@ -42,6 +42,10 @@ class StreamError(ArtefactError):
     """What comes cannot be unpacked, or is more than is kept."""
 
 
+_Decoding = tuple[Callable[[], Any], type[Exception]]
+"""What makes a decoder, and what that raises."""
+
+
 class Kind(NamedTuple):
     """A way to pack files: its name, which is its tool's too, its marks, and how to unpack it.
 
@@ -51,44 +55,39 @@ class Kind(NamedTuple):
     name: str
     marks: tuple[bytes, ...]
     step: int
-    module: str
-    decoder: Callable[[Any], Any]
-    error: Callable[[Any], type[Exception]]
+    decoding: Callable[[], _Decoding]
+
+
+def _gzip() -> _Decoding:
+    import zlib
+
+    return partial(zlib.decompressobj, zlib.MAX_WBITS | 16), zlib.error
+
+
+def _xz() -> _Decoding:
+    import lzma
+
+    return partial(lzma.LZMADecompressor, lzma.FORMAT_XZ, _XZ_MEMORY), lzma.LZMAError
+
+
+def _zstd() -> _Decoding:
+    import zstandard
+
+    return zstandard.ZstdDecompressor().decompressobj, zstandard.ZstdError
+
+
+def _lz4() -> _Decoding:
+    import lz4.frame
+
+    return lz4.frame.LZ4FrameDecompressor, RuntimeError
 
 
 KINDS: Final = (
-    Kind(
-        "gzip",
-        (b"\x1f\x8b\x08",),
-        32 << 10,
-        "zlib",
-        lambda zlib: zlib.decompressobj(zlib.MAX_WBITS | 16),
-        lambda zlib: zlib.error,
-    ),
-    Kind(
-        "xz",
-        (b"\xfd7zXZ\0",),
-        8 << 10,
-        "lzma",
-        lambda lzma: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY),
-        lambda lzma: lzma.LZMAError,
-    ),
-    Kind(
-        "zstd",
-        (b"\x28\xb5\x2f\xfd", b"\x50\x2a\x4d\x18"),  # pzstd begins with a frame to skip
-        2 << 10,
-        "zstandard",
-        lambda zstandard: zstandard.ZstdDecompressor().decompressobj(),
-        lambda zstandard: zstandard.ZstdError,
-    ),
-    Kind(
-        "lz4",
-        (b"\x04\x22\x4d\x18",),
-        64 << 10,
-        "lz4.frame",
-        lambda frame: frame.LZ4FrameDecompressor(),
-        lambda frame: RuntimeError,
-    ),
+    Kind("gzip", (b"\x1f\x8b\x08",), 32 << 10, _gzip),
+    Kind("xz", (b"\xfd7zXZ\0",), 8 << 10, _xz),
+    # pzstd begins with a frame to skip.
+    Kind("zstd", (b"\x28\xb5\x2f\xfd", b"\x50\x2a\x4d\x18"), 2 << 10, _zstd),
+    Kind("lz4", (b"\x04\x22\x4d\x18",), 64 << 10, _lz4),
 )
 
 
@@ -158,7 +157,7 @@ class _Stream:
 def _unpacked(kind: Kind, stream: _Stream) -> Chunks:
     """What is packed, in chunks that are not empty. Frames may follow one another."""
     try:
-        module = import_module(kind.module)
+        new_decoder, fault = kind.decoding()
     except ModuleNotFoundError as error:
         raise StreamError(
             f"is compressed by {kind.name}, which needs {error.name}: "
@@ -170,11 +169,11 @@ def _unpacked(kind: Kind, stream: _Stream) -> Chunks:
         while piece:
             if decoder is None:
                 piece = piece.lstrip(b"\0")  # what tapes and blocks are filled up with
-                decoder = kind.decoder(module) if piece else None
+                decoder = new_decoder() if piece else None
                 continue
             try:
                 chunk = decoder.decompress(piece)
-            except kind.error(module) as error:
+            except fault as error:
                 raise StreamError(f"the {kind.name} data cannot be unpacked: {error}") from None
             piece, decoder = (decoder.unused_data, None) if decoder.eof else (b"", decoder)
             made += len(chunk)

@@ -1,5 +1,7 @@
 """CRIU's core-N.img: the FPU registers of a task, as protobuf fields; and crit's JSON of it.
 
+A dump is a folder with one such image for each task, N its thread's number.
+
 An own reader of the wire format, thirty lines: the ``protobuf`` package would need descriptors
 built at run time (CRIU ships none apart from its own Python package) and a compiled dependency for
 one message of integers. Sources: CRIU's ``images/core-x86.proto`` and the message descriptors
@@ -14,13 +16,18 @@ process with tiles.
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from xsaveschema.artefacts import json_text
 from xsaveschema.artefacts.assemble import LEGACY, assemble
 from xsaveschema.artefacts.reader import ArtefactError, Data, Found, Options, Struct
+from xsaveschema.artefacts.source import Source, require
+from xsaveschema.errors import XsaveError
 from xsaveschema.model import SSE, X87
 
 MAX_SIZE: Final = 1 << 20
@@ -32,31 +39,37 @@ _COMMON_MAGIC: Final = 0x5456_4319
 _CORE_MAGIC: Final = 0x5505_3847
 _JSON: Final = re.compile(rb'\s*\{\s*"magic"\s*:\s*"CORE"')
 _X86_64: Final = 1
+_IMAGE: Final = re.compile(r"core-([0-9]{1,10})\.img")
+_MOST_IMAGES: Final = 1 << 16
+"""Images of a folder: as many as Linux lets a process have threads by default, and more."""
+_TASK: Final = "task"
 
 
 class _Field(NamedTuple):
     """A field of a message: its name in the .proto, what it counts in, and how many there are.
 
-    ``bits`` is 0 for a message; ``most`` None for one value, else the most of a repeated one.
+    ``bits`` is 0 for a message; ``most`` None for one value, else the count of a repeated one.
+    ``component`` is the state component that a field is, which the task's CPU may lack.
     """
 
     name: str
     bits: int
     most: int | None = None
+    component: str = ""
     message: Mapping[int, _Field] | None = None
 
 
 _CET: Final = {1: _Field("cet", 64), 2: _Field("ssp", 64)}
 _XSAVE: Final = {
     1: _Field("xstate_bv", 64),
-    2: _Field("ymmh_space", 32, 64),
-    3: _Field("bndreg_state", 64, 8),
-    4: _Field("bndcsr_state", 64, 8),
-    5: _Field("opmask_reg", 64, 8),
-    6: _Field("zmm_upper", 64, 64),
-    7: _Field("hi16_zmm", 64, 128),
-    8: _Field("pkru", 32, 2),
-    9: _Field("cet", 0, None, _CET),
+    2: _Field("ymmh_space", 32, 64, "avx"),
+    3: _Field("bndreg_state", 64, 8, "bndregs"),
+    4: _Field("bndcsr_state", 64, 8, "bndcsr"),
+    5: _Field("opmask_reg", 64, 8, "opmask"),
+    6: _Field("zmm_upper", 64, 64, "zmm_hi256"),
+    7: _Field("hi16_zmm", 64, 128, "hi16_zmm"),
+    8: _Field("pkru", 32, 2, "pkru"),
+    9: _Field("cet", 0, message=_CET),
 }
 _FPREGS: Final = {
     1: _Field("cwd", 16),
@@ -69,24 +82,13 @@ _FPREGS: Final = {
     8: _Field("mxcsr_mask", 32),
     9: _Field("st_space", 32, 32),
     10: _Field("xmm_space", 32, 64),
-    13: _Field("xsave", 0, None, _XSAVE),
+    13: _Field("xsave", 0, message=_XSAVE),
 }
-_THREAD_INFO: Final = {3: _Field("fpregs", 0, None, _FPREGS)}
+_THREAD_INFO: Final = {3: _Field("fpregs", 0, message=_FPREGS)}
 _CORE: Final = {
     1: _Field("mtype", 64),
-    2: _Field("thread_info", 0, None, _THREAD_INFO),
+    2: _Field("thread_info", 0, message=_THREAD_INFO),
 }
-
-_COMPONENTS: Final = {
-    "ymmh_space": ("avx", 4),
-    "bndreg_state": ("bndregs", 8),
-    "bndcsr_state": ("bndcsr", 8),
-    "opmask_reg": ("opmask", 8),
-    "zmm_upper": ("zmm_hi256", 8),
-    "hi16_zmm": ("hi16_zmm", 8),
-    "pkru": ("pkru", 4),
-}
-"""The state component of each repeated field of the xsave entry, and its values' size in bytes."""
 
 _Message = dict[str, Any]
 
@@ -112,7 +114,7 @@ class CriuReader:
             fpregs = core.get("thread_info", {}).get("fpregs")
             if fpregs:
                 found = True
-                yield _found(fpregs, f"core entry {index}" if index else "task", at, options)
+                yield _found(fpregs, f"core entry {index}" if index else _TASK, at, options)
         if not found:
             raise ArtefactError("the core image holds no FPU registers")
 
@@ -120,50 +122,74 @@ class CriuReader:
 READER: Final = CriuReader()
 
 
+def read_folder(path: str | os.PathLike[str], options: Options) -> Iterator[Found]:
+    """The area of each task, by number. ArtefactError for a folder without core images."""
+    images: dict[int, Path] = {}
+    with os.scandir(path) as entries:
+        for entry in entries:
+            if match := _IMAGE.fullmatch(entry.name):
+                images[int(match[1])] = Path(entry.path)
+                if len(images) > _MOST_IMAGES:
+                    raise ArtefactError(f"has more than {_MOST_IMAGES} core images")
+    if not images:
+        raise ArtefactError("is a folder, and has no core-N.img of CRIU")
+    return _of_images(images, options)
+
+
+def _of_images(images: dict[int, Path], options: Options) -> Iterator[Found]:
+    for number, image in sorted(images.items()):
+        try:
+            with Source(image) as source:
+                for found in READER.read(source.data, options):
+                    entry = "" if found.label == _TASK else f", {found.label}"
+                    yield replace(found, label=f"thread {number}{entry}")
+        except XsaveError as error:
+            error.add_note(image.name)
+            raise
+
+
 def _found(fpregs: _Message, label: str, at: int | None, options: Options) -> Found:
-    def words(message: _Message, name: str, size: int) -> bytes:
-        return b"".join(word.to_bytes(size, "little") for word in message[name])
-
-    for message, fields in ((fpregs, _FPREGS), (fpregs.get("xsave", {}), _XSAVE)):
-        for field in fields.values():
-            there = len(message.get(field.name, ())) if field.most is not None else None
-            needed = (field.most,) if message is fpregs else (field.most, 0)
-            if there not in needed:
-                raise ArtefactError(
-                    f"{field.name} of {label} has {there} values, not {field.most}", at
-                )
-
-    for field in _FPREGS.values():
-        if field.most is None and field.bits and field.name not in fpregs:
-            raise ArtefactError(f"the fpregs of {label} have no {field.name}", at)
-    legacy = LEGACY.pack(
-        *(fpregs[_FPREGS[number].name] for number in range(1, 9)),
-        words(fpregs, "st_space", 4),
-        words(fpregs, "xmm_space", 4),
-    )
+    _require_whole(fpregs, _FPREGS, f"fpregs of {label}", at)
+    head = (fpregs[_FPREGS[number].name] for number in range(1, 9))
+    spaces = (_image(fpregs[_FPREGS[number].name], 32) for number in (9, 10))
+    legacy = LEGACY.pack(*head, *spaces)
     xsave = fpregs.get("xsave")
-    if xsave is not None:
-        for message, name, needs in (
-            (xsave, "xsave", ("xstate_bv",)),
-            (xsave.get("cet", {"cet": 0, "ssp": 0}), "cet", ("cet", "ssp")),
-        ):
-            if lacks := [field for field in needs if field not in message]:
-                raise ArtefactError(f"the {name} of {label} has no {' and no '.join(lacks)}", at)
     if xsave is None:
         area, source = assemble(legacy, {}, X87 | SSE, options, label)
         notes = ("the image has no xsave entry",)
         return Found(label, area, source, None, notes, origin="assembled")
+    _require_whole(xsave, _XSAVE, f"xsave of {label}", at)
     images = {
-        component: words(xsave, name, size)
-        for name, (component, size) in _COMPONENTS.items()
-        if xsave.get(name)
+        field.component: _image(xsave[field.name], field.bits)
+        for field in _XSAVE.values()
+        if field.component and xsave.get(field.name)
     }
     live = []
-    if cet := xsave.get("cet"):
-        images["cet_u"] = words({"cet": [cet["cet"], cet["ssp"]]}, "cet", 8)
+    if (cet := xsave.get("cet")) is not None:
+        _require_whole(cet, _CET, f"cet of {label}", at)
+        images["cet_u"] = _image((cet["cet"], cet["ssp"]), 64)
         live = ["cet_u"] if any(images["cet_u"]) else []
     area, source = assemble(legacy, images, xsave["xstate_bv"], options, label, live=live)
     return Found(label, area, source, origin="assembled")
+
+
+def _require_whole(
+    message: _Message, fields: Mapping[int, _Field], called: str, at: int | None
+) -> None:
+    """ArtefactError where a value is missing, or a repeated one has not its count."""
+    for field in fields.values():
+        if field.most is not None:
+            there = len(message.get(field.name, ()))
+            if there != field.most and (there or not field.component):
+                raise ArtefactError(
+                    f"{called}: {field.name} has {there} of {field.most} values", at
+                )
+        elif field.message is None and field.name not in message:
+            raise ArtefactError(f"{called}: there is no {field.name}", at)
+
+
+def _image(values: Iterable[int], bits: int) -> bytes:
+    return b"".join(value.to_bytes(bits // 8, "little") for value in values)
 
 
 def _start(data: Data) -> int | None:
@@ -190,14 +216,9 @@ def _entries(data: Data) -> Iterator[tuple[int | None, _Message]]:
     if at is None:
         raise ArtefactError("no CRIU core image: other magic words", 0)
     while at < len(data):
-        if at + _SIZE.size > len(data):
-            raise ArtefactError("the image ends within the size of an entry", at)
-        (size,) = _SIZE.unpack_from(data, at)
+        (size,) = _SIZE.read(data, at, "the size of an entry")
         start = at + _SIZE.size
-        if size > len(data) - start:
-            raise ArtefactError(
-                f"the entry takes {size} bytes, {len(data) - start} are left", start
-            )
+        require(data, start, size, "the entry")
         yield at, _decode(data, start, start + size, _CORE)
         at = start + size
 
@@ -236,8 +257,7 @@ def _decode(data: Data, at: int, end: int, fields: Mapping[int, _Field]) -> _Mes
             size = 8 if wire == 1 else 4
         else:
             raise ArtefactError(f"wire type {wire} of field {number} is unknown", where)
-        if size > end - at:
-            raise ArtefactError(f"field {number} takes {size} bytes, {end - at} are left", where)
+        require(data, at, size, f"field {number}", end)
         if field is not None:
             if wire != 2:
                 raise ArtefactError(f"{field.name} is not stored as a number", where)
@@ -291,16 +311,8 @@ def _named(node: Any, fields: Mapping[int, _Field]) -> _Message:
             found[field.name] = _named(value, field.message)
         else:
             for item in value if isinstance(value, list) else [value]:
-                _keep(found, field, _number(item, field.name), None)
+                number = json_text.number(item)
+                if number is None:
+                    raise ArtefactError(f"{field.name} has a value that is no number")
+                _keep(found, field, number, None)
     return found
-
-
-def _number(value: Any, name: str) -> int:
-    if isinstance(value, str):
-        try:
-            value = int(value[:20], 0)
-        except ValueError:
-            value = None
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise ArtefactError(f"{name} has a value that is no number")
-    return value

@@ -161,11 +161,15 @@ def survey_of(core: ElfCore, strict: bool = True) -> Survey:
     try:
         for note in core.notes(_TYPES):
             by_delve |= note.owner == _DELVE
-            by_gdb |= (note.type, note.owner) == (_NT_GDB_TDESC, _GDB)
-            count += _is_area(note)
-            images += _is_image(note)
-            threads += note.type == NT_PRSTATUS and note.owner in (_CORE, FREEBSD, _DELVE)
-            if note.type == NT_X86_XSAVE_LAYOUT and note.owner == LINUX:
+            if _is_area(note):
+                count += 1
+            elif _is_image(note):
+                images += 1
+            elif note.type == NT_PRSTATUS:
+                threads += note.owner in (_CORE, FREEBSD, _DELVE)
+            elif note.type == _NT_GDB_TDESC:
+                by_gdb |= note.owner == _GDB
+            elif note.type == NT_X86_XSAVE_LAYOUT and note.owner == LINUX:
                 if layout and _table(core, layout) != _table(core, note):
                     raise ArtefactError(f"a second {_LAYOUT}, which differs", note.offset)
                 layout = note
@@ -330,28 +334,29 @@ class CoreLayouts:
     def _judged(self, known: Known, view: memoryview) -> Known:
         """Add what tells that a debugger wrote the area, in whatever layout it knew."""
         mask = known.model.xcr0
-        seen = mxcsr_mask_of(view, known.model, self._options.catalog)
+        by_gdb, by_delve = self._survey.by_gdb, self._survey.by_delve
         notes = list(known.notes)
-        without_tiles = mask & _AVX512 and not mask & _TILES
-        if without_tiles and (self._survey.by_gdb or self._survey.by_delve):
-            who = "GDB's gcore (seen of 13)" if self._survey.by_gdb else "Delve (seen of 1.20)"
+        if (by_gdb or by_delve) and mask & _AVX512 and not mask & _TILES:
+            who = "GDB's gcore (seen of 13)" if by_gdb else "Delve (seen of 1.20)"
             notes.append(
                 f"{who} leaves AMX state out, and its bits: if the machine has tiles, what they "
                 "held is not in the file"
             )
-        if mask & ~_AVX_ALONE:
-            if self._survey.by_gdb or not mxcsr_mask_word(view):
-                who = "GDB's gcore" if self._survey.by_gdb else "a debugger (MXCSR_MASK is 0)"
-                notes.append(
-                    f"{who} wrote this core, not the kernel: up to version 13 GDB writes, and "
-                    "reads, Intel's layout on every CPU; if an AMD CPU ran this, its state beyond "
-                    "AVX is not to be trusted"
-                )
-            elif seen and seen != known.model.mxcsr_mask:
-                notes.append(
-                    f"MXCSR_MASK {hex_mask(seen)} is not {known.model.name}'s, but no model that "
-                    f"has it fits {len(view)} bytes under XCR0 mask {hex_mask(mask)}"
-                )
+        if not mask & ~_AVX_ALONE:
+            return known._replace(notes=tuple(notes))
+        seen = mxcsr_mask_of(view, known.model, self._options.catalog)
+        if by_gdb or not mxcsr_mask_word(view):
+            who = "GDB's gcore" if by_gdb else "a debugger (MXCSR_MASK is 0)"
+            notes.append(
+                f"{who} wrote this core, not the kernel: up to version 13 GDB writes, and "
+                "reads, Intel's layout on every CPU; if an AMD CPU ran this, its state beyond "
+                "AVX is not to be trusted"
+            )
+        elif seen and seen != known.model.mxcsr_mask:
+            notes.append(
+                f"MXCSR_MASK {hex_mask(seen)} is not {known.model.name}'s, but no model that "
+                f"has it fits {len(view)} bytes under XCR0 mask {hex_mask(mask)}"
+            )
         return known._replace(notes=tuple(notes))
 
 

@@ -33,3 +33,13 @@ def parse(text: bytes | str, at: int = 0) -> Any:
         raise ArtefactError(f"no JSON: {error.msg}", at + error.pos) from None
     except ValueError as error:  # a number of thousands of digits
         raise ArtefactError(f"no JSON that could be read: {error}") from None
+
+
+def number(value: Any) -> int | None:
+    """A number, also as hexadecimal text; None for what is none, or negative."""
+    if isinstance(value, str):
+        try:
+            value = int(value[:20], 0)
+        except ValueError:
+            return None
+    return value if type(value) is int and value >= 0 else None

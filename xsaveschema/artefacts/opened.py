@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
-from types import TracebackType
 from typing import Final
 
 from xsaveschema import samples
-from xsaveschema.artefacts import criu_folder, raw
+from xsaveschema.artefacts import criu, raw
 from xsaveschema.artefacts.containers import streamed, unpacked
 from xsaveschema.artefacts.reader import WHOLE, Found, Options, Reader
 from xsaveschema.artefacts.registry import recognise
@@ -24,7 +24,7 @@ PID: Final = "pid:"
 SAMPLE: Final = "sample:"
 
 
-class Artefact:
+class Artefact(AbstractContextManager["Artefact"]):
     """An artefact that is open: its areas; or its bytes, where nothing marks what they are.
 
     What is not in memory can be looked at until it is closed, as it is behind its last area.
@@ -87,15 +87,7 @@ class Artefact:
             return found
         return replace(found, others=alike(found.area.layout, self._options.catalog))
 
-    def __enter__(self) -> Artefact:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._source is not None:
             self._source.close()
 
@@ -105,19 +97,20 @@ def opened(path: str | os.PathLike[str], options: Options) -> Artefact:
 
     Raises OSError, ArtefactError for what is no file that can be read, UnknownSampleError.
     """
-    if isinstance(path, str) and path.startswith(PID):
+    name = path if isinstance(path, str) else ""
+    if name.startswith(PID):
         from xsaveschema.artefacts import process  # of Linux alone
 
-        return Artefact(options, read=partial(process.read, path.removeprefix(PID)))
-    if isinstance(path, str) and path.startswith(SAMPLE):
-        data = samples.read(path.removeprefix(SAMPLE))
+        return Artefact(options, read=partial(process.read, name.removeprefix(PID)))
+    if name.startswith(SAMPLE):
+        data = samples.read(name.removeprefix(SAMPLE))
         # A sample is what it says, whatever its bytes look like.
         return Artefact(replace(options, look=False), memoryview(data))
     if is_pipe(path):
         with os.fdopen(open_pipe(path), "rb") as pipe:
             return opened_stream(pipe.read1, options)
     if Path(path).is_dir():
-        return Artefact(options, read=partial(criu_folder.read, path))
+        return Artefact(options, read=partial(criu.read_folder, path))
     source = Source(path)
     return Artefact(options, unpacked(source.data), source)
 

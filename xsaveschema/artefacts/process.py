@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -167,21 +168,8 @@ def _snapshot(pid: int, thread: int) -> bytes | None:
 
     A Linux thread traces, and what it traces is free when it ends, whatever happened.
     """
-    result: list[bytes | None] = []
-    errors: list[BaseException] = []
-
-    def trace() -> None:
-        try:
-            result.append(_trace(pid, thread))
-        except BaseException as error:
-            errors.append(error)
-
-    tracer = threading.Thread(target=trace, name="xsaveschema-tracer")
-    tracer.start()
-    tracer.join()
-    if errors:
-        raise errors[0]
-    return result[0]
+    with ThreadPoolExecutor(1, "xsaveschema-tracer") as tracer:
+        return tracer.submit(_trace, pid, thread).result()
 
 
 def _trace(pid: int, thread: int) -> bytes | None:

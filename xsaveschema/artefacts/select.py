@@ -89,22 +89,17 @@ def one(areas: Iterable[Found], selector: str | None) -> Found:
         if not found:
             raise XsaveError("holds no area")
         return found[0]
+    there = _There()
     if index := _INDEX.fullmatch(selector):
-        return _at(areas, selector, int(index[1]))
-    return _called(areas, selector)
+        for each in there.seen(areas):
+            if each.index == int(index[1]):
+                return each
+        raise there.nothing(selector)
+    return _called(areas, selector, there)
 
 
-def _at(areas: Iterable[Found], selector: str, index: int) -> Found:
-    there = _There()
-    for found in there.seen(areas):
-        if found.index == index:
-            return found
-    raise there.nothing(selector)
-
-
-def _called(areas: Iterable[Found], selector: str) -> Found:
+def _called(areas: Iterable[Found], selector: str, there: _There) -> Found:
     """By label: the whole of it before a whole word, that before any part."""
-    there = _There()
     word = re.compile(rf"(?<!\w){re.escape(selector)}(?!\w)", re.IGNORECASE)
     folded = selector.casefold()
     ranks: tuple[list[Found], ...] = ([], [], [])

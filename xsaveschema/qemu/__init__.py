@@ -19,8 +19,7 @@ guest model has (FEAT_XSAVE_XCR0), ``xcr0`` what the guest has written to XCR0.
 from __future__ import annotations
 
 from xsaveschema.model import Leaf0xD
-from xsaveschema.qemu.catalogued import KNOWN_DIFFERENCES, Difference
-from xsaveschema.qemu.faults import differences
+from xsaveschema.qemu.faults import KNOWN_DIFFERENCES, Difference, differences
 from xsaveschema.qemu.helper import (
     E2BIG,
     EINVAL,

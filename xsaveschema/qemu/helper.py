@@ -6,6 +6,8 @@ from typing import Final, NamedTuple
 
 from xsaveschema.errors import XsaveError
 from xsaveschema.header import MASKS, Buffer
+from xsaveschema.identify.from_leaf import check_leaf, leaf_masks
+from xsaveschema.layout import check_mask
 from xsaveschema.model import (
     COMPACTED,
     EXTENDED_OFFSET,
@@ -14,12 +16,9 @@ from xsaveschema.model import (
     Leaf0xD,
 )
 
-"""CPUID leaf 0xD: EAX, EBX, ECX and EDX by sub-leaf."""
-
 EINVAL: Final = 22
 E2BIG: Final = 7
 _U32: Final = (1 << 32) - 1
-_U64: Final = (1 << 64) - 1
 _ALIGN64: Final = 2
 COMPONENTS: Final = range(2, 63)
 
@@ -47,6 +46,10 @@ class Step(NamedTuple):
     size: int
     copied: bool
 
+    def of(self, view: memoryview) -> memoryview:
+        """The component's bytes in the input, as far as there are any."""
+        return view[self.source : self.source + self.size]
+
 
 def decompact_xsave_area(
     buf: Buffer, dest: bytearray, *, guest_leaf: Leaf0xD, host_leaf: Leaf0xD, guest_xcr0: int
@@ -60,15 +63,16 @@ def decompact_xsave_area(
     that are none.
     """
     view = input_of(buf)
-    require_mask(guest_xcr0)
+    check_mask(guest_xcr0, "guest_xcr0")
+    check_leaf(guest_leaf)
+    check_leaf(host_leaf)
     xstate_bv, xcomp_bv = MASKS.unpack_from(view, HEADER_OFFSET)
     if not xcomp_bv & COMPACTED:
         raise UndefinedBehaviourError("it asserts XCOMP_BV bit 63, which is clear", "assert")
     check_output(dest, view)
     code, steps = decompact_walk(xstate_bv, xcomp_bv, len(view), len(dest), guest_leaf, host_leaf)
     check_copies(steps, len(view), len(dest))
-    _start(view, dest, xstate_bv & guest_xcr0, xcomp_bv & ~COMPACTED)
-    _copy(view, dest, steps)
+    _write(view, dest, steps, xstate_bv & guest_xcr0, xcomp_bv & ~COMPACTED)
     return code
 
 
@@ -84,14 +88,14 @@ def compact_xsave_area(
     """
     view = input_of(xsave_buf)
     check_output(dest, view)
-    require_mask(guest_xcr0)
-    require_mask(xcr0)
+    check_mask(guest_xcr0, "guest_xcr0")
+    check_mask(xcr0, "xcr0")
+    check_leaf(host_leaf)
     xstate_bv, _ = MASKS.unpack_from(view, HEADER_OFFSET)
-    mask = host_xcr0(host_leaf) & guest_xcr0
+    mask = leaf_masks(host_leaf)[0] & guest_xcr0
     end, steps = compact_walk(mask, xcr0, host_leaf)
     check_copies(steps, len(view), len(dest))
-    _start(view, dest, xstate_bv, mask | COMPACTED)
-    _copy(view, dest, steps)
+    _write(view, dest, steps, xstate_bv, mask | COMPACTED)
     return ((end & _U32) ^ 1 << 31) - (1 << 31)
 
 
@@ -101,7 +105,8 @@ def xsave_area_size(mask: int, compacted: bool, leaf: Leaf0xD) -> int:
     Compacted, components follow one another without align64. Standard, it is the highest end; a
     supervisor component, with EBX = 0, counts from byte 0. ``leaf`` stands for QEMU's table.
     """
-    require_mask(mask)
+    check_mask(mask, "the mask of components")
+    check_leaf(leaf)
     size = EXTENDED_OFFSET
     for number in COMPONENTS:
         if mask >> number & 1:
@@ -139,28 +144,9 @@ def check_dest_size(size: int) -> None:
         )
 
 
-def require_mask(mask: int) -> None:
-    """Refuse what is no mask of 64 bits."""
-    if not 0 <= mask <= _U64:
-        raise XsaveError(f"{mask:#x} is no mask of 64 bits")
-
-
 def sub_leaf(leaf: Leaf0xD, number: int) -> CpuidRegisters:
     """The registers of a sub-leaf; zeros where CPUID has none."""
-    registers = leaf.get(number, (0, 0, 0, 0))
-    if len(registers) != 4 or not 0 <= min(registers) <= max(registers) <= _U32:
-        raise XsaveError(
-            f"leaf 0xD sub-leaf {number}: {registers} are no four registers of 32 bits"
-        )
-    return registers
-
-
-def host_xcr0(leaf: Leaf0xD) -> int:
-    """The user components that a CPU knows: EDX:EAX of sub-leaf 0."""
-    if 0 not in leaf:
-        raise XsaveError("leaf 0xD without sub-leaf 0 says nothing of XCR0")
-    eax, _, _, edx = sub_leaf(leaf, 0)
-    return edx << 32 | eax
+    return leaf.get(number, (0, 0, 0, 0))
 
 
 def aligned(offset: int, ecx: int) -> int:
@@ -225,15 +211,11 @@ def check_copies(steps: list[Step], source_size: int, dest_size: int) -> None:
                 )
 
 
-def _start(view: memoryview, dest: bytearray, xstate_bv: int, xcomp_bv: int) -> None:
-    dest[:] = bytes(len(dest))
-    dest[:EXTENDED_OFFSET] = view[:EXTENDED_OFFSET]
+def _write(
+    view: memoryview, dest: bytearray, steps: list[Step], xstate_bv: int, xcomp_bv: int
+) -> None:
+    dest[:] = bytes(view[:EXTENDED_OFFSET]).ljust(len(dest), b"\0")
     MASKS.pack_into(dest, HEADER_OFFSET, xstate_bv, xcomp_bv)
-
-
-def _copy(view: memoryview, dest: bytearray, steps: list[Step]) -> None:
     for step in steps:
         if step.copied:
-            dest[step.target : step.target + step.size] = view[
-                step.source : step.source + step.size
-            ]
+            dest[step.target : step.target + step.size] = step.of(view)
