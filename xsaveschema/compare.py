@@ -244,10 +244,5 @@ def _instructions(names: frozenset[str]) -> tuple[str, ...]:
 def _place_dict(component: StateComponent | None, enabled: bool) -> dict[str, Any] | None:
     if component is None:
         return None
-    return {
-        "enabled": enabled,
-        "size": component.size,
-        "offset": component.offset,
-        "supervisor": component.supervisor,
-        "optional": component.optional,
-    }
+    names = ("size", "offset", "supervisor", "optional")
+    return {"enabled": enabled, **{name: getattr(component, name) for name in names}}

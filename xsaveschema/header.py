@@ -20,15 +20,14 @@ from xsaveschema.errors import (
     hex_mask,
 )
 from xsaveschema.kept import kept
-from xsaveschema.layout import Layout, compacted, fitted, overlap, shared, standard
-from xsaveschema.model import COMPACTED, EXTENDED_OFFSET, HEADER_OFFSET, SSE, X87, CpuModel, bits_of
+from xsaveschema.layout import Layout, compacted, fitted, names, overlap, shared, standard
+from xsaveschema.model import COMPACTED, EXTENDED_OFFSET, HEADER_OFFSET, SSE, X87, CpuModel
 
 MASKS: Final = Struct("<QQ")
 """XSTATE_BV and XCOMP_BV, the header's first two fields."""
 
-_PLAIN: Final[frozenset[type]] = frozenset(
-    (bytes, bytearray)
-)  # their views are of bytes: nothing to judge
+_PLAIN: Final[frozenset[type]] = frozenset((bytes, bytearray))
+"""Their views are of bytes: nothing to judge."""
 
 XSTATE_BV_OFFSET: Final = HEADER_OFFSET
 XCOMP_BV_OFFSET: Final = HEADER_OFFSET + 8
@@ -65,10 +64,10 @@ def buffer_of(data: Buffer, what: str) -> memoryview:
 
 def bytes_of(view: memoryview, what: str) -> memoryview:
     """The same memory as bytes. XsaveError where they do not follow one another."""
-    if not view.c_contiguous or not view.nbytes:
-        if view.nbytes:
-            raise XsaveError(f"{what} is not contiguous in memory: copy it first (bytes(...))")
+    if not view.nbytes:
         return memoryview(b"")
+    if not view.c_contiguous:
+        raise XsaveError(f"{what} is not contiguous in memory: copy it first (bytes(...))")
     if view.format == "B" and view.ndim == 1:
         return view
     try:
@@ -123,43 +122,29 @@ def _require(layout: Layout, mask: int, length: int) -> None:
 
 def _judge(model: CpuModel, xstate_bv: int, xcomp_bv: int) -> tuple[Layout, list[Fault]]:
     known = model.user_mask | model.supervisor_mask
+    in_use, places = f"XSTATE_BV {hex_mask(xstate_bv)}", f"XCOMP_BV {hex_mask(xcomp_bv)}"
     faults = []
     if unknown := xstate_bv & ~known:
-        faults.append(_unknown(model, "XSTATE_BV", xstate_bv, unknown))
+        said = _unknown(model, in_use, unknown)
+        faults.append(Fault("xstate-bv-unknown", XSTATE_BV_OFFSET, said))
     if xcomp_bv & COMPACTED:
         mask = xcomp_bv & ~COMPACTED
         if unknown := mask & ~known:
-            faults.append(_unknown(model, "XCOMP_BV", xcomp_bv, unknown))
+            said = _unknown(model, places, unknown)
+            faults.append(Fault("xcomp-bv-unknown", XCOMP_BV_OFFSET, said))
             # Behind a component of unknown size no place is sure.
             mask &= (unknown & -unknown) - 1
         if outside := xstate_bv & ~xcomp_bv & known:
-            faults.append(
-                Fault(
-                    "xstate-bv-beyond-xcomp-bv",
-                    XSTATE_BV_OFFSET,
-                    f"XSTATE_BV {hex_mask(xstate_bv)} has {_names(model, outside)}, which have no "
-                    f"place by XCOMP_BV {hex_mask(xcomp_bv)}",
-                )
-            )
+            said = f"{in_use} has {names(model, outside)}, which have no place by {places}"
+            faults.append(Fault("xstate-bv-beyond-xcomp-bv", XSTATE_BV_OFFSET, said))
         return compacted(model, mask), faults
     if xcomp_bv:
-        faults.append(
-            Fault(
-                "xcomp-bv-form",
-                XCOMP_BV_OFFSET,
-                f"XCOMP_BV {hex_mask(xcomp_bv)} is neither 0 (standard format) nor has it bit 63 "
-                "(compacted format)",
-            )
-        )
+        said = f"{places} is neither 0 (standard format) nor has it bit 63 (compacted format)"
+        faults.append(Fault("xcomp-bv-form", XCOMP_BV_OFFSET, said))
     if hidden := xstate_bv & model.supervisor_mask:
-        faults.append(
-            Fault(
-                "xstate-bv-supervisor",
-                XSTATE_BV_OFFSET,
-                f"XSTATE_BV {hex_mask(xstate_bv)} has {_names(model, hidden)}: the standard format "
-                "has no place for supervisor components",
-            )
-        )
+        said = f"{in_use} has {names(model, hidden)}"
+        said += ": the standard format has no place for supervisor components"
+        faults.append(Fault("xstate-bv-supervisor", XSTATE_BV_OFFSET, said))
     live = xstate_bv & model.user_mask
     layout = standard(model, model.xcr0 | live)
     if overlap(layout.slots):
@@ -170,17 +155,8 @@ def _judge(model: CpuModel, xstate_bv: int, xcomp_bv: int) -> tuple[Layout, list
     return layout, faults
 
 
-def _unknown(model: CpuModel, what: str, mask: int, unknown: int) -> Fault:
-    rule = what.lower().replace("_", "-") + "-unknown"
-    offset = XSTATE_BV_OFFSET if what == "XSTATE_BV" else XCOMP_BV_OFFSET
-    bits = hex_mask(unknown) if unknown.bit_count() > 4 else _names(model, unknown)
-    return Fault(
-        rule,
-        offset,
-        f"{what} {hex_mask(mask)} has bits that {model.label} does not know: {bits}; name the "
-        "model that wrote the area (--model; source= of relayout)",
+def _unknown(model: CpuModel, what: str, unknown: int) -> str:
+    return (
+        f"{what} has bits that {model.label} does not know: {names(model, unknown, most=4)}; name "
+        "the model that wrote the area (--model; source= of relayout)"
     )
-
-
-def _names(model: CpuModel, mask: int) -> str:
-    return ", ".join("bit 63" if n == 63 else model.name_of(n) for n in bits_of(mask))

@@ -42,7 +42,7 @@ class Layout(Keeper):
     by component name or number.
     """
 
-    __slots__ = ("_by_key", "_of", "_spans", "_starts", "format", "mask", "model", "size", "slots")
+    __slots__ = ("_by_key", "format", "mask", "model", "size", "slots")
 
     def __init__(self, model: CpuModel, format: Format, mask: int, slots: Iterable[Slot]):
         self.model = model
@@ -52,28 +52,37 @@ class Layout(Keeper):
         self.size = max([EXTENDED_OFFSET, *(slot.end for slot in self.slots)])
         self._by_key: dict[str | int, Slot] = {slot.name: slot for slot in self.slots}
         self._by_key |= {slot.number: slot for slot in self.slots}
-        self._spans: tuple[Span, ...] | None = None
-        self._of: dict[int, tuple[Span, ...]] | None = None
-        self._starts: dict[int, Span] | None = None
+
+    @cached_property
+    def _spans(self) -> tuple[Span, ...]:
+        return spans_of(self.model, self.xcomp_bv, self.slots)
+
+    @cached_property
+    def _of(self) -> dict[int, tuple[Span, ...]]:
+        found: dict[int, list[Span]] = {}
+        for span in self._spans:
+            if span.component is not None:
+                found.setdefault(span.component.number, []).append(span)
+        return {number: tuple(spans) for number, spans in found.items()}
+
+    @cached_property
+    def _starts(self) -> dict[int, Span]:
+        return {span.offset: span for span in self._spans}
 
     def spans(self) -> tuple[Span, ...]:
         """Every byte of the area once, in memory order, up to ``size``: what it is; see spans.py.
 
         MaskError where components share bytes.
         """
-        if self._spans is None:
-            self._spans = spans_of(self.model, self.xcomp_bv, self.slots, self.size)
         return self._spans
 
     def spans_of(self, number: int) -> tuple[Span, ...]:
         """The spans of a component, MXCSR and MXCSR_MASK with SSE's; none where it has no place."""
-        if self._of is None:
-            found: dict[int, list[Span]] = {}
-            for span in self.spans():
-                if span.component is not None:
-                    found.setdefault(span.component.number, []).append(span)
-            self._of = {number: tuple(spans) for number, spans in found.items()}
         return self._of.get(number, ())
+
+    def span_at(self, offset: int) -> Span | None:
+        """The span that begins at this byte; None where none does."""
+        return self._starts.get(offset)
 
     def initial_runs(self, number: int) -> Iterator[tuple[int, bytes]]:
         """Where a component stands, and what while it is initial, in as few runs as may be.
@@ -91,12 +100,6 @@ class Layout(Keeper):
             image += span.initial if self.format == "standard" else bytes(span.size)
         if image:
             yield start, image
-
-    def span_at(self, offset: int) -> Span | None:
-        """The span that begins at this byte; None where none does."""
-        if self._starts is None:
-            self._starts = {span.offset: span for span in self.spans()}
-        return self._starts.get(offset)
 
     def offset(self, path: str) -> int:
         """Where a field stands (``sse.mxcsr``, ``bndregs.bnd[0].lower``), in bytes from the start.
@@ -166,16 +169,11 @@ class Layout(Keeper):
         """The slots in order of component number (memory order differs where APX or LWP sit)."""
         return sorted(self.slots, key=lambda slot: slot.number)
 
-    @cached_property
+    @property
     def gaps(self) -> tuple[tuple[int, int], ...]:
         """The (offset, size) of every run of extended bytes that belongs to no component."""
-        found = []
-        end = EXTENDED_OFFSET
-        for slot in self.slots:
-            if slot.offset > end:
-                found.append((end, slot.offset - end))
-            end = max(end, slot.end)
-        return tuple(found)
+        own = [span for span in self._spans if span.offset >= EXTENDED_OFFSET]
+        return tuple((span.offset, span.size) for span in own if span.component is None)
 
 
 def require_layout(layout: object) -> None:
@@ -198,11 +196,10 @@ def check_user_mask(model: CpuModel, mask: int) -> None:
     check_mask(mask, f"XCR0 on {model.label}")
     where = f"XCR0 {hex_mask(mask)} on {model.label}"
     if alien := mask & ~model.user_mask:
-        known = mask & model.supervisor_mask
-        why = (
-            "are supervisor components, which IA32_XSS enables" if known == alien else "are unknown"
-        )
-        raise MaskError(f"{where}: bits {hex_mask(alien)} ({_names(model, alien)}) {why}", mask)
+        why = "are unknown"
+        if not alien & ~model.supervisor_mask:
+            why = "are supervisor components, which IA32_XSS enables"
+        raise MaskError(f"{where}: bits {hex_mask(alien)} ({names(model, alien)}) {why}", mask)
     if clash := overlap(standard(model, mask).slots):
         raise MaskError(f"{where}: {clash}", mask)
 
@@ -226,11 +223,11 @@ def check_xcr0(model: CpuModel, xcr0: int) -> None:
         there = [name for name in group if name in enabled]
         if there and len(there) < len(group):
             missing = [name for name in group if name not in enabled]
-            raise MaskError(f"{where}: {_list(there)} without {_list(missing)}", xcr0)
+            raise MaskError(f"{where}: {' and '.join(there)} without {' and '.join(missing)}", xcr0)
     for component in users:
         missing = [name for name in component.rules.needs if name not in enabled]
         if component.name in enabled and missing:
-            raise MaskError(f"{where}: {component.name} without {_list(missing)}", xcr0)
+            raise MaskError(f"{where}: {component.name} without {' and '.join(missing)}", xcr0)
 
 
 def takes_xcr0(model: CpuModel, xcr0: int) -> bool:
@@ -260,7 +257,8 @@ def overlap(slots: Iterable[Slot]) -> str | None:
     last: Slot | None = None
     for slot in slots:
         if last and slot.offset < last.end:
-            return f"{_range(last)} and {_range(slot)} overlap"
+            both = (f"{each.name} [{each.offset:#x}..{each.end:#x})" for each in (last, slot))
+            return f"{' and '.join(both)} overlap"
         last = slot if last is None or slot.end > last.end else last
     return None
 
@@ -280,7 +278,7 @@ def standard(model: CpuModel, mask: int) -> Layout:
     components = _components(model, mask, "XCR0")
     if hidden := [c.name for c in components if c.offset is None]:
         raise MaskError(
-            f"mask {hex_mask(mask)}: {_list(hidden)} cannot stand in the standard format, "
+            f"mask {hex_mask(mask)}: {' and '.join(hidden)} cannot stand in the standard format, "
             "which has no place for supervisor components",
             mask,
         )
@@ -316,23 +314,18 @@ def _components(model: CpuModel, mask: int, what: str) -> list[StateComponent]:
     check_mask(mask, what)
     if unknown := mask & ~(model.user_mask | model.supervisor_mask):
         raise MaskError(
-            f"{what} {hex_mask(mask)}: {model.label} knows nothing of {_names(model, unknown)} "
+            f"{what} {hex_mask(mask)}: {model.label} knows nothing of {names(model, unknown)} "
             f"(bits {hex_mask(unknown)})",
             mask,
         )
     return [model.by_number[number] for number in bits_of(mask)]
 
 
-def _names(model: CpuModel, mask: int) -> str:
+def names(model: CpuModel, mask: int, most: int = 64) -> str:
+    """The bits of a mask by name; the mask itself where they are more than ``most``."""
+    if mask.bit_count() > most:
+        return hex_mask(mask)
     return ", ".join(model.name_of(number) for number in bits_of(mask))
-
-
-def _list(names: list[str]) -> str:
-    return " and ".join(names)
-
-
-def _range(slot: Slot) -> str:
-    return f"{slot.name} [{slot.offset:#x}..{slot.end:#x})"
 
 
 @kept(512)

@@ -127,9 +127,7 @@ class Field:
     @property
     def end(self) -> int:
         """The first byte behind the last element."""
-        return (
-            self.offset + (0 if self.count is None else (self.count - 1) * self.stride) + self.size
-        )
+        return self.offset + ((self.count or 1) - 1) * self.stride + self.size
 
 
 class Leaf(Struct, frozen=True):
@@ -228,10 +226,9 @@ class StateComponent:
         """The bytes of the initial state, indexed by field offset (SDM 13.6)."""
         image = bytearray(self.reach)
         for leaf in self.leaves:
-            if leaf.initial:
-                image[leaf.offset : leaf.offset + leaf.size] = leaf.initial.to_bytes(
-                    leaf.size, "little"
-                )
+            image[leaf.offset : leaf.offset + leaf.size] = leaf.initial.to_bytes(
+                leaf.size, "little"
+            )
         return bytes(image)
 
     @property
@@ -393,10 +390,7 @@ class CpuModel(Keeper):
         from zlib import crc32
 
         rows = [
-            (
-                *(c.number, c.name, c.size, c.offset, c.align64, c.supervisor, c.xfd),
-                *(c.fields, c.rules),
-            )
+            (c.number, c.name, c.size, c.offset, c.align64, c.supervisor, c.xfd, c.fields, c.rules)
             for c in self.components.values()
         ]
         facts = [self.mxcsr_mask, sorted(self.instructions), sorted(self.registers), rows]
@@ -424,9 +418,12 @@ class CpuModel(Keeper):
         return found
 
     def name_of(self, number: int) -> str:
-        """The name of component ``number``; ``component20`` where the model does not know it."""
+        """The name of component ``number``; ``component20`` where the model does not know it.
+
+        Bit 63 of a mask is no component, and is called so.
+        """
         found = self.by_number.get(number)
-        return found.name if found else f"component{number}"
+        return found.name if found else "bit 63" if number == 63 else f"component{number}"
 
     def names_of(self, mask: int) -> list[str]:
         """The names of the components in ``mask``, lowest number first."""

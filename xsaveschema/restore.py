@@ -17,7 +17,15 @@ from xsaveschema.area.loaded import as_restored
 from xsaveschema.convert import to_compacted
 from xsaveschema.errors import Fault, MaskError, WrongTypeError, XsaveError, described, hex_mask
 from xsaveschema.header import MASKS, Buffer, view_of
-from xsaveschema.layout import Layout, check_mask, check_user_mask, compacted, places, standard
+from xsaveschema.layout import (
+    Layout,
+    check_mask,
+    check_user_mask,
+    compacted,
+    names,
+    places,
+    standard,
+)
 from xsaveschema.legality import illegal_values
 from xsaveschema.model import (
     COMPACTED,
@@ -27,7 +35,6 @@ from xsaveschema.model import (
     SSE,
     X87,
     CpuModel,
-    bits_of,
     require_model,
 )
 from xsaveschema.restore_rules import RULES as RULES
@@ -60,8 +67,7 @@ class _Case:
         return bool(self.xcomp_bv & COMPACTED)
 
     def names(self, mask: int) -> str:
-        bits = ("bit 63" if n == 63 else self.model.name_of(n) for n in bits_of(mask))
-        return ", ".join(bits) if mask.bit_count() <= 4 else hex_mask(mask)
+        return names(self.model, mask, most=4)
 
 
 def check(
@@ -267,12 +273,11 @@ def _case(
     if xcr0 is not None:
         check_user_mask(model, xcr0)
     if alien := (xss or 0) & ~model.supervisor_mask:
-        names = ", ".join(model.names_of(alien))
-        said = f"IA32_XSS {hex_mask(xss or 0)}: {model.label} has no {names} there"
+        said = f"IA32_XSS {hex_mask(xss or 0)}: {model.label} has no {names(model, alien)} there"
         raise MaskError(said, xss or 0)
     if fixed := xfd & sum(c.bit for c in model.components.values() if not c.xfd):
-        names = ", ".join(model.names_of(fixed))
-        raise MaskError(f"IA32_XFD {hex_mask(xfd)}: {model.label} cannot disable {names}", xfd)
+        said = f"IA32_XFD {hex_mask(xfd)}: {model.label} cannot disable {names(model, fixed)}"
+        raise MaskError(said, xfd)
     xstate_bv, xcomp_bv = MASKS.unpack_from(view, HEADER_OFFSET)
     enabled = _enabled(model, target, xcr0, xss)
     return _Case(

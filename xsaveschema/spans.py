@@ -79,7 +79,7 @@ class Slot:
         own (SDM 13.8.1).
         """
         if self.component.number == 0:
-            return (0, MXCSR_OFFSET), (MXCSR_OFFSET + 8, self.end)
+            return (0, MXCSR_OFFSET), (MXCSR_END, self.end)
         return ((self.offset, self.end),)
 
 
@@ -117,10 +117,8 @@ class Span(NamedTuple):
         return self.alive == ALWAYS or bool(self.alive & xstate_bv)
 
 
-def spans_of(
-    model: CpuModel, xcomp_bv: int, slots: tuple[Slot, ...], size: int
-) -> tuple[Span, ...]:
-    """Every byte of an area of ``size`` bytes once, in memory order; ``xcomp_bv`` is its format's.
+def spans_of(model: CpuModel, xcomp_bv: int, slots: tuple[Slot, ...]) -> tuple[Span, ...]:
+    """Every byte of an area once, in memory order; ``xcomp_bv`` is its format's.
 
     MaskError where components share bytes.
     """
@@ -135,8 +133,6 @@ def spans_of(
             found.append(_plain(end, span.offset, "padding" if aligned else "gap", ""))
         found.append(span)
         end = span.end
-    if end < size:
-        found.append(_plain(end, size, "gap", ""))
     return tuple(found)
 
 
@@ -149,9 +145,8 @@ def _frame(xcomp_bv: int) -> Iterator[Span]:
     yield _plain(SOFTWARE_OFFSET, XCR0_OFFSET, "reserved", "")
     yield _plain(XCR0_OFFSET, HEADER_OFFSET, "software", "")
     yield _plain(HEADER_OFFSET, HEADER_OFFSET + 8, "header", "header.xstate_bv")
-    yield _plain(HEADER_OFFSET + 8, HEADER_OFFSET + 16, "header", "header.xcomp_bv")._replace(
-        initial=xcomp_bv.to_bytes(8, "little")
-    )
+    own = _plain(HEADER_OFFSET + 8, HEADER_OFFSET + 16, "header", "header.xcomp_bv")
+    yield own._replace(initial=xcomp_bv.to_bytes(8, "little"))
     yield _plain(HEADER_OFFSET + 16, EXTENDED_OFFSET, "header", "")
 
 

@@ -12,6 +12,7 @@ import re
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from itertools import groupby
 from operator import index
 from typing import TypeVar
 
@@ -22,9 +23,8 @@ _CODES = dict(zip(_NAMES, "eHfdbhiqBHIQ"))  # bf16 has none: it is read as the u
 TYPES = (*_NAMES, "hex")
 """The types of lanes. ``hex`` is unsigned numbers of 8 bytes, or of the 4, 2 or 1 that divide."""
 
-_FLOATS = {"f16": (5, 10), "bf16": (8, 7), "f32": (8, 23), "f64": (11, 52)}
-"""Bits of the exponent and of the fraction."""
-_F80 = (15, 63)
+_FLOATS = {"f16": (5, 10), "bf16": (8, 7), "f32": (8, 23), "f64": (11, 52), "f80": (15, 63)}
+"""Bits of the exponent and of the fraction. f80 is no type of lanes."""
 _NUMBER = re.compile(r"([+-]?)([0-9]{0,800})(?:\.([0-9]{0,800}))?(?:e([+-]?[0-9]{1,6}))?", re.I)
 _INTEGER = re.compile(r"[+-]?(?:0x[0-9a-f]{1,40}|[0-9]{1,40})", re.I)
 _NAN = re.compile(r"([+-]?)nan(?:\((0x[0-9a-f]{1,16})\))?", re.I)
@@ -132,8 +132,11 @@ def _float_bits(value: object, type: str) -> int:
     infinite = (1 << exponent) - 1 << fraction
     bits = infinite | special if ratio is None else _rounded(*ratio, exponent, fraction)
     if ratio and bits >= infinite:
-        most = texts((infinite - 1).to_bytes(lane_size(type, 8), "little"), type)[0]
-        raise ValueError(f"{type} takes -{most}..{most}, not {_shown(value)}")
+        limits = "less than 1.19e+4932"
+        if type != "f80":
+            most = texts((infinite - 1).to_bytes(lane_size(type, 8), "little"), type)[0]
+            limits = f"-{most}..{most}"
+        raise ValueError(f"{type} takes {limits}, not {_shown(value)}")
     return bits | negative << exponent + fraction
 
 
@@ -217,12 +220,10 @@ def texts(data: bytes, type: str) -> "tuple[str, ...]":
         return tuple(f"0x{number:0{digits}x}" for number in _numbers(data, type))
     if type not in _FLOATS:
         return tuple(map(str, _numbers(data, type)))
-    lanes = zip(_numbers(data, type), decode(data, type))
-    known: dict[int, str] = {}
-    for bits, value in lanes:
-        if bits not in known:
-            known[bits] = _float_text(bits, value, type)
-    return tuple(known[bits] for bits in _numbers(data, type))
+    numbers = _numbers(data, type)
+    lanes = dict(zip(numbers, decode(data, type)))
+    known = {bits: _float_text(bits, value, type) for bits, value in lanes.items()}
+    return tuple(known[bits] for bits in numbers)
 
 
 def told(data: bytes, type: str) -> "list[int | float | str]":
@@ -230,8 +231,6 @@ def told(data: bytes, type: str) -> "list[int | float | str]":
     if type == "hex":
         return [*texts(data, type)]
     lanes = zip(_numbers(data, type), decode(data, type))
-    if type not in _FLOATS:
-        return [value for _, value in lanes]
     return [
         value if value - value == 0 else _float_text(bits, value, type) for bits, value in lanes
     ]
@@ -268,7 +267,7 @@ def float80(value: int) -> str:
     if not significand:
         return sign + "0"
     power = (exponent or 1) - 16383 - 63
-    digits = _shortest(significand << max(power, 0), 1 << max(-power, 0), *_F80)
+    digits = _shortest(significand << max(power, 0), 1 << max(-power, 0), *_FLOATS["f80"])
     return sign + _written(*digits, -5, 21)
 
 
@@ -304,19 +303,10 @@ def _written(digits: str, power: int, low: int, high: int) -> str:
 
 def encode_float80(text: str) -> int:
     """The 80 bits that a decimal number is nearest to; ``inf`` and ``nan`` as well."""
-    stripped = text.strip()
-    nan, inf = re.fullmatch(r"([+-]?)nan", stripped), _INF.fullmatch(stripped)
-    if nan or inf:
-        sign = (nan or inf).group(1) == "-"  # type: ignore[union-attr]
-        bits = 0x7FFF << 63 | (1 << 62 if nan else 0)
-    else:
-        sign, (top, bottom) = _ratio(stripped, "f80")
-        bits = _rounded(top, bottom, *_F80)
-        if bits >= 0x7FFF << 63:
-            raise ValueError(f"f80 takes less than 1.19e+4932, not {_shown(text)}")
-    exponent, fraction = bits >> 63, bits & (1 << 63) - 1
+    bits = _float_bits(text, "f80")
+    exponent, fraction = bits >> 63 & 0x7FFF, bits & (1 << 63) - 1
     # The significand's highest bit is written out.
-    return sign << 79 | exponent << 64 | (exponent > 0) << 63 | fraction
+    return bits >> 78 << 79 | exponent << 64 | (exponent > 0) << 63 | fraction
 
 
 # Lines
@@ -542,13 +532,6 @@ def _runs(names: "list[str]") -> "list[str]":
 
 def spans(numbers: "Iterable[int]") -> "Iterator[tuple[int, int]]":
     """Ascending numbers as (first, last) of each unbroken run."""
-    run: tuple[int, int] | None = None
-    for number in numbers:
-        if run and number == run[1] + 1:
-            run = run[0], number
-            continue
-        if run:
-            yield run
-        run = number, number
-    if run:
-        yield run
+    for _, group in groupby(enumerate(numbers), lambda pair: pair[1] - pair[0]):
+        run = [number for _, number in group]
+        yield run[0], run[-1]

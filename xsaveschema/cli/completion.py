@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import ClassVar, Final
@@ -90,19 +91,13 @@ def _sources(_: click.Context, word: str) -> Iterable[CompletionItem | str]:
     return names if word.startswith(SAMPLE) or not any(Path().glob(f"{word}*")) else [_FILE]
 
 
-def _paths(_: click.Context, __: str) -> list[CompletionItem]:
-    return [_FILE]
-
-
 def _areas(*names: str) -> Completer:
     """The labels of the areas in the file that one of these parameters has."""
 
     def complete(ctx: click.Context, _: str) -> Iterator[str]:
         source = next((found for name in names if (found := ctx.params.get(name))), "-")
         # A process would be stopped for this, a pipe read empty.
-        if source == "-" or source.startswith(PID):
-            return
-        if not source.startswith(SAMPLE) and is_device(source):
+        if source == "-" or source.startswith(PID) or is_device(source):
             return
         with opened(source, Options(catalog=_catalog(ctx), strict=False)) as artefact:
             for found in islice(artefact.areas(), _MOST):
@@ -117,7 +112,7 @@ COMPLETERS: Final[dict[str, Completer]] = {
         ("model_name", "model_a", "model_b", "model_b_name", "cpu", "cpu_name", "pattern"), _cpus
     ),
     **dict.fromkeys(("source", "first", "second"), _sources),
-    **dict.fromkeys(("output", "schemas", "paths", "bad", "fix"), _paths),
+    **dict.fromkeys(("output", "schemas", "paths", "bad", "fix"), lambda _, __: [_FILE]),
     **dict.fromkeys(("drop", "ignore", "having"), _listed(_components)),
     **dict.fromkeys(("xcr0", "xss", "xcomp_bv", "xfd", "rfbm"), _listed(_components)),
     "registers": _listed(_registers),
@@ -137,21 +132,15 @@ def install() -> None:
 def attach(command: click.Command) -> None:
     """Give the parameters of a command what completes them."""
     for param in command.params:
-        completer = COMPLETERS.get(param.name or "")
-        if completer is not None:
-            found = _Completion(completer)
-            param.shell_complete = found  # type: ignore[method-assign]
+        if completer := COMPLETERS.get(param.name or ""):
+            param.shell_complete = partial(_complete, completer)  # type: ignore[method-assign]
 
 
-class _Completion:
-    def __init__(self, completer: Completer):
-        self._completer = completer
-
-    def __call__(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        try:
-            return _fitting(self._completer(_before(ctx), incomplete), incomplete)
-        except (XsaveError, OSError, ValueError):
-            return []  # a shell has no place for what is wrong with a file
+def _complete(completer: Completer, ctx: click.Context, word: str) -> list[CompletionItem]:
+    try:
+        return _fitting(completer(_before(ctx), word), word)
+    except (XsaveError, OSError, ValueError):
+        return []  # a shell has no place for what is wrong with a file
 
 
 def _before(ctx: click.Context) -> click.Context:
@@ -160,9 +149,7 @@ def _before(ctx: click.Context) -> click.Context:
     Where an option has no value yet, click has understood nothing of the line.
     """
     words = split_arg_string(os.environ.get("COMP_WORDS", ""))
-    if ctx.info_name not in words:
-        return ctx
-    words = words[words.index(ctx.info_name) + 1 :]
+    words = words[words.index(ctx.info_name) + 1 :] if ctx.info_name in words else []
     while words and not words[-1].startswith("-"):
         words.pop()
     if not words:

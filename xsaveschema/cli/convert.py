@@ -8,10 +8,9 @@ from xsaveschema import qemu
 from xsaveschema.area import XsaveArea
 from xsaveschema.artefacts.reader import Options
 from xsaveschema.catalog import Catalog
-from xsaveschema.cli.convert_batch import Many, batch_options, convert_many
 from xsaveschema.cli.files import about, named, refuse_terminal, write_area
 from xsaveschema.cli.inputs import Input, limits, reads_areas
-from xsaveschema.cli.options import cpu_option, listed, mask_option
+from xsaveschema.cli.options import Many, batch_options, cpu_option, listed, mask_option
 from xsaveschema.cli.output import echo, note
 from xsaveschema.convert import Conversion, relayout
 from xsaveschema.errors import IdentificationError, XsaveError, hex_mask
@@ -90,6 +89,11 @@ def command(
             raise click.UsageError("--batch needs --model")
         if as_qemu or file.selector is not None:
             raise click.UsageError("--batch goes with neither --as-qemu nor --area")
+        try:
+            from xsaveschema.cli.convert_batch import convert_many
+        except ModuleNotFoundError as error:
+            needs = f"--batch needs {error.name}: pip install 'xsaveschema[batch]'"
+            raise XsaveError(needs) from None
         return convert_many(file.source, output, many, options, cpu, format, mask, drops)
     with about(file.source):
         with file.opened(options) as artefact:

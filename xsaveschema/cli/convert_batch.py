@@ -9,10 +9,11 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from functools import partial, wraps
+from dataclasses import replace
+from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple, TextIO, TypeVar, cast
+from typing import BinaryIO, Final, TextIO, cast
 
 import click
 
@@ -20,71 +21,28 @@ from xsaveschema import samples
 from xsaveschema.artefacts.containers import packed
 from xsaveschema.artefacts.opened import SAMPLE
 from xsaveschema.artefacts.reader import Options
-from xsaveschema.artefacts.source import MAX_AREA
 from xsaveschema.cli.files import about, named, permitted, standard_input, standard_stream
+from xsaveschema.cli.options import Many
 from xsaveschema.cli.output import console, echo, note, stop_waiting
 from xsaveschema.errors import TooShortError, XsaveError
 from xsaveschema.evidence import seen_under, shown_in
 from xsaveschema.header import MASKS
 from xsaveschema.io import is_device, open_regular
 from xsaveschema.layout import compacted, standard
+from xsaveschema.many.batch import BatchError
+from xsaveschema.many.stream import (
+    Done,
+    Task,
+    convert_file,
+    convert_new,
+    convert_stream,
+    journal_of,
+    part_of,
+)
 from xsaveschema.model import COMPACTED, EXTENDED_OFFSET, HEADER_OFFSET, CpuModel, Format
-
-if TYPE_CHECKING:
-    from xsaveschema.many.stream import Done, Task
-    from xsaveschema.plan import Errors
-
-_F = TypeVar("_F", bound=Callable[..., Any])
 
 _SAID: Final = 20
 """Bad areas that are told one by one on standard error."""
-
-
-class Many(NamedTuple):
-    """What ``--batch`` and the options that go with it say."""
-
-    stride: int | None
-    errors: str
-    threads: int
-    bad: str | None
-
-
-def batch_options(command: _F) -> _F:
-    """``--batch`` and what goes with it, as the argument ``many``: None where it is not given."""
-
-    @wraps(command)
-    def wrapped(*args: Any, **options: Any) -> Any:
-        many = Many(*(options.pop(name) for name in ("stride", "errors", "threads", "bad")))
-        if not options.pop("batch"):
-            if many != Many(None, "raise", 1, None):
-                raise click.UsageError("--stride, --errors, --threads and --bad need --batch")
-            return command(*args, many=None, **options)
-        return command(*args, many=many, **options)
-
-    found: Any = wrapped
-    for option in (
-        click.option("--bad", metavar="FILE", help="Write index and fault of each bad area there."),
-        click.option(
-            "--threads", type=click.IntRange(1, 64), default=1, help="Threads that convert."
-        ),
-        click.option(
-            "--errors",
-            type=click.Choice(["raise", "skip", "copy"]),
-            default="raise",
-            help="What becomes of a bad area, whose place in OUT stays its own: raise an error "
-            "there (the default), skip it, which leaves zeros, or copy its bytes as they are.",
-        ),
-        click.option(
-            "--stride",
-            type=click.IntRange(EXTENDED_OFFSET, MAX_AREA),
-            metavar="BYTES",
-            help="From one area to the next; default: the first area's own length.",
-        ),
-        click.option("--batch", is_flag=True, help="FILE holds many areas; needs --model."),
-    ):
-        found = option(found)
-    wrapper: _F = found
-    return wrapper
 
 
 def convert_many(
@@ -103,10 +61,6 @@ def convert_many(
     """
     writer = options.model
     assert writer is not None  # noqa: S101 - the caller's condition
-    try:
-        from xsaveschema.many.stream import Task
-    except ModuleNotFoundError as error:
-        raise XsaveError(f"--batch needs {error.name}: pip install 'xsaveschema[batch]'") from None
     _refuse_collisions(source, output, many)
     with ExitStack() as stack:
         stack.enter_context(about(source))
@@ -114,17 +68,8 @@ def convert_many(
         head = _head(file)
         # The first area tells how far apart they are, and no more: each is judged by itself.
         stride = many.stride or _length(writer, head)
-        task = Task(
-            writer,
-            cpu or writer,
-            format,
-            stride,
-            mask,
-            drop,
-            cast("Errors", many.errors),
-            many.threads,
-            assume=options.assume,
-        ).kept(head)
+        task = Task(writer, cpu or writer, format, stride, mask, drop, many.errors, many.threads)
+        task = replace(task, assume=options.assume).kept(head)
         tally = stack.enter_context(_Tally(many.errors, many.bad, permitted(source)))
         pieces = _pieces(task, source, file, head, output)
         with _progress(file, stride) as advance, _kept(source, output, many, task, tally):
@@ -137,8 +82,6 @@ def convert_many(
 
 def _pieces(task: Task, source: str, file: BinaryIO, head: bytes, output: str) -> Iterator[Done]:
     """The conversion that suits the two ends: only between files can it be gone on with."""
-    from xsaveschema.many.stream import convert_file, convert_new, convert_stream
-
     if output == "-":
         return convert_stream(task, file, standard_stream(sys.stdout, "standard output"), head)
     goal = Path(output)
@@ -157,8 +100,6 @@ def _resumable(source: str, output: str) -> bool:
 
 def _refuse_collisions(source: str, output: str, many: Many) -> None:
     """Wrong usage, where a file of the run would be written over, or the only copy lost."""
-    from xsaveschema.many.stream import journal_of, part_of
-
     goal = Path(os.path.realpath(output))
     read = Path(os.path.realpath(source)) if _is_file(source) else None
     if many.errors == "skip" and _resumable(source, output) and read == goal:
@@ -180,9 +121,6 @@ def _refuse_collisions(source: str, output: str, many: Many) -> None:
 @contextmanager
 def _kept(source: str, output: str, many: Many, task: Task, tally: _Tally) -> Iterator[None]:
     """Where the work ends early, say what is kept of it, and how it is gone on with."""
-    from xsaveschema.many.batch import BatchError
-    from xsaveschema.many.stream import part_of
-
     part = part_of(Path(os.path.realpath(output)))
 
     def kept() -> str:

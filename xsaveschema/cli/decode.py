@@ -19,7 +19,7 @@ from xsaveschema.cli import decode_text
 from xsaveschema.cli.files import about, named_input
 from xsaveschema.cli.inputs import Input, limits, looked_ahead, noted, reads_areas
 from xsaveschema.cli.options import json_option, listed
-from xsaveschema.cli.output import echo, number, print_json_items
+from xsaveschema.cli.output import echo, number, picked, print_json_items
 from xsaveschema.errors import NoPlaceError, UnknownComponentError, XsaveError
 from xsaveschema.model import HEADER_OFFSET, HEADER_SIZE, CpuModel
 from xsaveschema.values import TYPES
@@ -180,10 +180,7 @@ def _facts(found: Found, asked: Asked, lenient: bool, type: str | None) -> dict[
     if found.others is not None:
         facts["others"] = found.others
     if lenient:
-        facts["faults"] = [
-            {"rule": fault.rule, "offset": fault.offset, "message": fault.message}
-            for fault in area.faults
-        ]
+        facts["faults"] = [picked(fault, "rule", "offset", "message") for fault in area.faults]
     return facts
 
 
@@ -192,8 +189,7 @@ def _components(area: XsaveArea) -> dict[str, Any]:
         slot.name: {
             "number": slot.number,
             "in_use": area.in_use(slot.name),
-            "offset": slot.offset,
-            "size": slot.size,
+            **picked(slot, "offset", "size"),
             "fields": field_facts(area, slot.name),
         }
         for slot in area.layout

@@ -19,7 +19,7 @@ from xsaveschema.cli.options import (
     model_option,
     with_catalog,
 )
-from xsaveschema.cli.output import in_colour, number, print_json, print_lines, print_rows
+from xsaveschema.cli.output import in_colour, number, picked, print_json, print_lines, print_rows
 from xsaveschema.diff import ByteDelta, Delta, byte_differences, diff
 from xsaveschema.text import delta_lines
 
@@ -171,13 +171,11 @@ def _facts(found: list[Delta] | list[ByteDelta], raw: bool) -> dict[str, Any]:
 
 
 def _delta(delta: Delta) -> dict[str, Any]:
+    values = ((side, getattr(delta, side)) for side in ("a", "b"))
     return {
-        "component": delta.component,
-        "path": delta.path,
-        "kind": delta.kind,
-        "a": None if delta.a is None else number(delta.a),
-        "b": None if delta.b is None else number(delta.b),
-        "bits": [{"name": bit.name, "a": bit.a, "b": bit.b} for bit in delta.bits],
+        **picked(delta, "component", "path", "kind"),
+        **{side: None if value is None else number(value) for side, value in values},
+        "bits": [bit._asdict() for bit in delta.bits],
     }
 
 
@@ -186,7 +184,5 @@ def _run(run: ByteDelta) -> dict[str, Any]:
         "offset": run.offset,
         "a": run.a.hex(),
         "b": run.b.hex(),
-        "owner_a": run.owner_a,
-        "owner_b": run.owner_b,
-        "live": run.live,
+        **picked(run, "owner_a", "owner_b", "live"),
     }

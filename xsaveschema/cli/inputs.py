@@ -15,7 +15,7 @@ from xsaveschema.artefacts.opened import opened as opened_path
 from xsaveschema.artefacts.reader import WHOLE, Found, Options
 from xsaveschema.catalog import Catalog
 from xsaveschema.cli.files import read_some
-from xsaveschema.cli.options import area_option, assume_option, model_option, with_catalog
+from xsaveschema.cli.options import area_option, assume_option, below, model_option, with_catalog
 from xsaveschema.cli.output import note, until_fault
 from xsaveschema.errors import UnknownSampleError, plain
 from xsaveschema.identify import load_model
@@ -89,11 +89,9 @@ def reads_areas(text: str, *, area: bool = True) -> Callable[[_F], _F]:
             file = Input(catalog, source, model_name, assume, selector)
             return command(file=file, **options)
 
-        found: Any = with_catalog(wrapped)
-        for option in (*([area_option] * area), assume_option, model_option(text)):
-            found = option(found)
-        given: _F = found
-        return given
+        options = (model_option(text), assume_option, *[area_option] * area, with_catalog)
+        found: _F = below(wrapped, *options)
+        return found
 
     return decorate
 

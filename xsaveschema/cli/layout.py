@@ -13,6 +13,7 @@ from xsaveschema.cli.output import (
     in_ascii,
     in_colour,
     number,
+    picked,
     print_json,
     print_lines,
     terminal_width,
@@ -106,11 +107,5 @@ def _show(layout: Layout, others: int | None) -> None:
 
 def slot_facts(slot: Slot) -> dict[str, Any]:
     """A component's place as ``--json`` tells it."""
-    return {
-        "number": slot.number,
-        "name": slot.name,
-        "offset": slot.offset,
-        "size": slot.size,
-        "supervisor": slot.component.supervisor,
-        "align64": slot.component.align64,
-    }
+    place = picked(slot, "number", "name", "offset", "size")
+    return place | picked(slot.component, "supervisor", "align64")

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 import click
 
 from xsaveschema.authoring.lint import report
 from xsaveschema.cli.options import json_option
-from xsaveschema.cli.output import fault_lines, print_json, print_lines
-from xsaveschema.errors import SchemaFault
+from xsaveschema.cli.output import fault_lines, picked, print_json, print_lines
+
+_FACTS: Final = ("file", "line", "column", "rule", "path", "message", "hint")
 
 
 @click.command("lint")
@@ -25,7 +27,9 @@ def command(paths: tuple[str, ...], as_json: bool) -> int:
     faults, warnings = report([Path(path) for path in paths])
     if as_json:
         kinds = {"faults": faults, "warnings": warnings} if warnings else {"faults": faults}
-        print_json({kind: [_facts(fault) for fault in found] for kind, found in kinds.items()})
+        print_json(
+            {kind: [picked(fault, *_FACTS) for fault in found] for kind, found in kinds.items()}
+        )
     else:
         marked = [replace(found, message=f"warning: {found.message}") for found in warnings]
         told = sorted([*faults, *marked])
@@ -35,18 +39,6 @@ def command(paths: tuple[str, ...], as_json: bool) -> int:
         said += f", {_count(len(warnings), 'warning')}" if warnings else ""
         print_lines([*lines, [(said, "bold red" if faults else "bold green")]])
     return 1 if faults else 0
-
-
-def _facts(fault: SchemaFault) -> dict[str, str | int]:
-    return {
-        "file": fault.file,
-        "line": fault.line,
-        "column": fault.column,
-        "rule": fault.rule,
-        "path": fault.path,
-        "message": fault.message,
-        "hint": fault.hint,
-    }
 
 
 def _count(number: int, what: str) -> str:

@@ -11,11 +11,28 @@ import click
 from xsaveschema.authoring.page import in_order, signature_text, vendor_name
 from xsaveschema.catalog import Catalog
 from xsaveschema.cli.options import json_option, listed, with_catalog
-from xsaveschema.cli.output import number, on_terminal, print_json, print_lines, terminal_width
+from xsaveschema.cli.output import (
+    number,
+    on_terminal,
+    picked,
+    print_json,
+    print_lines,
+    terminal_width,
+)
 from xsaveschema.errors import XsaveError, hex_mask, meant
 from xsaveschema.model import CpuModel
 from xsaveschema.text import columns
 
+_COMPONENT: Final = (
+    "number",
+    "name",
+    "size",
+    "offset",
+    "supervisor",
+    "align64",
+    "xfd",
+    "optional",
+)
 _HEADINGS: Final = ("model", "XCR0", "IA32_XSS", "standard", "compacted", "confirmed")
 _MORE: Final = ("signatures", "aliases", "title")
 """Columns where a line may be as long as it gets; lines of their own where it may not."""
@@ -114,12 +131,7 @@ def _facts(model: CpuModel) -> dict[str, Any]:
         "title": model.title,
         "vendor": model.vendor,
         "signatures": [
-            {
-                "vendor": signature.vendor,
-                "family": signature.family,
-                "models": list(signature.models),
-                "steppings": signature.steppings and list(signature.steppings),
-            }
+            picked(signature, "vendor", "family", "models", "steppings")
             for signature in model.signatures
         ],
         "xcr0": number(model.xcr0),
@@ -127,22 +139,8 @@ def _facts(model: CpuModel) -> dict[str, Any]:
         "standard_size": model.standard_layout().size,
         "compacted_size": _compacted_size(model),
         "instructions": sorted(model.instructions),
-        "components": [
-            {
-                "number": component.number,
-                "name": component.name,
-                "size": component.size,
-                "offset": component.offset,
-                "supervisor": component.supervisor,
-                "align64": component.align64,
-                "xfd": component.xfd,
-                "optional": component.optional,
-            }
-            for component in model.components.values()
-        ],
-        "confirmed": model.confirmed,
-        "confirmed_by": list(model.confirmed_by),
-        "source": model.source,
+        "components": [picked(each, *_COMPONENT) for each in model.components.values()],
+        **picked(model, "confirmed", "confirmed_by", "source"),
     }
 
 

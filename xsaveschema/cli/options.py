@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from functools import wraps
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, NamedTuple, TypeVar
 
 import click
 
+from xsaveschema.artefacts.source import MAX_AREA
 from xsaveschema.catalog import Catalog, default_catalog
 from xsaveschema.cli.output import note
 from xsaveschema.errors import meant
+from xsaveschema.model import EXTENDED_OFFSET
+from xsaveschema.plan import Errors
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -85,6 +88,13 @@ area_option = click.option(
 )
 
 
+def below(command: Callable[..., Any], *options: Callable[[Any], Any]) -> Any:
+    """A command below its options, which are told in this order."""
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 def with_catalog(command: _F) -> _F:
     """``--schemas``, and as the argument ``catalog`` what it makes the catalogue."""
 
@@ -99,9 +109,51 @@ def with_catalog(command: _F) -> _F:
         is_eager=True,  # the names in masks are theirs
         help="Schema files of your own; see xsaveschema -h.",
     )
-    passed: Any = click.pass_context(cast("Any", wrapped))
-    given: _F = option(passed)
-    return given
+    found: _F = below(wrapped, option, click.pass_context)
+    return found
+
+
+class Many(NamedTuple):
+    """What ``--batch`` and the options that go with it say."""
+
+    stride: int | None
+    errors: Errors
+    threads: int
+    bad: str | None
+
+
+def batch_options(command: _F) -> _F:
+    """``--batch`` and what goes with it, as the argument ``many``: None where it is not given."""
+
+    @wraps(command)
+    def wrapped(*, batch: bool, **options: Any) -> Any:
+        many = Many(*(options.pop(name) for name in Many._fields))
+        if not batch and many != Many(None, "raise", 1, None):
+            raise click.UsageError("--stride, --errors, --threads and --bad need --batch")
+        return command(many=many if batch else None, **options)
+
+    found: _F = below(
+        wrapped,
+        click.option("--batch", is_flag=True, help="FILE holds many areas; needs --model."),
+        click.option(
+            "--stride",
+            type=click.IntRange(EXTENDED_OFFSET, MAX_AREA),
+            metavar="BYTES",
+            help="From one area to the next; default: the first area's own length.",
+        ),
+        click.option(
+            "--errors",
+            type=click.Choice(["raise", "skip", "copy"]),
+            default="raise",
+            help="What becomes of a bad area, whose place in OUT stays its own: raise an error "
+            "there (the default), skip it, which leaves zeros, or copy its bytes as they are.",
+        ),
+        click.option(
+            "--threads", type=click.IntRange(1, 64), default=1, help="Threads that convert."
+        ),
+        click.option("--bad", metavar="FILE", help="Write index and fault of each bad area there."),
+    )
+    return found
 
 
 def catalog_of(ctx: click.Context, schemas: Iterable[str]) -> Catalog:

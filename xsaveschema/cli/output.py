@@ -140,6 +140,11 @@ def number(value: int | bytes) -> str:
     return hex(value) if isinstance(value, int) else value.hex()
 
 
+def picked(value: object, *names: str) -> dict[str, Any]:
+    """Attributes by name, as ``--json`` tells them."""
+    return {name: getattr(value, name) for name in names}
+
+
 def print_lines(lines: Iterable[Line], *, err: bool = False) -> None:
     """Write lines without what a terminal would obey; see :func:`plain`.
 
