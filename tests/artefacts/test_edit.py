@@ -23,6 +23,7 @@ from xsaveschema.errors import (
     IdentificationError,
     NoPlaceError,
     UnknownComponentError,
+    UnknownSampleError,
     ValueRangeError,
     XsaveError,
 )
@@ -169,6 +170,18 @@ def test_an_area_with_faults_is_not_patched_but_its_neighbour_is(tmp_path: Path)
         artefacts.patch(path, registers={"k1": 1}, area="100", in_place=True)
     artefacts.patch(path, registers={"k1": 1}, area="101", in_place=True)
     assert list(artefacts.open(path, strict=False))[1].area.registers["k1"] == 1
+
+
+def test_a_sample_is_patched_into_another_file(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    artefacts.patch("sample:avx512-core", out, {"k1": 7}, "#1")
+    found = [each.area.registers["k1"] for each in artefacts.open(out)]
+    before = [each.area.registers["k1"] for each in artefacts.open("sample:avx512-core")]
+    assert found == [before[0], 7, before[2]] != before
+    with pytest.raises(artefacts.ArtefactError, match="a sample stays as it is"):
+        artefacts.patch("sample:avx512-core", None, {"k1": 7}, "#1", in_place=True)
+    with pytest.raises(UnknownSampleError):
+        artefacts.patch("sample:../edit", out, {"k1": 7})
 
 
 def test_where_to_write(core: Path) -> None:

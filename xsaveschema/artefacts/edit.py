@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from xsaveschema import samples
 from xsaveschema.area import XsaveArea
 from xsaveschema.artefacts.elf import (
     LINUX,
@@ -24,7 +25,7 @@ from xsaveschema.artefacts.elf import (
     threads,
 )
 from xsaveschema.artefacts.elf_file import ElfCore, Note, is_elf, note_bytes
-from xsaveschema.artefacts.opened import PID
+from xsaveschema.artefacts.opened import PID, SAMPLE
 from xsaveschema.artefacts.reader import ArtefactError, Options, Writer
 from xsaveschema.artefacts.registry import recognise
 from xsaveschema.artefacts.select import numbered, one
@@ -73,7 +74,7 @@ def patch(
     written then.
     """
     options = Options(model, False, catalog, assume)
-    with _opened(path) as source:
+    with _opened(path, in_place) as source:
         target = _target(source.path, out, in_place)
         reader = recognise(source.data, assume)
         if not isinstance(reader, Writer):
@@ -106,7 +107,7 @@ def add_layout(
     else stays where it was. Raises OSError and XsaveError; nothing is written then.
     """
     options = Options(model, True, catalog, assume)
-    with _opened(path) as source:
+    with _opened(path, in_place) as source:
         target = _target(source.path, out, in_place)
         data = source.data
         if not is_elf(data):
@@ -134,10 +135,15 @@ def add_layout(
     return Edited(target, "NT_X86_XSAVE_LAYOUT", source_of, notes)
 
 
-def _opened(path: StrPath) -> Source:
-    if isinstance(path, str) and path.startswith(PID):
+def _opened(path: StrPath, in_place: bool) -> Source:
+    name = path if isinstance(path, str) else ""
+    if name.startswith(PID):
         raise ArtefactError(f"{path}: a live process is read only; edit a core of it")
-    return Source(path)
+    if not name.startswith(SAMPLE):
+        return Source(path)
+    if in_place:
+        raise ArtefactError(f"{path}: a sample stays as it is; name a file to write")
+    return Source(samples.path(name.removeprefix(SAMPLE)))
 
 
 def _set(area: XsaveArea, name: str, value: int | bytes | str) -> None:

@@ -27,9 +27,14 @@ SAMPLES: Final = {
 
 def read(name: str) -> bytes:
     """The bytes of a sample. UnknownSampleError for a name that SAMPLES does not have."""
+    return path(name).read_bytes()
+
+
+def path(name: str) -> Path:
+    """The file of a sample. UnknownSampleError for a name that SAMPLES does not have."""
     if name not in SAMPLES:
         raise UnknownSampleError(f"there is no sample {name!r}; the samples are\n{listing()}", name)
-    return Path(__file__).with_name(f"{name}.bin").read_bytes()
+    return Path(__file__).with_name(f"{name}.bin")
 
 
 def listing() -> str:
