@@ -9,16 +9,15 @@ stands twice is a fault.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property, update_wrapper
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 from msgspec import UNSET, Struct, field
 
 from xsaveschema.errors import SchemaError, SchemaFault, XsaveError, meant, plain
-from xsaveschema.kept import Keeper, kept
 from xsaveschema.language.component_fields import build_fields
 from xsaveschema.language.component_rules import build_rules, check_companions
 from xsaveschema.language.cpu_models import Resolved, resolve
@@ -31,6 +30,8 @@ from xsaveschema.language.validate import kind_of, typed
 from xsaveschema.language.whole_registers import build_registers, check_registers, register_names
 from xsaveschema.model import LEGACY, MXCSR_MASK, CpuModel, Field, Register
 from xsaveschema.rules import Rules
+
+T = TypeVar("T")
 
 
 class ComponentFile(Struct, frozen=True):
@@ -48,7 +49,20 @@ class _Layer(Struct):
     registers: dict[str, Document] = field(default_factory=dict)
 
 
-class Library(Keeper):
+def _once(method: Callable[[Library, Path], T]) -> Callable[[Library, Path], T]:
+    """Keep what a method makes of a file in the library."""
+
+    def found(library: Library, path: Path) -> T:
+        key = method.__name__, path
+        if key not in library._found:
+            library._found[key] = method(library, path)
+        made: T = library._found[key]
+        return made
+
+    return update_wrapper(found, method)
+
+
+class Library:
     """The schema files of a catalogue.
 
     Shipped models are not held to the fields of their components before those are used, nor
@@ -67,6 +81,7 @@ class Library(Keeper):
         self._shipped: dict[str, Path] = {}
         self._shipped_models: tuple[Path, ...] = ()
         self._resolved: dict[Path, Resolved] = {}
+        self._found: dict[tuple[str, Path], Any] = {}
         # Stems of files that could not be indexed: whoever extends such a model is not to blame.
         self._nameless: set[str] = set()
 
@@ -174,12 +189,12 @@ class Library(Keeper):
 
     # Documents, read and typed once.
 
-    @kept(None)
+    @_once
     def document(self, path: Path) -> Document:
         """The file's document, read when first asked for."""
         return read(path, self.shown.get(path))
 
-    @kept(None)
+    @_once
     def _doc(self, path: Path) -> tuple[str | None, Any]:
         """The kind of the file's document and the document typed, as far as it has no fault."""
         document = self.document(path)
@@ -229,7 +244,7 @@ class Library(Keeper):
             raise SchemaError(faults)
         return parts
 
-    @kept(None)
+    @_once
     def _parts_of(self, path: Path) -> tuple[tuple[Field, ...], Rules]:
         document, doc = self.document(path), self._of_kind(path, "component")
         if doc is None:
@@ -249,7 +264,7 @@ class Library(Keeper):
                 raise SchemaError(faults)
         return MappingProxyType(found)
 
-    @kept(None)
+    @_once
     def _registers_of(self, path: Path) -> dict[str, Register]:
         document, doc = self.document(path), self._of_kind(path, "registers")
         if doc is None:
