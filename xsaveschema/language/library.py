@@ -24,7 +24,7 @@ from xsaveschema.language.cpu_models import Resolved, resolve
 from xsaveschema.language.document import Document, quoted
 from xsaveschema.language.files import COMPONENT_FILE, shipped_directory
 from xsaveschema.language.grammar import ComponentDoc, ModelDoc, RegistersDoc, given
-from xsaveschema.language.signatures import SignatureIndex, describe
+from xsaveschema.language.signatures import Cpu, claim
 from xsaveschema.language.source import read
 from xsaveschema.language.validate import kind_of, typed
 from xsaveschema.language.whole_registers import build_registers, check_registers, register_names
@@ -439,21 +439,20 @@ class Library:
         self, paths: Sequence[Path], against: Iterable[Path]
     ) -> list[SchemaFault]:
         """A fault for each signature of the models in ``paths`` that another model has as well."""
-        index: SignatureIndex[tuple[Path, int]] = SignatureIndex()
+        taken: dict[Cpu, tuple[Path, int]] = {}
         found = []
-        judged = set(paths)
-        indexed = set(self.models.values())
+        judged, indexed = set(paths), set(self.models.values())
         for path in (path for path in [*against, *paths] if path in indexed):
             made = self.resolved(path)
             for number, signature in made.signatures:
-                clash = index.add(signature, (path, number))
+                clash = claim(taken, signature, (path, number))
                 if clash is None or path not in judged or clash[0][0] == path:
                     continue
-                (other, place), model = clash
+                (other, place), cpu = clash
                 where = self.document(other).where(("signatures", place))
-                _, doc = self._doc(other)
-                message = f"{describe(signature, model)} is {doc.model}'s already, in {where}"
-                hint = f"to replace that model call this one {doc.model}, else give steppings:"
-                place_here = ("signatures", number)
-                found.append(made.document.found("signature-taken", place_here, message, hint))
+                name = self._doc(other)[1].model
+                message = f"{cpu} is {name}'s already, in {where}"
+                hint = f"to replace that model call this one {name}, else give steppings:"
+                at = ("signatures", number)
+                found.append(made.document.found("signature-taken", at, message, hint))
         return found
