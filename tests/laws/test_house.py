@@ -62,6 +62,8 @@ UP = {
     # str() of a value.
     ("layout", "text"),
     ("area.view", "text"),
+    ("compare", "text"),
+    ("diff", "text"),
 }
 """The only imports of what stands behind: (module, what it imports)."""
 EXTRAS = {"numpy", "pyarrow", "distributed", "hypothesis", "zstandard", "lz4"}
@@ -235,7 +237,6 @@ def test_a_module_without_its_extra_says_how_to_get_it(module: str, needs: str, 
 TESTED_BY = {
     "area.fields": "area/test_view",
     "area.rows": "cli/test_cli_show",
-    "artefacts.data": "artefacts/test_artefacts_source",
     "artefacts.elf_file": "artefacts/test_elf",
     "artefacts.foreign": "artefacts/test_opened",
     "artefacts.json_text": "artefacts/test_cloud_hypervisor",
