@@ -31,8 +31,8 @@ class Keeper:
         return Kept()
 
 
-def kept(most: int | None) -> Callable[[_Function], _Function]:
-    """Keep up to ``most`` results of a function with its first argument, None: all of them.
+def kept(most: int) -> Callable[[_Function], _Function]:
+    """Keep up to ``most`` results of a function with its first argument, as ``lru_cache`` does.
 
     The other arguments are given by position, hashable, and refer to no other Keeper: it would live
     as long as the first.

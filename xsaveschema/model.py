@@ -194,11 +194,11 @@ class StateComponent:
     name: str
     size: int
     offset: int | None
-    supervisor: bool
-    align64: bool
-    xfd: bool
-    optional: Optional | None
-    load_fields: Callable[[], tuple[Field, ...]]
+    supervisor: bool = False
+    align64: bool = False
+    xfd: bool = False
+    optional: Optional | None = None
+    load_fields: Callable[[], tuple[Field, ...]] = tuple
     load_rules: Callable[[], Rules] = Rules
 
     @cached_property

@@ -251,7 +251,6 @@ TESTED_BY = {
     "language.library": "test_catalog",
     "language.model_checks": "authoring/test_lint",
     "language.signatures": "language/test_language",
-    "language.source": "language/test_language",
     "language.validate": "authoring/test_lint",
     "language.whole_registers": "language/test_language",
     "legality": "language/test_component_rules",

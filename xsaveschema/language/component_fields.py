@@ -149,7 +149,7 @@ def _field(document: Document, doc: FieldDoc, here: KeyPath, follows: int) -> Fi
         why = "stands without count:" if doc.count is UNSET else f"is less than the size, {size}"
         document.fault("field-stride", (*here, "stride"), f"stride {why}")
         stride = max(stride, size)
-    bits = _bits(document, doc, here)
+    bits, initial, limits = _number(document, doc, here, size)
     return Field(
         name=doc.name,
         type=given(doc.type, "group"),
@@ -157,11 +157,11 @@ def _field(document: Document, doc: FieldDoc, here: KeyPath, follows: int) -> Fi
         size=size,
         count=given(doc.count, None),
         stride=stride,
-        initial=_initial(document, doc, here, size),
+        initial=initial,
         title=doc.title,
         bits=bits,
         fields=inner,
-        limits=_limits(document, doc, here, size, bits),
+        limits=limits,
         counted_by=doc.counted_by,
     )
 
@@ -191,30 +191,36 @@ def _size(
     return size
 
 
-def _initial(document: Document, doc: FieldDoc, here: KeyPath, size: int) -> int:
-    if doc.initial is UNSET:
-        return 0
+def _number(
+    document: Document, doc: FieldDoc, here: KeyPath, size: int
+) -> tuple[tuple[BitRange, ...], int, Limits]:
+    """What only a number has: its bits, its initial value and its limits."""
+    initial = given(doc.initial, 0)
+    limits = [key for key in Limits.__struct_fields__ if getattr(doc, key) is not UNSET]
     if doc.type is UNSET or doc.type == "bytes":
-        document.fault("field-initial", (*here, "initial"), "only a number has an initial value")
-        return 0
-    if doc.initial >> (8 * size):
-        message = f"{doc.initial:#x} does not fit a {doc.type}"
+        if doc.initial is not UNSET:
+            message = "only a number has an initial value"
+            document.fault("field-initial", (*here, "initial"), message)
+        if doc.bits:
+            document.fault("field-bits", (*here, "bits"), "only a number has bits", key=True)
+        if limits:
+            place = (*here, limits[0])
+            document.fault("field-limits", place, "only a number has limits", key=True)
+        return (), 0, NO_LIMITS
+    if initial >> (8 * size):
+        message = f"{initial:#x} does not fit a {doc.type}"
         document.fault("field-initial", (*here, "initial"), message)
-        return 0
-    return doc.initial
+        initial = 0
+    bits = _bits(document, doc, doc.type, here)
+    return bits, initial, _limits(document, doc, doc.type, here, bits) if limits else NO_LIMITS
 
 
-def _bits(document: Document, doc: FieldDoc, here: KeyPath) -> tuple[BitRange, ...]:
-    if not doc.bits:
-        return ()
-    if doc.type is UNSET or doc.type == "bytes":
-        document.fault("field-bits", (*here, "bits"), "only a number has bits", key=True)
-        return ()
+def _bits(document: Document, doc: FieldDoc, kind: str, here: KeyPath) -> tuple[BitRange, ...]:
     ranges: list[BitRange] = []
     taken = 0
     for name, spec in doc.bits.items():
         place = (*here, "bits", name)
-        found = _range_of_bits(document, name, spec, doc.type, place)
+        found = _range_of_bits(document, name, spec, kind, place)
         if found is None:
             continue
         if found.mask & taken:
@@ -243,34 +249,27 @@ def _range_of_bits(
 
 
 def _limits(
-    document: Document, doc: FieldDoc, here: KeyPath, size: int, bits: tuple[BitRange, ...]
+    document: Document, doc: FieldDoc, kind: str, here: KeyPath, bits: tuple[BitRange, ...]
 ) -> Limits:
-    keys = [key for key in Limits.__struct_fields__ if getattr(doc, key) is not UNSET]
-    if not keys:
-        return NO_LIMITS
-    if doc.type is UNSET or doc.type == "bytes":
-        place = (*here, keys[0])
-        document.fault("field-limits", place, "only a number has limits", key=True)
-        return NO_LIMITS
-    reserved = 0
+    reserved, width = 0, 8 * SIZES[kind]
     specs = given(doc.reserved, ())
     listed = isinstance(specs, tuple)
     for index, spec in enumerate(specs if isinstance(specs, tuple) else [specs]):
         place = (*here, "reserved", index) if listed else (*here, "reserved")
-        if found := _range_of_bits(document, "reserved", spec, doc.type, place):
+        if found := _range_of_bits(document, "reserved", spec, kind, place):
             if reserved & found.mask:
                 document.fault("field-bits", place, "bits are reserved twice", "remove one")
             elif other := next((named for named in bits if named.mask & found.mask), None):
                 document.fault("field-bits", place, f"reserved bits and {other.name} share bits")
             reserved |= found.mask
     canonical = doc.canonical is True
-    if canonical and doc.type != "u64":
-        message = f"an address has 64 bits, a {doc.type} has {8 * size}"
+    if canonical and kind != "u64":
+        message = f"an address has 64 bits, a {kind} has {width}"
         document.fault("field-limits", (*here, "canonical"), message)
     for key in ("at_most", "multiple_of"):
         limit = getattr(doc, key)
-        if limit is not UNSET and limit >> (8 * size):
-            message = f"{limit:#x} does not fit a {doc.type}"
+        if limit is not UNSET and limit >> width:
+            message = f"{limit:#x} does not fit a {kind}"
             document.fault("field-limits", (*here, key), message)
     limits = Limits(reserved, canonical, given(doc.at_most, None), given(doc.multiple_of, 1))
     if doc.initial is not UNSET and (broken := next(limits.broken_by(doc.initial), "")):

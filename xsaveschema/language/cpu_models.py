@@ -114,7 +114,7 @@ def resolve(
 
 def _meant(key: str) -> str:
     """The key that an unknown one stands for; itself where it may stand for any."""
-    return key if key in _KEYS else [*near(key, _KEYS), key][0]
+    return key if key in _KEYS else next(iter(near(key, _KEYS)), key)
 
 
 def _inherit(made: Resolved, doc: ModelDoc, base: Resolved | None) -> None:
@@ -161,10 +161,6 @@ def legacy_components(
             name=name,
             size=size,
             offset=offset,
-            supervisor=False,
-            align64=False,
-            xfd=False,
-            optional=None,
             load_fields=partial(fields, name),
             load_rules=partial(rules, name),
         )

@@ -9,28 +9,29 @@ stands twice is a fault.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property, update_wrapper
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 from msgspec import UNSET, Struct, field
 
 from xsaveschema.errors import SchemaError, SchemaFault, XsaveError, meant, plain
-from xsaveschema.kept import Keeper, kept
 from xsaveschema.language.component_fields import build_fields
 from xsaveschema.language.component_rules import build_rules, check_companions
 from xsaveschema.language.cpu_models import Resolved, resolve
 from xsaveschema.language.document import Document, quoted
 from xsaveschema.language.files import COMPONENT_FILE, shipped_directory
 from xsaveschema.language.grammar import ComponentDoc, ModelDoc, RegistersDoc, given
-from xsaveschema.language.signatures import SignatureIndex, describe
+from xsaveschema.language.signatures import Cpu, claim
 from xsaveschema.language.source import read
 from xsaveschema.language.validate import kind_of, typed
 from xsaveschema.language.whole_registers import build_registers, check_registers, register_names
 from xsaveschema.model import LEGACY, MXCSR_MASK, CpuModel, Field, Register
 from xsaveschema.rules import Rules
+
+T = TypeVar("T")
 
 
 class ComponentFile(Struct, frozen=True):
@@ -48,7 +49,20 @@ class _Layer(Struct):
     registers: dict[str, Document] = field(default_factory=dict)
 
 
-class Library(Keeper):
+def _once(method: Callable[[Library, Path], T]) -> Callable[[Library, Path], T]:
+    """Keep what a method makes of a file in the library."""
+
+    def found(library: Library, path: Path) -> T:
+        key = method.__name__, path
+        if key not in library._found:
+            library._found[key] = method(library, path)
+        made: T = library._found[key]
+        return made
+
+    return update_wrapper(found, method)
+
+
+class Library:
     """The schema files of a catalogue.
 
     Shipped models are not held to the fields of their components before those are used, nor
@@ -67,6 +81,7 @@ class Library(Keeper):
         self._shipped: dict[str, Path] = {}
         self._shipped_models: tuple[Path, ...] = ()
         self._resolved: dict[Path, Resolved] = {}
+        self._found: dict[tuple[str, Path], Any] = {}
         # Stems of files that could not be indexed: whoever extends such a model is not to blame.
         self._nameless: set[str] = set()
 
@@ -174,12 +189,12 @@ class Library(Keeper):
 
     # Documents, read and typed once.
 
-    @kept(None)
+    @_once
     def document(self, path: Path) -> Document:
         """The file's document, read when first asked for."""
         return read(path, self.shown.get(path))
 
-    @kept(None)
+    @_once
     def _doc(self, path: Path) -> tuple[str | None, Any]:
         """The kind of the file's document and the document typed, as far as it has no fault."""
         document = self.document(path)
@@ -229,7 +244,7 @@ class Library(Keeper):
             raise SchemaError(faults)
         return parts
 
-    @kept(None)
+    @_once
     def _parts_of(self, path: Path) -> tuple[tuple[Field, ...], Rules]:
         document, doc = self.document(path), self._of_kind(path, "component")
         if doc is None:
@@ -249,7 +264,7 @@ class Library(Keeper):
                 raise SchemaError(faults)
         return MappingProxyType(found)
 
-    @kept(None)
+    @_once
     def _registers_of(self, path: Path) -> dict[str, Register]:
         document, doc = self.document(path), self._of_kind(path, "registers")
         if doc is None:
@@ -424,21 +439,20 @@ class Library(Keeper):
         self, paths: Sequence[Path], against: Iterable[Path]
     ) -> list[SchemaFault]:
         """A fault for each signature of the models in ``paths`` that another model has as well."""
-        index: SignatureIndex[tuple[Path, int]] = SignatureIndex()
+        taken: dict[Cpu, tuple[Path, int]] = {}
         found = []
-        judged = set(paths)
-        indexed = set(self.models.values())
+        judged, indexed = set(paths), set(self.models.values())
         for path in (path for path in [*against, *paths] if path in indexed):
             made = self.resolved(path)
             for number, signature in made.signatures:
-                clash = index.add(signature, (path, number))
+                clash = claim(taken, signature, (path, number))
                 if clash is None or path not in judged or clash[0][0] == path:
                     continue
-                (other, place), model = clash
+                (other, place), cpu = clash
                 where = self.document(other).where(("signatures", place))
-                _, doc = self._doc(other)
-                message = f"{describe(signature, model)} is {doc.model}'s already, in {where}"
-                hint = f"to replace that model call this one {doc.model}, else give steppings:"
-                place_here = ("signatures", number)
-                found.append(made.document.found("signature-taken", place_here, message, hint))
+                name = self._doc(other)[1].model
+                message = f"{cpu} is {name}'s already, in {where}"
+                hint = f"to replace that model call this one {name}, else give steppings:"
+                at = ("signatures", number)
+                found.append(made.document.found("signature-taken", at, message, hint))
         return found

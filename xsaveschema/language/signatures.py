@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 from xsaveschema.language.document import Document
 from xsaveschema.language.grammar import ModelDoc
 from xsaveschema.model import Signature
 
 T = TypeVar("T")
+Cpu = tuple[str, int, int, int]
+"""Vendor, family, model and stepping."""
 
 
 def signatures_of(
@@ -23,41 +25,26 @@ def signatures_of(
     )
 
 
-def describe(signature: Signature, model: int) -> str:
-    """One CPU of a signature in words: ``GenuineIntel family 0x06 model 0x55``."""
-    return f"{signature.vendor.strip()} family {signature.family:#04x} model {model:#04x}"
-
-
-class SignatureIndex(Generic[T]):
-    """Who has which signature. ``T`` says who."""
-
-    def __init__(self) -> None:
-        self._owners: dict[tuple[str, int, int], list[tuple[tuple[int, ...] | None, T]]] = {}
-
-    def add(self, signature: Signature, owner: T) -> tuple[T, int] | None:
-        """Give a signature to an owner; the first one that has a part of it, and the model."""
-        clash: tuple[T, int] | None = None
-        for model in dict.fromkeys(signature.models):
-            owners = self._owners.setdefault((signature.vendor, signature.family, model), [])
-            for steppings, other in owners:
-                if clash is None and _share(steppings, signature.steppings):
-                    clash = other, model
-            if clash is None:  # one is enough: the list stays as short as a legal one
-                owners.append((signature.steppings, owner))
-        return clash
-
-
-def _share(a: tuple[int, ...] | None, b: tuple[int, ...] | None) -> bool:
-    return a is None or b is None or not set(a).isdisjoint(b)
+def claim(taken: dict[Cpu, T], signature: Signature, owner: T) -> tuple[T, str] | None:
+    """Give a signature to an owner; the first one that has a part of it, and that CPU in words."""
+    cpus = [
+        (signature.vendor, signature.family, model, stepping)
+        for model in signature.models
+        for stepping in (range(16) if signature.steppings is None else signature.steppings)
+    ]
+    for cpu in cpus:
+        if cpu in taken:
+            vendor, family, model, _ = cpu
+            return taken[cpu], f"{vendor.strip()} family {family:#04x} model {model:#04x}"
+    taken |= dict.fromkeys(cpus, owner)
+    return None
 
 
 def check_signatures(document: Document, signatures: Iterable[tuple[int, Signature]]) -> None:
     """Record a fault for each signature that the document gives twice."""
-    index: SignatureIndex[int] = SignatureIndex()
+    taken: dict[Cpu, int] = {}
     for number, signature in signatures:
-        clash = index.add(signature, number)
-        if clash:
-            other, model = clash
-            first = document.line(("signatures", other))
-            message = f"{describe(signature, model)} is here already, at line {first}"
+        if clash := claim(taken, signature, number):
+            other, cpu = clash
+            message = f"{cpu} is here already, at line {document.line(('signatures', other))}"
             document.fault("signature-repeated", ("signatures", number), message, "remove one")
