@@ -62,6 +62,8 @@ UP = {
     # str() of a value.
     ("layout", "text"),
     ("area.view", "text"),
+    ("compare", "text"),
+    ("diff", "text"),
 }
 """The only imports of what stands behind: (module, what it imports)."""
 EXTRAS = {"numpy", "pyarrow", "distributed", "hypothesis", "zstandard", "lz4"}
@@ -240,14 +242,12 @@ TESTED_BY = {
     "artefacts.reader": "artefacts/test_opened",
     "artefacts.registry": "test_plugins",
     "authoring.resemblance": "authoring/test_draft",
-    "cpuid.errors": "cpuid/test_cpuid",
     "cpuid.files": "cpuid/test_cpuid",
     "cpuid.formats": "cpuid/test_cpuid",
     "cpuid.gather": "cpuid/test_cpuid",
     "cpuid.lines": "cpuid/test_cpuid",
     "cpuid.of_model": "test_catalog",
     "cpuid.record": "cpuid/test_cpuid",
-    "cpuid.xml": "cpuid/test_cpuid",
     "language.component_fields": "language/test_language",
     "language.cpu_models": "language/test_language",
     "language.document": "language/test_language",

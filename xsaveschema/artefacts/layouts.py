@@ -19,7 +19,7 @@ from xsaveschema.header import view_of
 from xsaveschema.identify.from_leaf import model_from_leaf
 from xsaveschema.identify.match import Match, alike, identify
 from xsaveschema.kept import kept
-from xsaveschema.layout import places, standard, under
+from xsaveschema.layout import lays_out, standard, under
 from xsaveschema.model import EXTENDED_OFFSET, MXCSR_MASK, CpuModel
 from xsaveschema.traces import mxcsr_mask_of
 
@@ -109,9 +109,7 @@ def told(
     given = options.model
     if given is None:
         return known._replace(others=alike(layout, options.catalog), origin=origin)
-    against = []
-    if layout.mask & ~given.user_mask or places(standard(given, layout.mask)) != places(layout):
-        against.append(f"{what} is not {given.label}'s layout")
+    against = [f"{what} is not {given.label}'s layout"] if not lays_out(given, layout) else []
     if mask := mxcsr_mask_of(view, given, options.catalog) & ~given.mxcsr_mask:
         against.append(f"MXCSR_MASK has bits {hex_mask(mask)}, which {given.label}'s lacks")
     if against:
