@@ -92,3 +92,13 @@ def require_state(found: artefacts.Found, seed: int) -> None:
     """What a reader made of a vCPU of ``qemu_stream`` has its registers."""
     said = State(seed).registers(QEMU_MASK)
     assert found.area.registers.read(said) == said
+
+
+MADE_UP = {
+    "elf-core": zen4_core(areas=[ZEN4, ZEN4]),
+    "signal-frame": FRAME,
+    "signal-frame (32-bit)": FRAME_32,
+    "kvm-xsave": kvm(ZEN4),
+    "raw": ZEN4,
+}
+"""An artefact of each kind, by its reader's name."""

@@ -8,14 +8,13 @@ sub-leaf of leaf 0xD: its number, EAX, EBX, ECX, EDX in hexadecimal.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
 
-from xsaveschema.artefacts import ArtefactError, Data, Found, InPlace, Options, layout_of
+from xsaveschema.artefacts import ArtefactError, Data, Found, InPlace, Options, Struct, layout_of
 from xsaveschema.cpuid import CpuidDumpError, CpuidRecord, Processor, records
 
 MAGIC = b"CRATE1"
-HEAD = struct.Struct("<IB")
+HEAD = Struct("<IB")
 LONGEST = 1 << 20  # bytes: no area is longer, and a length from a file is not to be trusted
 
 
@@ -31,10 +30,7 @@ class CrateReader(InPlace):
     def read(self, data: Data, options: Options) -> Iterator[Found]:
         at = len(MAGIC)
         while at < len(data):
-            head = bytes(data[at : at + HEAD.size])
-            if len(head) < HEAD.size:
-                raise ArtefactError("the crate ends within a head", at)
-            size, length = HEAD.unpack(head)
+            size, length = HEAD.read(data, at, "the head of an area")
             label = bytes(data[at + HEAD.size : at + HEAD.size + length]).decode("utf-8", "replace")
             at += HEAD.size + length
             if size > LONGEST or at + size > len(data):

@@ -224,18 +224,3 @@ def test_more_kinds_of_cpu_than_a_machine_has(monkeypatch: pytest.MonkeyPatch) -
         read(w.snapshot(vcpus))
     two = {name: text for name, text in vcpus.items() if int(name) % 3}
     assert len(read(w.snapshot(two))) == 4
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        pytest.param(b"[]," * (1 << 18), "262144 objects and lists", id="lists"),
-        pytest.param(b"{}," * (1 << 18), "262144 objects and lists", id="objects"),
-        pytest.param(b'"",' * ((1 << 20) + 1), "1048576 strings", id="strings"),
-    ],
-)
-def test_json_that_would_not_be_small_in_memory(text: bytes, message: str) -> None:
-    data = b'{"region":[1],"x":[' + text + b"0]}"
-    assert READER.recognises(memoryview(data))
-    with pytest.raises(ArtefactError, match=message):
-        read(data)

@@ -196,7 +196,12 @@ BAD = [
     pytest.param(TEXT.replace('"cwd": 639, ', "").encode(), "there is no cwd", id="j-missing"),
     pytest.param(TEXT.replace("X86_64", "AARCH64").encode(), "AARCH64", id="j-march"),
     pytest.param(TEXT[:-2].encode(), "no JSON", id="j-cut"),
-    pytest.param(TEXT.encode() + b"\xff", "not UTF-8", id="j-utf8"),
+    pytest.param(TEXT.encode() + b"\xff", "trailing characters", id="j-trailing"),
+    pytest.param(
+        TEXT.replace('"X86_64"', '"\udcff"').encode("utf-8", "surrogateescape"),
+        "not UTF-8",
+        id="j-utf8",
+    ),
     pytest.param(b'{"magic": "CORE"}', "no list of entries", id="j-entries"),
     pytest.param(b'{"magic": "CORE", "entries": [5]}', "5 stands where", id="j-entry"),
     pytest.param(b'{"magic": "CORE", "entries": ' + b"[" * 200_000, "deeply", id="j-deep"),

@@ -1,4 +1,4 @@
-"""Which reader takes a file, readers of other packages, and files that are no files."""
+"""From what people name to areas: files of any size, damaged ones, and what are no files."""
 
 from __future__ import annotations
 
@@ -14,43 +14,12 @@ from pathlib import Path
 import captures
 import cores
 import pytest
-from artefact_areas import FRAME, FRAME_32, ZEN4, kvm, zen4_core
+from artefact_areas import MADE_UP, ZEN4
 from places import TESTS
 
 import xsaveschema as xs
 from xsaveschema import artefacts
 from xsaveschema.errors import XsaveError
-
-MADE_UP = {
-    "elf-core": zen4_core(areas=[ZEN4, ZEN4]),
-    "signal-frame": FRAME,
-    "signal-frame (32-bit)": FRAME_32,
-    "kvm-xsave": kvm(ZEN4),
-    "raw": ZEN4,
-}
-
-
-@pytest.mark.parametrize("name", MADE_UP)
-def test_readers_recognise_by_content(name: str, tmp_path: Path) -> None:
-    data = MADE_UP[name]
-    assert artefacts.recognise(memoryview(data)).name == name.split(" ")[0]
-    path = tmp_path / "any.name"
-    path.write_bytes(data)
-    opened = list(artefacts.open(path))
-    assert [bytes(f.area) for f in opened] == [bytes(f.area) for f in artefacts.read_bytes(data)]
-    assert [f.label for f in opened] == [f.label for f in artefacts.open(os.fspath(path))]
-    for found in opened:
-        assert data[found.offset : (found.offset or 0) + 2432] == bytes(found.area)[:2432]
-
-
-def test_every_reader_is_whole() -> None:
-    names = [reader.name for reader in artefacts.readers()]
-    assert len(names) == len(set(names))
-    assert {"elf-core", "signal-frame", "kvm-xsave"} <= set(names)
-    for reader in artefacts.readers():
-        assert reader.title
-        for data in (b"", b"\x7f", bytes(4096), b"{", bytes(range(256)) * 4):
-            assert reader.recognises(memoryview(data)) in (True, False)
 
 
 def test_an_area_may_be_edited_and_outlives_its_file(tmp_path: Path) -> None:

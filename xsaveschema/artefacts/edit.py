@@ -25,6 +25,7 @@ from xsaveschema.artefacts.elf import (
     threads,
 )
 from xsaveschema.artefacts.elf_file import ElfCore, Note, is_elf, note_bytes
+from xsaveschema.artefacts.layouts import Known
 from xsaveschema.artefacts.opened import PID, SAMPLE
 from xsaveschema.artefacts.reader import ArtefactError, Options, Writer
 from xsaveschema.artefacts.registry import recognise
@@ -33,7 +34,7 @@ from xsaveschema.artefacts.source import Source
 from xsaveschema.catalog import Catalog
 from xsaveschema.errors import HeaderError, ValueRangeError
 from xsaveschema.io import permissions, replacing, write_all
-from xsaveschema.layout import Layout, places
+from xsaveschema.layout import places
 from xsaveschema.model import CpuModel
 from xsaveschema.values import encode_float80
 
@@ -125,14 +126,14 @@ def add_layout(
                 len(data),
             )
         layouts = CoreLayouts(core, survey, options)
-        layout, last, source_of, notes = _agreed(core, layouts, threads(core, survey), model)
+        known, last = _agreed(core, layouts, threads(core, survey), model)
         rows = b"".join(
             ROW.pack(slot.number, slot.size, slot.offset, 0)
-            for slot in layout.by_number()
+            for slot in known.model.standard_layout().by_number()
             if not slot.component.legacy
         )
         _write(source, target, _moved(core, last, rows))
-    return Edited(target, "NT_X86_XSAVE_LAYOUT", source_of, notes)
+    return Edited(target, "NT_X86_XSAVE_LAYOUT", known.source, known.notes)
 
 
 def _opened(path: StrPath, in_place: bool) -> Source:
@@ -164,13 +165,10 @@ def _set(area: XsaveArea, name: str, value: int | bytes | str) -> None:
 
 
 def _agreed(
-    core: ElfCore,
-    layouts: CoreLayouts,
-    found: Iterable[tuple[str, Note]],
-    model: CpuModel | None,
-) -> tuple[Layout, int, str, tuple[str, ...]]:
-    """The layout that all areas share, the segment of the last one, and how it is known."""
-    agreed: tuple[Layout, str, tuple[str, ...]] | None = None
+    core: ElfCore, layouts: CoreLayouts, found: Iterable[tuple[str, Note]], model: CpuModel | None
+) -> tuple[Known, int]:
+    """The layout that all areas share, and the segment of the last one."""
+    agreed: Known | None = None
     segment = 0
     for label, note in found:
         known = layouts.known(core.body(note))
@@ -182,13 +180,12 @@ def _agreed(
                 + ("; ".join(known.notes) or f"its layout has {layout.size}"),
                 note.offset,
             )
-        if agreed is None:
-            agreed = layout, known.source, known.notes
-        elif places(layout) != places(agreed[0]):
+        agreed = agreed or known
+        if places(layout) != places(agreed.model.standard_layout()):
             raise ArtefactError(f"{label}: laid out unlike the areas before it", note.offset)
         segment = note.segment
     assert agreed is not None  # noqa: S101 - a core without areas was refused
-    return agreed[0], segment, agreed[1], agreed[2]
+    return agreed, segment
 
 
 def _moved(core: ElfCore, number: int, rows: bytes) -> Iterator[Change]:
@@ -226,7 +223,9 @@ def _write(source: Source, target: Path, changes: Iterable[Change]) -> None:
     size = len(source.data)
     with replacing(target, permissions(source.descriptor)) as new:
         file = new.fileno()
-        _copy(source.descriptor, file, size)
+        os.truncate(file, size)
+        for start, end in _extents(source.descriptor, size):
+            _copy(source.descriptor, file, start, end)
         for offset, part in changes:
             write_all(file, part, offset)
         # A part that is gone looks like a hole.
@@ -234,29 +233,24 @@ def _write(source: Source, target: Path, changes: Iterable[Change]) -> None:
             raise ArtefactError("the file became shorter while it was copied")
 
 
-def _copy(source: int, target: int, size: int) -> None:
-    os.truncate(target, size)
+def _extents(file: int, size: int) -> Iterator[tuple[int, int]]:
+    """The (start, end) of what is no hole, as far as the file system knows."""
     at = 0
     while at < size:
-        start, end = _data(source, at, size)
-        _copy_range(source, target, start, end)
+        start, end = at, size
+        if hasattr(os, "SEEK_DATA"):
+            try:
+                start = os.lseek(file, at, os.SEEK_DATA)
+                end = min(os.lseek(file, start, os.SEEK_HOLE), size)
+            except OSError as error:
+                if error.errno == errno.ENXIO:  # nothing but a hole
+                    return
+                start, end = at, size
+        yield start, end
         at = end
 
 
-def _data(file: int, at: int, size: int) -> tuple[int, int]:
-    """The next (start, end) at or behind ``at`` that is no hole."""
-    if not hasattr(os, "SEEK_DATA"):
-        return at, size
-    try:
-        start = os.lseek(file, at, os.SEEK_DATA)
-        return start, min(os.lseek(file, start, os.SEEK_HOLE), size)
-    except OSError as error:
-        if error.errno == errno.ENXIO:  # nothing but a hole
-            return size, size
-        return at, size  # the file system does not know
-
-
-def _copy_range(source: int, target: int, at: int, end: int) -> None:
+def _copy(source: int, target: int, at: int, end: int) -> None:
     in_kernel = hasattr(os, "copy_file_range")
     while at < end:
         done = 0

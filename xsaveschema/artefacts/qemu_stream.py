@@ -22,8 +22,10 @@ other component in XSTATE_BV without its field is missing.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping
-from typing import Any, Final, NamedTuple
+from collections.abc import Iterator
+from typing import Annotated, Final, NamedTuple
+
+import msgspec
 
 from xsaveschema.artefacts import json_text
 from xsaveschema.artefacts.assemble import LEGACY, assemble
@@ -40,9 +42,8 @@ _PADDING: Final = 2 << 20
 _MAGIC: Final = b"QEVM\0\0\0\3"
 _SECTION: Final = Struct(">BI")  # the header before the name, and the footer
 _IDENT: Final = Struct(">II")  # the header behind the name: instance, version
-_LENGTH: Final = Struct(">I")
+_PREFIX: Final = Struct(">BI")  # of the description: its type and length
 _SECTION_FULL, _SUBSECTION, _DESCRIPTION, _FOOTER, _EOF = 4, 5, 6, 0x7E, 0
-_MAX_DEVICES: Final = 1 << 16
 _MAX_DEPTH: Final = 32
 _TOP: Final = 11
 _FPREG: Final = Struct(">QH")
@@ -92,8 +93,7 @@ _WANTED: Final = {
     "hi16_zmm_reg": _Wanted(64, (16,), "hi16_zmm"),
     "bnd_regs": _Wanted(16, (4,), "bndregs"),
 }
-_NEEDED: Final = ("env.fpuc", "env.fpus_vmstate", "env.fptag_vmstate", "env.mxcsr")
-_NEEDED_STRUCTS: Final = ("fpreg", "xmm_reg")
+_NEEDED: Final = (*_HEAD[:3], _HEAD[-1], "fpreg", "xmm_reg")
 _ZERO_WITHOUT: Final = {
     "bndregs": "cpu/mpx",
     "bndcsr": "cpu/mpx",
@@ -109,7 +109,58 @@ _ELSEWHERE: Final = {
 }
 """Subsections with registers that XSAVES could hold; a stream keeps them as MSRs."""
 
-_Node = Mapping[str, Any]
+_Text = Annotated[str, msgspec.Meta(pattern=r"^[ -~]{1,255}$")]
+_Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 40)]
+
+
+class _Struct(msgspec.Struct, frozen=True):
+    """What a field of the description is an array of."""
+
+    vmsd_name: str = ""
+
+
+class _Field(msgspec.Struct):
+    """A field of a section, as the description has it: sizes in bytes."""
+
+    size: _Count
+    name: str = ""
+    array_len: _Count = 1
+    struct: _Struct = _Struct()
+
+
+class _Section(msgspec.Struct):
+    """A section, or a subsection of one."""
+
+    vmsd_name: _Text = "-"
+    fields: list[_Field] = []
+    subsections: list[_Section] = []
+
+    def size(self, at: int, depth: int = 0) -> int:
+        """The bytes of its data, its subsections included; ``at`` is the description's offset."""
+        if depth > _MAX_DEPTH:
+            raise ArtefactError("the description has subsections without end", at)
+        own = sum(field.size * field.array_len for field in self.fields)
+        return own + sum(
+            6 + len(inner.vmsd_name) + inner.size(at, depth + 1) for inner in self.subsections
+        )
+
+
+class _Device(_Section, kw_only=True):
+    """A device: a section of its own."""
+
+    name: _Text
+    instance_id: Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]
+
+    @property
+    def is_cpu(self) -> bool:
+        """Whether it is a vCPU."""
+        return self.name == self.vmsd_name == "cpu"
+
+
+class _Machine(msgspec.Struct):
+    """The description of a stream."""
+
+    devices: Annotated[list[_Device], msgspec.Meta(max_length=1 << 16)]
 
 
 class QemuStreamReader:
@@ -138,33 +189,23 @@ def vcpus(data: Data, options: Options, whose: str = "") -> Iterator[Found]:
     if not READER.recognises(data):
         raise ArtefactError("no migration stream: it does not begin with QEVM, version 3", 0)
     text, at = _description(data)
-    cpus = _sections(data, at, _devices(json_text.parse(text, at), at))
+    cpus = _sections(data, at, json_text.parse(text, at, _Machine).devices)
     if not cpus:
         raise ArtefactError("the stream has no section of an x86 vCPU")
-    for instance, start, described in cpus:
-        yield _found(data, f"{whose}vCPU {instance}", start, described, options)
+    for start, cpu in cpus:
+        yield _found(data, f"{whose}vCPU {cpu.instance_id}", start, cpu, options)
 
 
-def _description(data: Data) -> tuple[str, int]:
+def _description(data: Data) -> tuple[bytes, int]:
     """The JSON at the end, and the offset of its first byte."""
-    tail_at = max(0, len(data) - MAX_DESCRIPTION - 5 - _PADDING)
+    tail_at = max(0, len(data) - MAX_DESCRIPTION - _PREFIX.size - _PADDING)
     tail = bytes(data[tail_at : len(data)]).rstrip(b"\0")
     # Text has no NUL, and a length below 16 MiB begins with one.
     last = tail.rfind(b"\0")
     for brace in range(last + 1, last + 5) if last > 0 else ():
-        start = brace - 5
-        if (
-            start >= 0
-            and tail[brace : brace + 1] == b"{"
-            and tail[start] == _DESCRIPTION
-            and _LENGTH.unpack_from(tail, start + 1)[0] == len(tail) - brace
-        ):
-            try:
-                return tail[brace:].decode("ascii"), tail_at + brace
-            except UnicodeDecodeError as error:
-                raise ArtefactError(
-                    "the stream's description is not ASCII", tail_at + brace + error.start
-                ) from None
+        text, prefix = tail[brace:], tail[max(0, brace - _PREFIX.size) : brace]
+        if text[:1] == b"{" and prefix == _PREFIX.pack(_DESCRIPTION, len(text)):
+            return text, tail_at + brace
     raise ArtefactError(
         "the stream does not end with its own description (vmdesc): it is cut off, compressed or "
         "encrypted, or the machine has suppress-vmdesc=on",
@@ -172,89 +213,41 @@ def _description(data: Data) -> tuple[str, int]:
     )
 
 
-def _devices(described: _Node, at: int) -> list[tuple[str, int, _Node]]:
-    """(name, instance, description) of the devices of a description at byte ``at``."""
-    if "devices" not in described:
-        raise ArtefactError("the description has no devices", at)
-    nodes = _list(described, "devices", at)
-    if len(nodes) > _MAX_DEVICES:
-        raise ArtefactError(f"more than {_MAX_DEVICES} devices", at)
-    devices = []
-    for node in nodes:
-        name, instance = _name(node, "name", at), node.get("instance_id")
-        if not isinstance(instance, int) or not 0 <= instance < 1 << 32:
-            raise ArtefactError(f"{name} has the instance {instance!r:.40}", at)
-        devices.append((name, instance, node))
-    return devices
+def _sections(data: Data, at: int, devices: list[_Device]) -> list[tuple[int, _Device]]:
+    """The offset of the data of every vCPU's section, and its description.
 
-
-def _name(node: _Node, key: str, at: int) -> str:
-    name = node.get(key)
-    if not isinstance(name, str) or not name.isascii() or not 0 < len(name) < 256:
-        what = "device" if key == "name" else "subsection"
-        raise ArtefactError(f"the description has a {what} named {name!r:.40}", at)
-    return name
-
-
-def _list(node: _Node, key: str, at: int) -> list[_Node]:
-    found = node.get(key, [])
-    if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
-        raise ArtefactError(f"the description's {key} are no list of objects", at)
-    return found
-
-
-def _size(node: _Node, at: int, depth: int = 0) -> int:
-    """The size in bytes of a section's or subsection's data, its own subsections included."""
-    if depth > _MAX_DEPTH:
-        raise ArtefactError("the description has subsections without end", at)
-    size = sum(_extent(field, at) for field in _list(node, "fields", at))
-    for inner in _list(node, "subsections", at):
-        size += 6 + len(_name(inner, "vmsd_name", at)) + _size(inner, at, depth + 1)
-    return size
-
-
-def _extent(field: _Node, at: int) -> int:
-    size, count = field.get("size"), field.get("array_len", 1)
-    for number in (size, count):
-        if type(number) is not int or not 0 <= number < 1 << 40:
-            raise ArtefactError(f"the field {field.get('name')!r:.40} has no sound size", at)
-    return int(size) * int(count)  # type: ignore[arg-type]
-
-
-def _sections(
-    data: Data, description: int, devices: list[tuple[str, int, _Node]]
-) -> list[tuple[int, int, _Node]]:
-    """(instance, offset of the data, description) of every vCPU's section.
-
-    ``description`` is the offset of the JSON: a type byte and a length stand before it, the
-    stream's EOF byte before them, and the last section before that.
+    ``at`` is the offset of the JSON: a type byte and a length stand before it, the stream's EOF
+    byte before them, and the last section before that.
     """
-    end = description - 6
+    end = at - _PREFIX.size - 1
     if end < 0 or data[end] != _EOF:
         raise ArtefactError("no end mark before the description", max(end, 0))
     footer = _SECTION.size if end >= _SECTION.size and data[end - _SECTION.size] == _FOOTER else 0
-    found: dict[int, tuple[int, int, _Node]] = {}
-    cpus = [node.get("vmsd_name") == name == "cpu" for name, _, node in devices]
-    first = cpus.index(True) if any(cpus) else len(cpus)
-    for (name, instance, node), is_cpu in reversed([*zip(devices, cpus, strict=True)][first:]):
+    found: dict[int, tuple[int, _Device]] = {}
+    left = sum(device.is_cpu for device in devices)
+    for device in reversed(devices):
+        if len(found) == left:
+            break
         behind = end - footer
-        start = behind - _size(node, description)
-        named = bytes([len(name)]) + name.encode()
-        head = start - _IDENT.size - len(named) - _SECTION.size
+        start = behind - device.size(at)
+        name = bytes([len(device.name)]) + device.name.encode()
+        head = start - _IDENT.size - len(name) - _SECTION.size
         if head < len(_MAGIC):
-            raise ArtefactError(f"the section of {name} would begin before the file", 0)
+            raise ArtefactError(f"the section of {device.name} would begin before the file", 0)
         kind, section = _SECTION.unpack_from(data, head)
         if (
             kind != _SECTION_FULL
-            or bytes(data[head + _SECTION.size : start - _IDENT.size]) != named
-            or _IDENT.unpack_from(data, start - _IDENT.size)[0] != instance
+            or bytes(data[head + _SECTION.size : start - _IDENT.size]) != name
+            or _IDENT.unpack_from(data, start - _IDENT.size)[0] != device.instance_id
             or (footer and _SECTION.unpack_from(data, behind) != (_FOOTER, section))
         ):
-            raise ArtefactError(f"the section of {name} is not where the description has it", head)
-        if is_cpu:
-            if instance in found:
-                raise ArtefactError(f"a second section of vCPU {instance}", head)
-            found[instance] = instance, start, node
+            raise ArtefactError(
+                f"the section of {device.name} is not where the description has it", head
+            )
+        if device.is_cpu:
+            if device.instance_id in found:
+                raise ArtefactError(f"a second section of vCPU {device.instance_id}", head)
+            found[device.instance_id] = start, device
         end = head
     return [*found.values()][::-1]
 
@@ -263,44 +256,42 @@ _Place = tuple[int, int]
 """The offset of a field in the file, and the number of its elements."""
 
 
-def _fields(data: Data, start: int, described: _Node) -> tuple[dict[str, _Place], list[str]]:
+def _fields(data: Data, start: int, cpu: _Section) -> tuple[dict[str, _Place], list[str]]:
     """The fields that are read, by name or by the name of their struct, and the subsections."""
     found: dict[str, _Place] = {}
     subsections: list[str] = []
 
-    def walk(node: _Node, at: int, inside: str = "") -> int:
-        for field in _list(node, "fields", at):
-            kind = field.get("struct")
-            name = kind.get("vmsd_name") if isinstance(kind, dict) else field.get("name")
-            key = f"{inside} {name}" if f"{inside} {name}" in _WANTED else f"{name}"
+    def walk(section: _Section, at: int, inside: str = "") -> int:
+        for field in section.fields:
+            key = field.struct.vmsd_name or field.name
+            key = f"{inside} {key}" if f"{inside} {key}" in _WANTED else key
             if wanted := _WANTED.get(key):
-                count = field.get("array_len", 1)
                 if key in found:
                     raise ArtefactError(f"a second field {key}", at)
-                if field["size"] != wanted.size or count not in wanted.counts:
+                if field.size != wanted.size or field.array_len not in wanted.counts:
                     raise ArtefactError(
-                        f"{key} is {count} times {field['size']} bytes; "
+                        f"{key} is {field.array_len} times {field.size} bytes; "
                         f"{wanted.counts[-1]} times {wanted.size} were expected",
                         at,
                     )
-                found[key] = at, count
-            at += _extent(field, at)
-        for inner in _list(node, "subsections", at):
-            name = _name(inner, "vmsd_name", at)
-            head = bytes([_SUBSECTION, len(name)]) + name.encode()
+                found[key] = at, field.array_len
+            at += field.size * field.array_len
+        for inner in section.subsections:
+            name = inner.vmsd_name
+            head = bytes([_SUBSECTION, len(name)]) + name.encode()  # a version of 4 bytes follows
             if bytes(data[at : at + len(head)]) != head:
                 raise ArtefactError(f"no subsection {name} here", at)
             subsections.append(name)
-            at = walk(inner, at + len(head) + _LENGTH.size, name)
+            at = walk(inner, at + len(head) + 4, name)
         return at
 
-    walk(described, start)
+    walk(cpu, start)
     return found, subsections
 
 
-def _found(data: Data, label: str, start: int, described: _Node, options: Options) -> Found:
-    fields, subsections = _fields(data, start, described)
-    for name in (*_NEEDED, *_NEEDED_STRUCTS):
+def _found(data: Data, label: str, start: int, cpu: _Section, options: Options) -> Found:
+    fields, subsections = _fields(data, start, cpu)
+    for name in _NEEDED:
         if name not in fields:
             raise ArtefactError(f"the section of {label} has no {name}", start)
 
