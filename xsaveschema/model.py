@@ -60,7 +60,6 @@ MXCSR_MASK: Final = 0xFFFF
 """The MXCSR_MASK of a CPU model whose file gives none."""
 
 MXCSR_INITIAL: Final = 0x1F80
-FCW_INITIAL: Final = 0x37F
 
 POPULARITY: Final = 50
 """How likely people meet a CPU model whose file does not say."""
