@@ -235,7 +235,7 @@ def test_a_module_without_its_extra_says_how_to_get_it(module: str, needs: str, 
 # Modules without a test file of their name, and the file that tests each through its users.
 TESTED_BY = {
     "area.fields": "area/test_view",
-    "area.rows": "cli/test_cli_show",
+    "area.rows": "cli/test_cli_decode",
     "artefacts.data": "artefacts/test_artefacts_source",
     "artefacts.elf_file": "artefacts/test_elf",
     "artefacts.foreign": "artefacts/test_opened",
