@@ -245,6 +245,12 @@ class StateComponent:
         return 1 << self.number
 
     @property
+    def sub_leaf(self) -> CpuidRegisters:
+        """What CPUID leaf 0xD says of an extended component: size, offset and ECX's flags."""
+        flags = self.supervisor | self.align64 << 1 | self.xfd << 2
+        return self.size, self.offset or 0, flags, 0
+
+    @property
     def legacy(self) -> bool:
         """Whether the component lives in the legacy region: x87 and sse."""
         return self.number < 2

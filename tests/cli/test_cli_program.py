@@ -116,6 +116,7 @@ class TestImports:
         "patch": [(["{core}", "k1=5", "-o", "{out}"], NOTHING, None)],
         "add-layout": [(["{core}", "-o", "{out}"], NOTHING, None)],
         "gdb-script": [([], NOTHING, None)],
+        "export": [(["--list"], NOTHING, NOTHING)],
         "new": [(["mine", "{dump}", "--force"], NOTHING, None)],
     }
 

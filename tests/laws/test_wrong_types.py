@@ -53,7 +53,7 @@ MADE = {
     "artefacts.Found", "artefacts.Struct", "batch.Batch", "stream.Done",
 }  # fmt: skip
 # What reads and writes for the views of an area, and for readers of artefacts.
-INNER = {"XsaveArea.read", "XsaveArea.write", "artefacts.Writer.replace", "artefacts.area_of"}
+INNER = {"XsaveArea.read", "XsaveArea.write", "artefacts.Writer.replace"}
 MASKS = {"xcr0", "xss", "xcomp_bv", "rfbm", "xfd", "mxcsr_mask", "mask"}
 
 RIGHT: dict[str, Any] = {
@@ -98,6 +98,7 @@ ALSO: dict[str, dict[str, Any]] = {
     "diff": {"model_a": MODEL},
     "load_model": {"name": "zen4"},
     "stream.Task": {"format": "standard"},
+    "export.render": {"target": "vectors", "cpus": "zen4"},
 }
 """What else is passed, so that it is the argument that is judged which is wrong."""
 CALLED: dict[str, Callable[..., Any]] = {

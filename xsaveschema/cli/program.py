@@ -35,6 +35,7 @@ COMMANDS: Final = {
     "patch": "Set registers or fields in an area of a core, and write the file anew.",
     "add-layout": "Add NT_X86_XSAVE_LAYOUT to an ELF core that lacks it.",
     "gdb-script": "Print a Python script for GDB: info xsave and $xs().",
+    "export": "Write tables of layouts for C, Rust, Go, Kaitai and GDB, and test vectors.",
     "new": "Write a model file from a CPUID dump or this machine.",
 }
 """Every command with its one-line help; the module of a command has its name."""
