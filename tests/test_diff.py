@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from test_laws import MODELS
@@ -30,13 +31,6 @@ def pair(model: CpuModel, form: Format, edit: Edit) -> tuple[XsaveArea, XsaveAre
     return XsaveArea.new(model, form), changed
 
 
-def put(component: str, path: str, value: int | bytes) -> Edit:
-    def edit(area: XsaveArea) -> None:
-        area[component][path] = value
-
-    return edit
-
-
 def without_fields(model: CpuModel, name: str, size: int | None = None) -> CpuModel:
     """The model as one who does not know what the component holds would write it."""
     old = model.components[name]
@@ -54,91 +48,53 @@ def bits(*deltas: tuple[str, int, int]) -> tuple[BitDelta, ...]:
     return tuple(BitDelta(*delta) for delta in deltas)
 
 
-FIELDS = [
-    pytest.param(
-        SKX,
-        put("sse", "mxcsr", 0x3FA0),
-        Delta("sse", "sse.mxcsr", 0x1F80, 0x3FA0, bits(("pe", 0, 1), ("rc", 0, 1))),
-        "sse.mxcsr: 0x1f80 -> 0x3fa0 (pe 0 -> 1, rc 0 -> 1)",
-        id="named bits",
+FIELDS: dict[str, tuple[CpuModel, str, str, int | bytes, int | bytes, list[Any], str]] = {
+    "named bits": (
+        *(SKX, "sse", "mxcsr", 0x1F80, 0x3FA0, [("pe", 0, 1), ("rc", 0, 1)]),
+        "0x1f80 -> 0x3fa0 (pe 0 -> 1, rc 0 -> 1)",
     ),
-    pytest.param(
-        SKX,
-        put("sse", "mxcsr", 0xC0011F81),
-        Delta(
-            "sse",
-            "sse.mxcsr",
-            0x1F80,
-            0xC0011F81,
-            bits(("ie", 0, 1), ("bit 16", 0, 1), ("bits 31:30", 0, 3)),
-        ),
-        "sse.mxcsr: 0x1f80 -> 0xc0011f81 (ie 0 -> 1, bit 16 0 -> 1, bits 31:30 0 -> 3)",
-        id="bits without a name",
+    "bits without a name": (
+        *(SKX, "sse", "mxcsr", 0x1F80, 0xC0011F81),
+        [("ie", 0, 1), ("bit 16", 0, 1), ("bits 31:30", 0, 3)],
+        "0x1f80 -> 0xc0011f81 (ie 0 -> 1, bit 16 0 -> 1, bits 31:30 0 -> 3)",
     ),
-    pytest.param(
-        SKX,
-        put("avx", "ymm_hi128[3]", 0xAB << 64),
-        Delta("avx", "avx.ymm_hi128[3]", 0, 0xAB << 64),
-        "avx.ymm_hi128[3]: 0x0 -> 0xab0000000000000000",
-        id="an element",
+    "an element": (
+        *(SKX, "avx", "ymm_hi128[3]", 0, 0xAB << 64, []),
+        "0x0 -> 0xab0000000000000000",
     ),
-    pytest.param(
-        SKX,
-        put("x87", "st[7]", 0xC000 << 64 | 1 << 63),
-        Delta(
-            "x87",
-            "x87.st[7]",
-            0,
-            0xC000 << 64 | 1 << 63,
-            bits(("significand", 0, 1 << 63), ("exponent", 0, 0x4000), ("sign", 0, 1)),
-        ),
-        "x87.st[7]: 0x0 -> 0xc0008000000000000000 (significand 0 -> 0x8000000000000000, "
+    "wide bits": (
+        *(SKX, "x87", "st[7]", 0, 0xC000 << 64 | 1 << 63),
+        [("significand", 0, 1 << 63), ("exponent", 0, 0x4000), ("sign", 0, 1)],
+        "0x0 -> 0xc0008000000000000000 (significand 0 -> 0x8000000000000000, "
         "exponent 0 -> 0x4000, sign 0 -> 1)",
-        id="wide bits",
     ),
-    pytest.param(
-        ZEN4,
-        put("x87", "fcw", 0),
-        Delta(
-            "x87",
-            "x87.fcw",
-            0x37F,
-            0,
-            bits(
-                *((name, 1, 0) for name in ("im", "dm", "zm", "om", "um", "pm")),
-                ("bit 6", 1, 0),
-                ("pc", 3, 0),
-            ),
-        ),
-        "x87.fcw: 0x37f -> 0x0 (im 1 -> 0, dm 1 -> 0, zm 1 -> 0, om 1 -> 0, um 1 -> 0, pm 1 -> 0, "
+    "an initial value that is not zero": (
+        *(ZEN4, "x87", "fcw", 0x37F, 0),
+        [*((n, 1, 0) for n in ("im", "dm", "zm", "om", "um", "pm", "bit 6")), ("pc", 3, 0)],
+        "0x37f -> 0x0 (im 1 -> 0, dm 1 -> 0, zm 1 -> 0, om 1 -> 0, um 1 -> 0, pm 1 -> 0, "
         "bit 6 1 -> 0, pc 3 -> 0)",
-        id="an initial value that is not zero",
     ),
-    pytest.param(
-        SKX,
-        put("bndregs", "bnd[2].upper", 5),
-        Delta("bndregs", "bndregs.bnd[2].upper", 0, 5),
-        "bndregs.bnd[2].upper: 0x0 -> 0x5",
-        id="a field of a group",
+    "a field of a group": (SKX, "bndregs", "bnd[2].upper", 0, 5, [], "0x0 -> 0x5"),
+    "raw bytes": (
+        *(SPR, "tiledata", "tmm[1]", bytes(1024), bytes(100) + b"\1\2" + bytes(922), []),
+        f"2 of 1024 bytes differ, from byte 100: {'00' * 16}... -> 0102{'00' * 14}...",
     ),
-    pytest.param(
-        SPR,
-        put("tiledata", "tmm[1]", bytes(100) + b"\1\2" + bytes(922)),
-        Delta("tiledata", "tiledata.tmm[1]", bytes(1024), bytes(100) + b"\1\2" + bytes(922)),
-        f"tiledata.tmm[1]: 2 of 1024 bytes differ, from byte 100: {'00' * 16}... -> "
-        f"0102{'00' * 14}...",
-        id="raw bytes",
-    ),
-]
+}
 
 
 @formats
-@pytest.mark.parametrize(("model", "edit", "delta", "text"), FIELDS)
-def test_one_field(model: CpuModel, edit: Edit, delta: Delta, text: str, form: Format) -> None:
-    first, second = pair(model, form, edit)
+@pytest.mark.parametrize("case", FIELDS)
+def test_one_field(case: str, form: Format) -> None:
+    model, component, path, old, new, parts, text = FIELDS[case]
+    delta = Delta(component, f"{component}.{path}", old, new, bits(*parts))
+
+    def put(area: XsaveArea) -> None:
+        area[component][path] = new
+
+    first, second = pair(model, form, put)
     assert diff(first, second) == [delta]
     assert diff(bytes(first), bytes(second), model) == [delta]
-    assert str(delta) == text
+    assert str(delta) == f"{component}.{path}: {text}"
 
 
 @formats
