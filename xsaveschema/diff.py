@@ -187,18 +187,13 @@ def byte_differences(
     data_a, data_b = bytes(first), bytes(second)
     size = max(len(data_a), len(data_b))
     owners_a, owners_b = _owners(first, size), _owners(second, size)
-    kinds = zip(
-        (x != y for x, y in zip_longest(data_a, data_b)),
-        owners_a,
-        owners_b,
-        range(size),
-        strict=True,
-    )
+    differing = (x != y for x, y in zip_longest(data_a, data_b))
+    kinds = zip(differing, owners_a, owners_b, strict=True)
     found = []
-    for (differs, (owner_a, live_a), (owner_b, live_b)), group in groupby(kinds, lambda k: k[:3]):
-        places = [kind[3] for kind in group]
+    end = 0
+    for (differs, (owner_a, live_a), (owner_b, live_b)), group in groupby(kinds):
+        start, end = end, end + len(list(group))
         if differs:
-            start, end = places[0], places[-1] + 1
             run_a, run_b = data_a[start:end], data_b[start:end]
             found.append(ByteDelta(start, run_a, run_b, owner_a, owner_b, live_a or live_b))
     return found

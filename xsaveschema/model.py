@@ -60,7 +60,6 @@ MXCSR_MASK: Final = 0xFFFF
 """The MXCSR_MASK of a CPU model whose file gives none."""
 
 MXCSR_INITIAL: Final = 0x1F80
-FCW_INITIAL: Final = 0x37F
 
 POPULARITY: Final = 50
 """How likely people meet a CPU model whose file does not say."""
@@ -508,13 +507,16 @@ class CpuModel(Keeper):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Without ``host``: another process may be another machine.
-        shown = self.xcr0, self.xss, self.digest
+        shown = self.name, self.xcr0, self.xss, self.digest
         if self.file:  # by name: a model is one object wherever the catalogue is the same
-            return _from_catalog, (self.name, *shown)
+            return _unpickled, shown
         from xsaveschema.cpuid.of_model import whole_leaf
 
-        signature = self.signatures[0] if self.signatures else None
-        return _from_leaf, (whole_leaf(self), self.name, self.vendor, signature, *shown)
+        signature = None
+        if self.signatures:
+            own = self.signatures[0]
+            signature = own.family, own.models[0], (own.steppings or (0,))[0]
+        return _unpickled, (*shown, whole_leaf(self), self.vendor, signature)
 
     def __copy__(self) -> CpuModel:
         return self
@@ -537,42 +539,31 @@ def require_model(model: object, what: str = "model") -> None:
 _REMEDY: Final = "a pickle names a model: XSAVESCHEMA_PATH brings your own ones to every process"
 
 
-def _from_catalog(name: str, xcr0: int, xss: int, digest: str) -> CpuModel:
-    """The model that another process pickled; XsaveError where the catalogue here lacks it."""
-    from xsaveschema.identify import load_model
-
-    try:
-        found = load_model(name)
-    except XsaveError as error:
-        error.add_note(_REMEDY)
-        raise
-    return _unpickled(found, xcr0, xss, digest)
-
-
-def _from_leaf(
-    leaf: Leaf0xD,
+def _unpickled(
     name: str,
-    vendor: str,
-    signature: Signature | None,
     xcr0: int,
     xss: int,
     digest: str,
+    leaf: Leaf0xD | None = None,
+    vendor: str = "",
+    signature: tuple[int, int, int] | None = None,
 ) -> CpuModel:
-    """The same for a model that no file has: it was built from a CPU's leaf 0xD."""
+    """The model that another process pickled: the catalogue's, or what no file has of its leaf 0xD.
+
+    XsaveError where the catalogue here lacks it, or has another one of that name.
+    """
+    from xsaveschema.identify import load_model
     from xsaveschema.identify.from_leaf import model_from_leaf
-
-    parts = None
-    if signature is not None:
-        parts = signature.family, signature.models[0], (signature.steppings or (0,))[0]
-    found = model_from_leaf(leaf, name=name, vendor=vendor, signature=parts)
-    return _unpickled(found, xcr0, xss, digest)
-
-
-def _unpickled(found: CpuModel, xcr0: int, xss: int, digest: str) -> CpuModel:
-    if found.digest != digest:
-        raise XsaveError(
-            f"{found.name} was pickled with other components than it has here; {_REMEDY}"
-        )
     from xsaveschema.layout import under
 
+    if leaf is not None:
+        found = model_from_leaf(leaf, name=name, vendor=vendor, signature=signature)
+    else:
+        try:
+            found = load_model(name)
+        except XsaveError as error:
+            error.add_note(_REMEDY)
+            raise
+    if found.digest != digest:
+        raise XsaveError(f"{name} was pickled with other components than it has here; {_REMEDY}")
     return under(found, xcr0, xss)

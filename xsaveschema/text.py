@@ -229,24 +229,22 @@ def names_in_use(area: XsaveArea) -> list[str]:
 
 def value_lines(area: XsaveArea, width: int, view: View = PLAIN) -> Iterator[Line]:
     """Faults, registers and other fields, each with a title."""
-    if area.faults:
-        yield from [[], [("faults", "bold")]]
-        yield from ([(f"  {fault}", "red")] for fault in area.faults)
-    if registers := chosen(area, view.everything):
-        yield from [[], [("registers", "bold")]]
-        yield from row_lines(register_rows(area, registers, width - INDENT, view), width)
-    if others := list(other_rows(area, view.everything)):
-        yield from [[], [("other fields", "bold")]]
-        yield from row_lines(others, width)
-    if otherwise := list(loaded_rows(area, width - INDENT)):
-        yield from [[], [("loaded otherwise than stored", "bold")]]
-        yield from row_lines(otherwise, width)
+    faults: list[Line] = [[(f"  {fault}", "red")] for fault in area.faults]
+    registers = register_rows(area, chosen(area, view.everything), width - INDENT, view)
+    for title, lines in (
+        ("faults", faults),
+        ("registers", row_lines(registers, width)),
+        ("other fields", row_lines(other_rows(area, view.everything), width)),
+        ("loaded otherwise than stored", row_lines(loaded_rows(area, width - INDENT), width)),
+    ):
+        if found := list(lines):
+            yield from [[], [(title, "bold")], *found]
 
 
 def row_lines(rows: Iterable[Row], width: int) -> Iterator[Line]:
     """Rows in lines of at most ``width`` cells, values below one another."""
     rows = list(rows)
-    longest = max(len(row.name) for row in rows)
+    longest = max((len(row.name) for row in rows), default=0)
     for row in rows:
         if row.indented and row.more and len(row.name) > _NAME:
             # The lines of a value stand in columns.

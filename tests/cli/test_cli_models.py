@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -86,3 +87,98 @@ def test_a_hostile_title_stays_text(tmp_path: Path) -> None:
     )
     text = run("models", "bad", "--schemas", str(tmp_path)).stdout
     assert "\\u202e" in text
+
+
+def test_json() -> None:
+    models = {facts["name"]: facts for facts in tell("models")}
+    assert len(models) == len(xs.Catalog())
+    zen4 = models["zen4"]
+    assert list(zen4) == [
+        "name",
+        "aliases",
+        "title",
+        "vendor",
+        "signatures",
+        "xcr0",
+        "xss",
+        "standard_size",
+        "compacted_size",
+        "instructions",
+        "components",
+        "confirmed",
+        "confirmed_by",
+        "source",
+    ]
+    assert zen4["vendor"] == "AuthenticAMD"
+    assert (zen4["xcr0"], zen4["xss"]) == ("0x2e7", "0x1800")
+    assert (zen4["standard_size"], zen4["compacted_size"]) == (2440, 2480)
+    assert zen4["instructions"] == ["xgetbv1", "xsavec", "xsaveopt", "xsaves"]
+    assert zen4["confirmed"] is True
+    assert zen4["confirmed_by"]
+    assert {"vendor": "AuthenticAMD", "family": 0x19, "models": [0x18], "steppings": None} in (
+        zen4["signatures"]
+    )
+    assert zen4["components"][4] == {
+        "number": 6,
+        "name": "zmm_hi256",
+        "size": 512,
+        "offset": 896,
+        "supervisor": False,
+        "align64": False,
+        "xfd": False,
+        "optional": None,
+    }
+    assert models["cascade-lake"]["signatures"][0]["steppings"] == [5, 6, 7]
+    tiledata = models["sapphire-rapids"]["components"][-1]
+    assert (tiledata["name"], tiledata["align64"], tiledata["xfd"]) == ("tiledata", True, True)
+    cet = next(c for c in zen4["components"] if c["name"] == "cet_u")
+    assert (cet["offset"], cet["supervisor"]) == (None, True)
+    # No XSAVEC, no XSAVES: nothing there ever writes the compacted format.
+    assert models["haswell"]["compacted_size"] is None
+
+
+def test_text_for_programs_has_every_column_in_one_line() -> None:
+    lines = run("models").stdout.splitlines()
+    zen4 = next(line.split() for line in lines if line.startswith("zen4 "))
+    assert zen4[:6] == ["zen4", "0x2E7", "0x1800", "2440", "2480", "yes"]
+    assert any("06: 55/5-7" in line for line in lines)
+    assert lines[-1] == f"{len(xs.Catalog())} models"
+
+
+def test_a_file_of_the_users_own(tmp_path: Path) -> None:
+    (tmp_path / "my-zen.yaml").write_text(
+        "model: my-zen\ntitle: Mine\nextends: zen\n"
+        "signatures: [{family: 0x17, models: [0xEE]}]\nconfirmed: false\nsource: me\n"
+    )
+    for args in (
+        ["--schemas", str(tmp_path), "models"],
+        ["models", "--schemas", str(tmp_path)],
+    ):
+        assert "my-zen" in run(*args).stdout
+    shown = tell("models", XSAVESCHEMA_PATH=str(tmp_path))
+    mine = next(facts for facts in shown if facts["name"] == "my-zen")
+    assert (mine["confirmed"], mine["source"]) == (False, "me")
+    assert tell("layout", "my-zen", "--schemas", str(tmp_path))["size"] == 832
+    fails("layout", "my-zen")
+
+
+def test_replacing_a_shipped_model_is_noted(tmp_path: Path) -> None:
+    path = tmp_path / "zen.yaml"
+    path.write_text(
+        "model: zen\ntitle: Mine\nvendor: AuthenticAMD\ncomponents:\n"
+        "  avx: {size: 256, offset: 576}\nsignatures: [{family: 0x17, models: [0xEE]}]\n"
+        "confirmed: false\nsource: me\n"
+    )
+    result = run("layout", "zen", "--json", "--schemas", str(path))
+    assert result.stderr.startswith("xsaveschema: note: zen")
+    assert str(path) in result.stderr
+    json.loads(result.stdout)
+
+
+def test_faults_of_schema_files(tmp_path: Path) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text("model: bad\ntitle: 3\nnope: 1\n")
+    said = fails("models", "--schemas", str(path))
+    assert f"{path}:2:" in said
+    assert f"{path}:3:" in said
+    assert "no" in fails("models", "--schemas", str(tmp_path / "missing"))

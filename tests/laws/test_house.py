@@ -235,8 +235,7 @@ def test_a_module_without_its_extra_says_how_to_get_it(module: str, needs: str, 
 
 # Modules without a test file of their name, and the file that tests each through its users.
 TESTED_BY = {
-    "area.fields": "area/test_view",
-    "area.rows": "cli/test_cli_show",
+    "area.rows": "cli/test_cli_decode",
     "artefacts.elf_file": "artefacts/test_elf",
     "cpuid.of_model": "test_catalog",
     "language.component_fields": "language/test_language",
@@ -250,7 +249,6 @@ TESTED_BY = {
     "language.signatures": "language/test_language",
     "language.validate": "authoring/test_lint",
     "language.whole_registers": "language/test_language",
-    "legality": "language/test_component_rules",
     "many.arrow_rows": "many/test_arrow",
     "many.batch.columns": "many/test_arrow",
     "many.batch.rows": "many/test_batch_conversion",

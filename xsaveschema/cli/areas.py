@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import click
 
@@ -47,47 +47,39 @@ def _facts(found: Found) -> dict[str, Any]:
         "in_use": names_in_use(area),
         "missing": list(area.missing),
     }
-    if area.faults:
-        facts["faults"] = [fault.rule for fault in area.faults]
-    return facts
+    return facts | ({"faults": [fault.rule for fault in area.faults]} if area.faults else {})
 
 
-class Listed(NamedTuple):
+def row_of(found: Found) -> dict[str, str]:
     """What the list tells of an area, without its bytes: there may be many."""
-
-    number: str
-    label: str
-    model: str
-    layout: str
-    format: str
-    in_use: str
-
-
-def row_of(found: Found) -> Listed:
-    """The row of an area."""
     area = found.area
     in_use = " ".join(names_in_use(area)) or "nothing"
     if area.missing:
         in_use += f" (not in this file: {' '.join(area.missing)})"
     if area.faults:
         in_use += " (the header is at fault)"
-    size = f"{area.format}, {len(area)} bytes"
-    return Listed(str(found.index), found.label, called(found), found.layout_source, size, in_use)
+    return {
+        "#": str(found.index),
+        "area": found.label,
+        "model": called(found),
+        "layout": found.layout_source,
+        "format": f"{area.format}, {len(area)} bytes",
+        "in use": in_use,
+    }
 
 
-def in_common(rows: Sequence[Listed]) -> dict[str, str]:
+def in_common(rows: Sequence[dict[str, str]]) -> dict[str, str]:
     """What all rows say alike of the layout."""
-    told = {name: {getattr(row, name) for row in rows} for name in ("model", "layout", "format")}
+    told = {name: {row[name] for row in rows} for name in ("model", "layout", "format")}
     return {name: values.pop() for name, values in told.items() if len(values) == 1}
 
 
-def listing(source: str, rows: Sequence[Listed]) -> list[Line]:
+def listing(source: str, rows: Sequence[dict[str, str]]) -> list[Line]:
     """The areas as lines: what all have in common stands above, once."""
     common = in_common(rows)
     count = f"{len(rows)} area{'s' * (len(rows) != 1)}"
     lines: list[Line] = [[(f"{source}: {count}", "bold")]]
     lines += [[(f"  {name:11}", "cyan"), (value, "")] for name, value in common.items()]
-    titles = {"number": "#", "label": "area", "in_use": "in use"}
-    shown = [name for name in Listed._fields if name not in common and name != "layout"]
-    cells = [[getattr(row, name) for name in shown] for row in rows]
-    return [*lines, [], *columns([[titles.get(name, name) for name in shown], *cells])]
+    names = ("#", "area", "model", "format", "in use")
+    shown = [name for name in names if name not in common]
+    return [*lines, [], *columns([shown, *([row[name] for name in shown] for row in rows)])]

@@ -62,13 +62,11 @@ def command(
     file: Input,
     target: Target,
     cpu_name: str | None,
-    xcr0: int | None,
-    xss: int | None,
-    rfbm: int | None,
     mxcsr_mask: int | None,
     xfd: int | None,
     fix: str | None,
     as_json: bool,
+    **masks: int | None,
 ) -> int:
     """Tell whether a restore takes an area, and by which rule it does not.
 
@@ -78,7 +76,6 @@ def command(
     """
     writer = file.options(strict=False)
     cpu = None if cpu_name is None else load_model(cpu_name, file.catalog)
-    masks = {"xcr0": xcr0, "xss": xss, "rfbm": rfbm}
     rules = {"mxcsr_mask": mxcsr_mask, "xfd": xfd or 0}
     with about(file.source):
         judge = _Judge(file.catalog, cpu, target, masks, rules, fix is not None)

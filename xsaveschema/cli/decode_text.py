@@ -8,7 +8,7 @@ from typing import Final
 from xsaveschema.area import XsaveArea
 from xsaveschema.area.rows import Row, View, laned, register_rows
 from xsaveschema.artefacts.reader import WHOLE, Found
-from xsaveschema.cli.areas import Listed, in_common, listing, row_of
+from xsaveschema.cli.areas import in_common, listing, row_of
 from xsaveschema.cli.inputs import presented
 from xsaveschema.cli.output import print_lines, terminal_width, until_fault
 from xsaveschema.errors import MissingStateError, XsaveError
@@ -46,7 +46,7 @@ def show_list(source: str, areas: Iterable[Found], view: View) -> None:
     """
     shown: Found | None = None
 
-    def rows() -> Iterator[Listed]:
+    def rows() -> Iterator[dict[str, str]]:
         nonlocal shown
         for found in areas:
             if shown is None or (found.exception and not shown.exception):

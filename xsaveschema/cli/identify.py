@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import click
@@ -10,7 +11,6 @@ import click
 from xsaveschema import cpuid
 from xsaveschema.artefacts.reader import WHOLE, Found, Options
 from xsaveschema.catalog import Catalog
-from xsaveschema.cli.dumps import is_gathered
 from xsaveschema.cli.files import about, named_input
 from xsaveschema.cli.inputs import Input
 from xsaveschema.cli.layout import slot_facts
@@ -47,7 +47,7 @@ def command(catalog: Catalog, source: str, selector: str | None, as_json: bool) 
     if source == HOST:
         return _records(catalog, [cpuid.host()], "this machine", as_json)
     name = named_input(source)
-    if is_gathered(source):
+    if Path(source).is_dir() and any(Path(source).glob("pu[0-9]*")):  # of hwloc-gather-cpuid
         return _records(catalog, list(cpuid.read(source)), name, as_json)
     file = Input(catalog, source, selector=selector)
     with about(source), file.opened(Options(catalog=catalog, look=False)) as artefact:

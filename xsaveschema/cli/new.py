@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
@@ -12,13 +13,14 @@ from xsaveschema import cpuid
 from xsaveschema.authoring.draft import NAME, draft, proposal, schema_reference, seen_model
 from xsaveschema.authoring.resemblance import kin_of
 from xsaveschema.catalog import Catalog
-from xsaveschema.cli.dumps import file_name, is_path, read_dump
-from xsaveschema.cli.files import about, write_area
+from xsaveschema.cli.files import about, read_some, write_area
 from xsaveschema.cli.options import with_catalog
 from xsaveschema.cli.output import note
 from xsaveschema.cpuid import CpuidRecord
+from xsaveschema.cpuid.files import MAX_BYTES
 from xsaveschema.errors import XsaveError, plain
 from xsaveschema.identify.named import HOST
+from xsaveschema.io import is_pipe
 
 _VENDOR = 12  # characters, in CPUID leaf 0
 
@@ -136,13 +138,22 @@ def _seen(cpu: str, core: str | None, catalog: Catalog) -> tuple[CpuidRecord, st
             raise click.UsageError("--core is for the dump of a hybrid CPU")
         said = ["host", "CPUID leaf 0xD", date.today().isoformat(), brand]
         return record, ", ".join(part for part in said if part), brand
-    if not is_path(cpu):
+    if not (cpu == "-" or os.sep in cpu or Path(cpu).suffix):
         raise click.UsageError(
             f"{plain(cpu)!r} is no CPU: say host, or the path of a CPUID dump with a slash or a "
             f"suffix (./{plain(cpu)})"
         )
-    record = _chosen(read_dump(cpu), core, cpu)
-    name = file_name(cpu)
+    if cpu == "-":
+        data = bytearray()
+        while len(data) <= MAX_BYTES and (part := read_some(1 << 20)):
+            data += part
+        name = "standard input"
+        records = list(cpuid.read_bytes(bytes(data), name))
+    else:
+        # A link's target, without its folder.
+        name = "a pipe" if is_pipe(cpu) else Path(os.path.realpath(cpu)).name
+        records = list(cpuid.read(cpu))
+    record = _chosen(records, core, cpu)
     return record, ", ".join([name, record.label] if core else [name]), ""
 
 
