@@ -25,13 +25,12 @@ from xsaveschema.model import (
     Leaf,
     StateComponent,
 )
+from xsaveschema.reading import ALWAYS as ALWAYS
 
 Kind = Literal["field", "reserved", "software", "header", "gap", "padding"]
 """What bytes are: a component's field, or a whole component that has no fields; reserved; left to
 software; the XSAVE header; between components, or before one that is aligned to 64 bytes."""
 
-ALWAYS: Final = 0
-"""In place of a component's bit: alive whatever XSTATE_BV says."""
 MXCSR_PATH: Final = "sse.mxcsr"
 MASK_PATH: Final = "sse.mxcsr_mask"
 """The paths of the two that are alive by a rule of their own."""
@@ -50,6 +49,11 @@ class Slot:
     def number(self) -> int:
         """The component's number."""
         return self.component.number
+
+    @property
+    def bit(self) -> int:
+        """The component's bit in every state-component bitmap."""
+        return self.component.bit
 
     @property
     def name(self) -> str:

@@ -5,36 +5,27 @@ A line is in parts, each with a style as rich calls it; this module does not nee
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from heapq import merge
+from collections.abc import Iterator
 from itertools import groupby
-from operator import itemgetter
 from textwrap import wrap
 from typing import Final, NamedTuple
 
 from xsaveschema.area import XsaveArea
-from xsaveschema.area.rows import (
-    PLAIN,
-    Row,
-    View,
-    chosen,
-    loaded_rows,
-    other_rows,
-    register_rows,
+from xsaveschema.area.lines import (
+    Line,
+    area_facts,
+    component_lines,
+    fact_lines,
+    text_of,
+    value_lines,
 )
+from xsaveschema.area.loaded import as_restored
 from xsaveschema.errors import hex_mask, plain
 from xsaveschema.layout import Layout
-from xsaveschema.model import SSE, CpuModel, bits_of
+from xsaveschema.model import SSE, CpuModel
 from xsaveschema.spans import Span
 
-Line = list[tuple[str, str]]
-"""A line of text in parts: (text, style as rich calls it)."""
-
-MISSING: Final = "live, not in this file"
 _WIDTH: Final = 80  # cells of a line, where there is no terminal
-_MARGIN: Final = 13  # cells before the header's facts
-_NAME: Final = 7  # cells of a register's name; longer ones make a column of their own
-INDENT: Final = 2 + _NAME + 2  # cells before a register's value
 _RIGHT: Final = (1, 3, 4, 5)  # columns of a layout that are numbers
 
 GAP: Final = "unused"
@@ -86,11 +77,6 @@ def _drawn(layout: Layout, span: Span) -> str:
     if span.component.bit == SSE and span.offset < (span.component.offset or 0):
         return "x87" if "x87" in layout else GAP
     return span.component.name
-
-
-def text_of(lines: Iterable[Line]) -> str:
-    """Lines without their styles, and without what a terminal would obey."""
-    return "\n".join("".join(plain(text) for text, _ in line).rstrip() for line in lines)
 
 
 def layout_text(layout: Layout) -> str:
@@ -152,100 +138,5 @@ def area_text(area: XsaveArea) -> str:
     """An area as ``decode`` shows it: header, components, registers and other fields."""
     title = _title(_named(area.model))
     facts = fact_lines(area_facts(area), _WIDTH)
-    return text_of([*title, *facts, [], *component_lines(area), *value_lines(area, _WIDTH)])
-
-
-def area_facts(area: XsaveArea) -> dict[str, str]:
-    """What the header of an area says, by name."""
-    size = f"{len(area)} bytes"
-    if len(area) > area.layout.size:
-        size += f", of which the area takes {area.layout.size}"
-    facts = {"format": f"{area.format}, {size}"}
-    if area.format == "standard":
-        facts = {"enabled": f"XCR0 {hex_mask(area.model.xcr0)}"} | facts
-    return facts | {
-        "XSTATE_BV": mask_text(area.xstate_bv, names_in_use(area)),
-        "XCOMP_BV": mask_text(area.xcomp_bv, area.model.names_of(area.xcomp_bv)),
-    }
-
-
-def mask_text(mask: int, names: list[str]) -> str:
-    """A mask with the names of its bits: ``0x203  x87 sse pkru``."""
-    return f"{hex_mask(mask)}  {' '.join(names)}".rstrip()
-
-
-def names_in_use(area: XsaveArea) -> list[str]:
-    """The names of XSTATE_BV's bits; of missing components the model may not know the name."""
-    missing = area.missing_by_number
-    return [missing.get(n) or area.model.name_of(n) for n in bits_of(area.xstate_bv)]
-
-
-def value_lines(area: XsaveArea, width: int, view: View = PLAIN) -> Iterator[Line]:
-    """Faults, registers and other fields, each with a title."""
-    if area.faults:
-        yield from [[], [("faults", "bold")]]
-        yield from ([(f"  {fault}", "red")] for fault in area.faults)
-    if registers := chosen(area, view.everything):
-        yield from [[], [("registers", "bold")]]
-        yield from row_lines(register_rows(area, registers, width - INDENT, view), width)
-    if others := list(other_rows(area, view.everything)):
-        yield from [[], [("other fields", "bold")]]
-        yield from row_lines(others, width)
-    if otherwise := list(loaded_rows(area, width - INDENT)):
-        yield from [[], [("loaded otherwise than stored", "bold")]]
-        yield from row_lines(otherwise, width)
-
-
-def row_lines(rows: Iterable[Row], width: int) -> Iterator[Line]:
-    """Rows in lines of at most ``width`` cells, values below one another."""
-    rows = list(rows)
-    longest = max(len(row.name) for row in rows)
-    for row in rows:
-        if row.indented and row.more and len(row.name) > _NAME:
-            # The lines of a value stand in columns.
-            yield [(f"  {row.name}", "cyan")]
-            yield from ([(" " * INDENT + part, "")] for part in (row.value, *row.more))
-            continue
-        head = f"  {row.name:{_NAME if len(row.name) <= _NAME else longest}}"
-        line = [(head, "dim" if row.dim else "cyan"), (f"  {row.value}", "dim" if row.dim else "")]
-        if row.remark:
-            if len(head) + len(row.value) + len(row.remark) + 4 > width:
-                yield line
-                line = [(" " * len(head), "")]
-            line.append((f"  {row.remark}", "green"))
-        yield line
-        indent = " " * INDENT if row.indented else ""
-        for part in row.more:
-            yield [(indent + part, "")]
-
-
-def fact_lines(facts: Mapping[str, str], width: int) -> Iterator[Line]:
-    """Facts by name, wrapped to ``width`` cells."""
-    width = max(40, width - _MARGIN)
-    for name, value in facts.items():
-        first, *more = wrap(value, width)
-        yield [(f"  {name}".ljust(_MARGIN), "cyan"), (first, "")]
-        for part in more:
-            yield [(" " * _MARGIN + part, "")]
-
-
-def component_lines(area: XsaveArea, states: bool = True) -> Iterator[Line]:
-    """A row for each component in memory order; missing ones stand where their number would.
-
-    Without ``states`` it is a table of places, which other areas have too.
-    """
-    missing_names = area.missing if states else ()
-    names = [*(slot.name for slot in area.layout), *missing_names]
-    longest = max(len("component"), *map(len, names))
-    yield [(f"   #  {'component':{longest}}  {'state    ' * states}offset  size", "bold")]
-    placed = ((slot.number, slot.name, slot) for slot in area.layout)
-    missing = ((number, name, None) for number, name in area.missing_by_number.items() if states)
-    for number, name, slot in merge(placed, missing, key=itemgetter(0)):
-        head = f"  {number:2}  {name:{longest}}  "
-        if slot is None:
-            yield [(head, ""), (MISSING, "yellow")]
-            continue
-        in_use = area.in_use(number)
-        state = ("in use   " if in_use else "initial  ") * states
-        row = f"{head}{state}{slot.offset:6}  {slot.size:4}"
-        yield [(row, "" if in_use or not states else "dim")]
+    values = value_lines(area, as_restored(area), _WIDTH)
+    return text_of([*title, *facts, [], *component_lines(area), *values])

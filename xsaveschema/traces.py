@@ -21,6 +21,7 @@ from xsaveschema.model import (
     XCR0_OFFSET,
     CpuModel,
 )
+from xsaveschema.reading import enabled_mask
 
 if TYPE_CHECKING:
     from xsaveschema.catalog import Catalog
@@ -65,9 +66,7 @@ def shown(view: memoryview, xstate_bv: int) -> Shown | None:
         return None
     if mask & 0xFFFF_FFFF == FP_XSTATE_MAGIC1:
         return _frame(view)
-    if mask & _LEGACY != _LEGACY or mask >> 63 or xstate_bv & ~mask:
-        return None
-    return None if any(view[XFEATURES_OFFSET:HEADER_OFFSET]) else Shown(mask, XCR0_OFFSET)
+    return Shown(mask, XCR0_OFFSET) if enabled_mask(view, xstate_bv) else None
 
 
 def _frame(view: memoryview) -> Shown | None:

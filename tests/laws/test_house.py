@@ -19,7 +19,7 @@ ROOT = Path(xsaveschema.__file__).parent
 # Every module, lowest rank first: it imports what stands before it. Modules of one line may import
 # one another, as long as there is no circle.
 RANKS = """
-errors kept values
+errors kept values reading
 io rules plugins
 model
 spans
@@ -230,6 +230,7 @@ def test_a_module_without_its_extra_says_how_to_get_it(module: str, needs: str, 
 # Modules without a test file of their name, and the file that tests each through its users.
 TESTED_BY = {
     "area.fields": "area/test_view",
+    "area.lines": "cli/test_cli_show",
     "area.rows": "cli/test_cli_show",
     "artefacts.assemble": "laws/test_missing",
     "artefacts.data": "artefacts/test_artefacts_source",
@@ -272,6 +273,7 @@ TESTED_BY = {
     "model": "test_catalog",
     "plan": "test_convert",
     "qemu.catalogued": "qemu/test_qemu_faults",
+    "reading": "area/test_registers",
     "restore_rules": "test_restore",
     "rules": "language/test_component_rules",
     "testing": "laws/test_laws",

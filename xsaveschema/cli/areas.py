@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import click
 
+from xsaveschema.area.lines import Line, names_in_use
 from xsaveschema.artefacts import select
 from xsaveschema.artefacts.opened import Artefact, opened_stream
 from xsaveschema.artefacts.opened import opened as opened_path
@@ -30,7 +31,6 @@ from xsaveschema.header import MASKS, view_of
 from xsaveschema.identify import load_model
 from xsaveschema.model import COMPACTED, HEADER_OFFSET, CpuModel
 from xsaveschema.spans import Slot
-from xsaveschema.text import Line, names_in_use
 from xsaveschema.traces import shown
 
 _T = TypeVar("_T")

@@ -6,6 +6,17 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
 from xsaveschema.area import XsaveArea
+from xsaveschema.area.lines import (
+    INDENT,
+    MISSING,
+    Line,
+    area_facts,
+    component_lines,
+    fact_lines,
+    row_lines,
+    value_lines,
+)
+from xsaveschema.area.loaded import as_restored
 from xsaveschema.area.rows import Row, View, laned, register_rows
 from xsaveschema.artefacts.reader import WHOLE, Found
 from xsaveschema.cli.areas import (
@@ -19,16 +30,6 @@ from xsaveschema.cli.areas import (
 from xsaveschema.cli.output import print_lines
 from xsaveschema.cli.plain import plain, terminal_width
 from xsaveschema.errors import MissingStateError, XsaveError
-from xsaveschema.text import (
-    INDENT,
-    MISSING,
-    Line,
-    area_facts,
-    component_lines,
-    fact_lines,
-    row_lines,
-    value_lines,
-)
 
 if TYPE_CHECKING:
     from xsaveschema.cli.decode import Asked
@@ -99,7 +100,7 @@ def show_each(source: str, areas: Iterable[Found], view: View) -> None:
                 *lines,
                 _title(_named(found)),
                 *fact_lines(own, terminal_width()),
-                *value_lines(found.area, terminal_width(), view),
+                *value_lines(found.area, as_restored(found.area), terminal_width(), view),
             ]
         )
 
@@ -177,7 +178,7 @@ def _area(found: Found, view: View) -> Iterator[Line]:
     """The components of an area, and what they hold."""
     yield []
     yield from component_lines(found.area)
-    yield from value_lines(found.area, terminal_width(), view)
+    yield from value_lines(found.area, as_restored(found.area), terminal_width(), view)
 
 
 def _facts(found: Found) -> dict[str, str]:

@@ -19,7 +19,7 @@ from xsaveschema.errors import XsaveError, hex_mask, meant
 from xsaveschema.model import CpuModel
 
 if TYPE_CHECKING:
-    from xsaveschema.text import Line
+    from xsaveschema.area.lines import Line
 
 _HEADINGS: Final = ("model", "XCR0", "IA32_XSS", "standard", "compacted", "confirmed")
 _MORE: Final = ("signatures", "aliases", "title")

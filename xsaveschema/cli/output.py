@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from xsaveschema.text import Line
+    from xsaveschema.area.lines import Line
 
 
 def print_json(value: Any) -> None:
