@@ -151,16 +151,25 @@ def kernel_core(folder: Path) -> Path:
 
 
 def gdb(*commands: str, folder: Path, arguments: Sequence[str] = ()) -> str:
-    """What GDB prints; the test is skipped where there is no GDB."""
+    """What GDB prints, errors behind the rest; the test is skipped where there is no GDB."""
+    return "".join(gdb_apart(*commands, folder=folder, arguments=arguments))
+
+
+def gdb_apart(*commands: str, folder: Path, arguments: Sequence[str] = ()) -> tuple[str, str]:
+    """The same, standard output and standard error apart."""
     line = ["gdb", "-q", "-nx", "-batch", "-iex", "set debuginfod enabled off", *arguments]
     for command in commands:
         line += ["-ex", command]
-    environment = {**os.environ, "HOME": str(folder), "LC_ALL": "C.UTF-8"}
-    environment.pop("PYTHONPATH", None)
+    return debugged(line, folder, {})
+
+
+def debugged(line: list[str], folder: Path, more: dict[str, str]) -> tuple[str, str]:
+    """What a debugger prints, in an environment that knows nothing of the one of the tests."""
+    environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "LC_ALL": "C.UTF-8", **more}
     try:
         done = subprocess.run(
             line, cwd=folder, env=environment, capture_output=True, text=True, timeout=60
         )
     except FileNotFoundError:
-        pytest.skip("there is no gdb")
-    return done.stdout + done.stderr
+        pytest.skip(f"there is no {line[0]}")
+    return done.stdout, done.stderr

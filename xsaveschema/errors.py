@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from xsaveschema.values import hex_mask as hex_mask
-from xsaveschema.values import plain as plain
+from xsaveschema.words import hex_mask as hex_mask
+from xsaveschema.words import plain as plain
 
 _LONGEST: Final = 80  # characters of a word that are compared: the time grows with their square
 

@@ -7,11 +7,11 @@ several fields make a rule (SDM vol. 1, 13.5, 13.12). What depends on the proces
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Final, NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple
 
 from xsaveschema.model import StateComponent
-from xsaveschema.reading import illegal_tilecfg
+from xsaveschema.reading import PREDICATES as PREDICATES
 from xsaveschema.rules import NO_LIMITS
 
 
@@ -51,7 +51,3 @@ def stale_elements(component: StateComponent, image: bytes) -> tuple[str, ...]:
             used = int.from_bytes(image[by.offset : by.end], "little")
             found += (f"{field.name}[{i}]" for i in range(used or field.count, field.count))
     return tuple(found)
-
-
-PREDICATES: Final[Mapping[str, Callable[[bytes], str]]] = {"tilecfg": illegal_tilecfg}
-"""Rules of several fields, by the name in a component's file: why bytes are illegal, or empty."""

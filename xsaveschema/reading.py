@@ -17,6 +17,8 @@ EXTENDED_OFFSET = 576
 SOFTWARE_OFFSET = 416
 XCR0_OFFSET = 464
 MXCSR_OFFSET = 24
+MXCSR_END = 32
+"""Behind MXCSR and MXCSR_MASK."""
 
 X87 = 1 << 0
 SSE = 1 << 1
@@ -28,6 +30,56 @@ ALWAYS = 0
 
 _ROW = 64  # bytes from one row of a tile to the next (SDM vol. 1, 18.2)
 _number = int.from_bytes
+
+
+class Placed:
+    """A ``component`` and the byte ``offset`` at which it begins: where its parts stand."""
+
+    __slots__ = ()
+
+    component: Any
+    offset: int
+
+    @property
+    def number(self) -> int:
+        """The component's number."""
+        return int(self.component.number)
+
+    @property
+    def bit(self) -> int:
+        """The component's bit in every state-component bitmap."""
+        return 1 << self.number
+
+    @property
+    def name(self) -> str:
+        """The component's name."""
+        return str(self.component.name)
+
+    @property
+    def size(self) -> int:
+        """The component's size in bytes."""
+        return int(self.component.size)
+
+    @property
+    def end(self) -> int:
+        """The first byte behind the component."""
+        return self.offset + self.size
+
+    @property
+    def origin(self) -> int:
+        """The byte from which the component's field offsets count: 0 for the legacy components."""
+        return self.offset if self.number > 1 else 0
+
+    @property
+    def ranges(self) -> "tuple[tuple[int, int], ...]":
+        """The (start, end) of the bytes that are the component's state.
+
+        MXCSR and MXCSR_MASK stand amid x87's bytes and belong to neither: their rules are their
+        own (SDM 13.8.1).
+        """
+        if self.number == 0:
+            return (0, MXCSR_OFFSET), (MXCSR_END, self.end)
+        return ((self.offset, self.end),)
 
 
 class Place(NamedTuple):
@@ -301,3 +353,7 @@ def illegal_tilecfg(image: bytes) -> str:
         if bool(rows) != bool(colsb):
             return f"{said}: one of them alone is 0"
     return ""
+
+
+PREDICATES = {"tilecfg": illegal_tilecfg}
+"""Rules of several fields, by the name in a component's file: why bytes are illegal, or empty."""

@@ -26,6 +26,7 @@ from xsaveschema.model import (
     StateComponent,
 )
 from xsaveschema.reading import ALWAYS as ALWAYS
+from xsaveschema.reading import MXCSR_END, Placed
 
 Kind = Literal["field", "reserved", "software", "header", "gap", "padding"]
 """What bytes are: a component's field, or a whole component that has no fields; reserved; left to
@@ -34,57 +35,14 @@ software; the XSAVE header; between components, or before one that is aligned to
 MXCSR_PATH: Final = "sse.mxcsr"
 MASK_PATH: Final = "sse.mxcsr_mask"
 """The paths of the two that are alive by a rule of their own."""
-MXCSR_END: Final = MXCSR_OFFSET + 8
-"""Behind MXCSR and MXCSR_MASK."""
 
 
 @dataclass(frozen=True, slots=True)
-class Slot:
+class Slot(Placed):
     """A state component's place in an area: ``offset`` in bytes from the area's start."""
 
     component: StateComponent
     offset: int
-
-    @property
-    def number(self) -> int:
-        """The component's number."""
-        return self.component.number
-
-    @property
-    def bit(self) -> int:
-        """The component's bit in every state-component bitmap."""
-        return self.component.bit
-
-    @property
-    def name(self) -> str:
-        """The component's name."""
-        return self.component.name
-
-    @property
-    def size(self) -> int:
-        """The component's size in bytes."""
-        return self.component.size
-
-    @property
-    def end(self) -> int:
-        """The first byte behind the component."""
-        return self.offset + self.component.size
-
-    @property
-    def origin(self) -> int:
-        """The byte from which the component's field offsets count: 0 for the legacy components."""
-        return 0 if self.component.legacy else self.offset
-
-    @property
-    def ranges(self) -> tuple[tuple[int, int], ...]:
-        """The (start, end) of the bytes that are the component's state.
-
-        MXCSR and MXCSR_MASK stand amid x87's bytes and belong to neither: their rules are their
-        own (SDM 13.8.1).
-        """
-        if self.component.number == 0:
-            return (0, MXCSR_OFFSET), (MXCSR_OFFSET + 8, self.end)
-        return ((self.offset, self.end),)
 
 
 class Span(NamedTuple):

@@ -19,6 +19,7 @@ ROOT = Path(xsaveschema.__file__).parent
 # Every module, lowest rank first: it imports what stands before it. Modules of one line may import
 # one another, as long as there is no circle.
 RANKS = """
+words
 errors kept values reading
 io rules plugins
 model
@@ -41,7 +42,7 @@ text
 qemu
 samples
 artefacts
-authoring
+authoring debuggers
 many.arrow_rows
 many.batch
 many.stream many.arrow
@@ -235,9 +236,11 @@ TESTED_BY = {
     "artefacts.assemble": "laws/test_missing",
     "artefacts.data": "artefacts/test_artefacts_source",
     "artefacts.elf_file": "artefacts/test_elf",
+    "artefacts.elf_notes": "artefacts/test_elf",
     "artefacts.foreign": "artefacts/test_opened",
     "artefacts.json_text": "artefacts/test_cloud_hypervisor",
     "artefacts.layouts": "identify/test_evidence",
+    "artefacts.ptrace": "artefacts/test_process",
     "artefacts.reader": "artefacts/test_opened",
     "artefacts.registry": "test_plugins",
     "authoring.resemblance": "authoring/test_draft",
@@ -245,10 +248,13 @@ TESTED_BY = {
     "cpuid.files": "cpuid/test_cpuid",
     "cpuid.formats": "cpuid/test_cpuid",
     "cpuid.gather": "cpuid/test_cpuid",
+    "cpuid.instruction": "cpuid/test_host",
     "cpuid.lines": "cpuid/test_cpuid",
     "cpuid.of_model": "test_catalog",
     "cpuid.record": "cpuid/test_cpuid",
     "cpuid.xml": "cpuid/test_cpuid",
+    "debuggers.commands": "debuggers/test_gdb",
+    "debuggers.tables": "debuggers/test_gdb",
     "header": "area/test_view",
     "language.component_fields": "language/test_language",
     "language.cpu_models": "language/test_language",
@@ -277,6 +283,7 @@ TESTED_BY = {
     "restore_rules": "test_restore",
     "rules": "language/test_component_rules",
     "testing": "laws/test_laws",
+    "words": "cli/test_cli_hostile",
     "traces": "identify/test_evidence",
 }
 

@@ -19,7 +19,7 @@ from xsaveschema.area.rows import (
     other_rows,
     register_rows,
 )
-from xsaveschema.values import hex_mask, plain
+from xsaveschema.words import hex_mask, plain
 
 Line = List[Tuple[str, str]]
 """A line of text in parts: (text, style as rich calls it)."""

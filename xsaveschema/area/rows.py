@@ -179,7 +179,7 @@ def other_rows(area: Any, everything: bool) -> "Iterator[Row]":
         rows, colsb = shapes.get(slot.name, (None, None))
         if rows and rows.component == colsb.component:
             yield _tile_config(area, slot, rows.field, colsb.field)
-        elif slot.component.fields:
+        elif slot.component.leaves:
             yield from _fields(area, slot, covered, everything)
         else:
             # The initial value of what nobody knows is taken to be zero.

@@ -208,7 +208,7 @@ def _core(stream: _Stream) -> Data:
     try:
         if counts_elsewhere(coming):
             pieces.keep(0, first_segment(coming).stop)  # before the stream is read to its end
-        segments = ElfCore.parse(coming).segments
+        segments = ElfCore(coming).segments
     except StreamError:
         raise
     except (ArtefactError, struct.error):

@@ -15,15 +15,9 @@ from pathlib import Path
 from typing import Final
 
 from xsaveschema.area import XsaveArea
-from xsaveschema.artefacts.elf import (
-    LINUX,
-    NT_X86_XSAVE_LAYOUT,
-    ROW,
-    CoreLayouts,
-    areas,
-    survey_of,
-)
+from xsaveschema.artefacts.elf import CoreLayouts, areas, survey_of
 from xsaveschema.artefacts.elf_file import ElfCore, Note, is_elf, note_bytes
+from xsaveschema.artefacts.elf_notes import LINUX, NT_X86_XSAVE_LAYOUT, ROW
 from xsaveschema.artefacts.opened import PID
 from xsaveschema.artefacts.reader import ArtefactError, Options, Writer
 from xsaveschema.artefacts.registry import recognise
@@ -110,7 +104,7 @@ def add_layout(
         data = source.data
         if not is_elf(data):
             raise ArtefactError("is no ELF core, and only those have a layout note", 0)
-        core = ElfCore.parse(data)
+        core = ElfCore(data)
         survey = survey_of(core)
         if survey.layout:
             raise ArtefactError("the core has NT_X86_XSAVE_LAYOUT already", survey.layout.offset)

@@ -19,6 +19,18 @@ import msgspec
 from xsaveschema.area import XsaveArea
 from xsaveschema.artefacts.assemble import assemble, meant_legacy
 from xsaveschema.artefacts.elf_file import ElfCore, Note, is_elf
+from xsaveschema.artefacts.elf_notes import (
+    CORE,
+    DELVE,
+    FREEBSD,
+    GDB,
+    LAYOUT_NOTE,
+    LINUX,
+    NT_GDB_TDESC,
+    NT_PRSTATUS,
+    NT_X86_XSAVE_LAYOUT,
+    NT_X86_XSTATE,
+)
 from xsaveschema.artefacts.layouts import (
     Entry,
     Known,
@@ -27,7 +39,6 @@ from xsaveschema.artefacts.layouts import (
     named,
     of_area,
     of_rows,
-    row_faults,
     told,
 )
 from xsaveschema.artefacts.reader import ArtefactError, Data, Found, InPlace, Options, Struct
@@ -47,44 +58,21 @@ from xsaveschema.model import (
 )
 from xsaveschema.traces import mxcsr_mask_of
 
-NT_PRSTATUS: Final = 1
 NT_FPREGSET: Final = 2
 NT_PRXFPREG: Final = 0x46E62B7F
-NT_X86_XSTATE: Final = 0x202
-NT_X86_XSAVE_LAYOUT: Final = 0x205
-LINUX: Final = b"LINUX"
-FREEBSD: Final = b"FreeBSD"
-ROW: Final = Struct("<IIII")
-"""struct x86_xfeat_component: type, size, offset, flags."""
 
-_CORE: Final = b"CORE"
-_GDB: Final = b"GDB"
-_NT_GDB_TDESC: Final = 0xFF000000
-_LAYOUT: Final = "NT_X86_XSAVE_LAYOUT"
-_DELVE: Final = b""
 _NETBSD: Final = b"NetBSD-CORE@"
 """In front of the number of the thread (LWP) whose note it is."""
 _NETBSD_FXSAVE: Final = frozenset({35, 37})
 """PT_GETFPREGS of amd64 and PT_GETXMMREGS of i386: the machine's ptrace requests are the types."""
 _FXSAVE: Final = {
-    NT_FPREGSET: (_CORE, FREEBSD, _DELVE),
-    NT_PRXFPREG: (_CORE, LINUX),
+    NT_FPREGSET: (CORE, FREEBSD, DELVE),
+    NT_PRXFPREG: (CORE, LINUX),
 }
 _TYPES: Final = frozenset(
-    {NT_PRSTATUS, NT_X86_XSTATE, NT_X86_XSAVE_LAYOUT, _NT_GDB_TDESC, *_FXSAVE, *_NETBSD_FXSAVE}
+    {NT_PRSTATUS, NT_X86_XSTATE, NT_X86_XSAVE_LAYOUT, NT_GDB_TDESC, *_FXSAVE, *_NETBSD_FXSAVE}
 )
-_ROWS_MAX: Final = 64
 _SHAPES_MAX: Final = 64
-_PID: Final = Struct("<i")
-# Where pr_pid stands in struct prstatus, by owner and ELF class.
-_PID_AT: Final = {
-    (_CORE, 64): 32,
-    (_CORE, 32): 24,
-    (_DELVE, 64): 32,
-    (_DELVE, 32): 24,
-    (FREEBSD, 64): 40,
-    (FREEBSD, 32): 24,
-}
 _U64: Final = Struct("<Q")
 _LEGACY: Final = X87 | SSE
 _AVX512: Final = 0xE0
@@ -120,7 +108,7 @@ class ElfReader(InPlace):
 
     def read(self, data: Data, options: Options) -> Iterator[Found]:
         """Each thread's area. Where not strict, the whole notes of a core that is cut off."""
-        core = ElfCore.parse(data)
+        core = ElfCore(data)
         survey = survey_of(core, options.strict)
         if not survey.areas:
             for label, note in fxsave_images(core, survey):
@@ -153,18 +141,18 @@ def survey_of(core: ElfCore, strict: bool = True) -> Survey:
     cut = None
     try:
         for note in core.notes(_TYPES):
-            by_delve |= note.owner == _DELVE
+            by_delve |= note.owner == DELVE
             if _is_area(note):
                 count += 1
             elif _is_image(note):
                 images += 1
-            elif note.type == NT_PRSTATUS and note.owner in (_CORE, FREEBSD, _DELVE):
+            elif note.type == NT_PRSTATUS and note.owner in (CORE, FREEBSD, DELVE):
                 threads += 1
             elif note.type == NT_X86_XSAVE_LAYOUT and note.owner == LINUX:
-                if layout and _body(core, layout) != _body(core, note):
-                    raise ArtefactError(f"a second {_LAYOUT}, which differs", note.offset)
+                if layout and core.layout_body(layout) != core.layout_body(note):
+                    raise ArtefactError(f"a second {LAYOUT_NOTE}, which differs", note.offset)
                 layout = note
-            elif note.type == _NT_GDB_TDESC and note.owner == _GDB:
+            elif note.type == NT_GDB_TDESC and note.owner == GDB:
                 by_gdb = True
     except ArtefactError as error:
         if strict or not count + images:
@@ -197,25 +185,19 @@ def _by_thread(
     core: ElfCore, wanted: Callable[[Note], bool], count: int, called: str
 ) -> Iterator[tuple[str, Note]]:
     """The first ``count`` notes that are wanted, each with the thread that it stands behind."""
-    label = ""
     index = 0
-    for note in core.notes(_TYPES):
-        if note.type == NT_PRSTATUS and (note.owner, core.bits) in _PID_AT:
-            at = _PID_AT[note.owner, core.bits]
-            if note.size < at + _PID.size:
-                raise ArtefactError(f"NT_PRSTATUS of {note.size} bytes has no pid", note.offset)
-            label = f"thread {_PID.unpack_from(core.data, note.offset + at)[0]}"
-        elif wanted(note):
-            if lwp := _lwp(note):
-                label = f"thread {lwp}"
-            yield label or f"{called} {index}", note
-            index += 1
-            if index == count:  # behind the last may be what cut the core off
-                return
+    for thread, note in core.by_thread(_TYPES):
+        if not wanted(note):
+            continue
+        number = _lwp(note) or thread
+        yield f"{called} {index}" if number is None else f"thread {number}", note
+        index += 1
+        if index == count:  # behind the last may be what cut the core off
+            return
 
 
 def _is_area(note: Note) -> bool:
-    return note.type == NT_X86_XSTATE and note.owner in (LINUX, FREEBSD, _DELVE)
+    return note.type == NT_X86_XSTATE and note.owner in (LINUX, FREEBSD, DELVE)
 
 
 def _is_image(note: Note) -> bool:
@@ -245,24 +227,24 @@ def _legacy(core: ElfCore, label: str, note: Note, survey: Survey, options: Opti
     return Found(label, area, source, note.offset, tuple(notes), origin="assembled")
 
 
-def _body(core: ElfCore, note: Note) -> bytes:
-    if note.size > _ROWS_MAX * ROW.size:
-        raise ArtefactError(f"{_LAYOUT} of {note.size} bytes has too many components", note.offset)
-    return bytes(core.data[note.offset : note.offset + note.size])
-
-
 class CoreLayouts:
     """The layouts of a core's areas: one for each size and XCR0 mask, as a rule one in all."""
 
     def __init__(self, core: ElfCore, survey: Survey, options: Options):
         self._survey = survey
         self._options = options
-        self._rows, flags = _rows(core, survey.layout)
+        rows: list[Entry] = []
+        flags = 0
+        if survey.layout:
+            rows, flags = core.layout_rows(survey.layout, MAX_AREA)
+        self._rows = rows
         self._at = survey.layout.offset if survey.layout else 0
         self._found: dict[tuple[int, bytes, int], Known] = {}
         notes = []
         if flags:
-            notes.append(f"{_LAYOUT} has flags {hex_mask(flags)}, whose meaning is not known here")
+            notes.append(
+                f"{LAYOUT_NOTE} has flags {hex_mask(flags)}, whose meaning is not known here"
+            )
         if survey.cut:
             notes.append(f"the core is damaged, threads may be missing: {survey.cut}")
         elif survey.threads > survey.areas:
@@ -288,12 +270,12 @@ class CoreLayouts:
 
     def _by_note(self, view: memoryview) -> Known:
         """By NT_X86_XSAVE_LAYOUT, limited to the area's XCR0 mask."""
-        known = of_rows(self._rows, view, _LAYOUT, self._options.catalog)
+        known = of_rows(self._rows, view, LAYOUT_NOTE, self._options.catalog)
         model = known.model
         try:
             check_user_mask(model, model.xcr0)
         except MaskError as error:
-            raise ArtefactError(f"{_LAYOUT}: {error}", self._at) from None
+            raise ArtefactError(f"{LAYOUT_NOTE}: {error}", self._at) from None
         notes = []
         (mask,) = _U64.unpack_from(view, XCR0_OFFSET)
         if mask and mask != model.xcr0:
@@ -301,14 +283,14 @@ class CoreLayouts:
                 model = under(model, mask)
             else:
                 notes.append(
-                    f"the XCR0 mask at byte 464 is {hex_mask(mask)}, but {_LAYOUT} describes "
+                    f"the XCR0 mask at byte 464 is {hex_mask(mask)}, but {LAYOUT_NOTE} describes "
                     f"{hex_mask(model.xcr0)}"
                 )
         size = model.standard_layout().size
         if size != len(view):
-            notes.append(f"the area has {len(view)} bytes, but {_LAYOUT} describes {size}")
+            notes.append(f"the area has {len(view)} bytes, but {LAYOUT_NOTE} describes {size}")
         known = known._replace(model=model, notes=tuple(notes))
-        return told(known, self._options, view, f"the core's {_LAYOUT}")
+        return told(known, self._options, view, f"the core's {LAYOUT_NOTE}")
 
     def _by_mask(self, view: memoryview) -> Known:
         """By the XCR0 mask and the size: the named model if they fit, else the catalogue's.
@@ -397,27 +379,6 @@ def _probe(view: memoryview) -> bytes | None:
     _U64.pack_into(probe, XCR0_OFFSET, mask)
     MASKS.pack_into(probe, HEADER_OFFSET, mask, 0)
     return bytes(probe)
-
-
-def _rows(core: ElfCore, note: Note | None) -> tuple[list[Entry], int]:
-    """The rows of NT_X86_XSAVE_LAYOUT, and all its flags. ArtefactError for an absurd one."""
-    if note is None:
-        return [], 0
-    body = _body(core, note)
-    if len(body) % ROW.size:
-        raise ArtefactError(
-            f"{_LAYOUT} of {len(body)} bytes is no table of {ROW.size}-byte rows", note.offset
-        )
-    rows = []
-    flags = 0
-    for number, size, offset, flag in ROW.iter_unpack(body):
-        # x87 and SSE stand where they always do; Linux leaves them out.
-        if number > 1:
-            rows.append((number, size, offset))
-        flags |= flag
-    if fault := row_faults(rows, MAX_AREA):
-        raise ArtefactError(f"{_LAYOUT}: {fault}", note.offset)
-    return rows, flags
 
 
 READER: Final = ElfReader()

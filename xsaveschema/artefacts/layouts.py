@@ -5,7 +5,7 @@ What the artefact itself says comes first, then the catalogue, then the model th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -116,35 +116,6 @@ def best(match: Match, catalog: Catalog | None = None) -> Known:
         )
     others = alike(match.layouts[0], catalog)
     return Known(model, f"identified by {by}", notes, others, "identified")
-
-
-def row_faults(rows: Iterable[Entry], limit: int) -> str | None:
-    """What is absurd in a table of components, which may end at byte ``limit`` at the latest."""
-    taken: dict[int, Entry] = {}
-    for row in rows:
-        number, size, offset = row
-        if not 2 <= number <= 62:
-            return f"component {number}: the extended region has components 2 to 62"
-        if number in taken:
-            return f"component {number} stands there twice"
-        if not size or offset < EXTENDED_OFFSET or offset + size > limit:
-            return (
-                f"component {number} at [{offset:#x}..{offset + size:#x}) lies outside the "
-                f"extended region [{EXTENDED_OFFSET:#x}..{limit:#x})"
-            )
-        taken[number] = row
-    last: Entry | None = None
-    for row in sorted(taken.values(), key=lambda row: row[2]):
-        if last and row[2] < last[1] + last[2]:
-            return (
-                " and ".join(
-                    f"component {number} [{at:#x}..{at + size:#x})"
-                    for number, size, at in (last, row)
-                )
-                + " overlap"
-            )
-        last = row
-    return None
 
 
 def of_rows(rows: list[Entry], view: memoryview, origin: str, catalog: Catalog | None) -> Known:

@@ -19,7 +19,8 @@ from typing import Final, NamedTuple
 
 from xsaveschema.area import XsaveArea
 from xsaveschema.artefacts.assemble import assemble, joined, meant_legacy
-from xsaveschema.artefacts.layouts import Entry, Known, of_area, row_faults, told
+from xsaveschema.artefacts.elf_notes import row_faults
+from xsaveschema.artefacts.layouts import Entry, Known, of_area, told
 from xsaveschema.artefacts.reader import ArtefactError, Data, Found, Options, Struct
 from xsaveschema.artefacts.source import MAX_AREA
 from xsaveschema.catalog import Catalog, default_catalog

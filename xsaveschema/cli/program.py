@@ -32,7 +32,7 @@ COMMANDS: Final = {
     "lint": "Report every fault in schema files.",
     "patch": "Set registers or fields in an area of a core, and write the file anew.",
     "add-layout": "Add NT_X86_XSAVE_LAYOUT to an ELF core that lacks it.",
-    "gdb-script": "Print a Python script for GDB: info xsave and $xs().",
+    "debugger": "Write commands for GDB or LLDB: registers of cores and processes, whatever CPU.",
     "new": "Write a model file from a CPUID dump or this machine.",
 }
 """Every command with its one-line help; the module of a command has its name."""
