@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -173,3 +174,17 @@ def debugged(line: list[str], folder: Path, more: dict[str, str]) -> tuple[str, 
     except FileNotFoundError:
         pytest.skip(f"there is no {line[0]}")
     return done.stdout, done.stderr
+
+
+def lldb(*commands: str, folder: Path, arguments: Sequence[str] = ()) -> tuple[str, str]:
+    """What LLDB prints, standard output and error; the test is skipped where there is no LLDB.
+
+    Debian's finds its own Python module by PYTHONPATH alone.
+    """
+    version, _ = debugged(["lldb", "--version"], folder, {})
+    found = re.search(r"version (\d+)", version)
+    modules = Path("/usr/lib").glob(f"llvm-{found[1] if found else '*'}/lib/python3*/*-packages")
+    line = ["lldb", "-x", "-b", *arguments]
+    for command in commands:
+        line += ["-o", command]
+    return debugged(line, folder, {"PYTHONPATH": ":".join(map(str, modules))})

@@ -115,7 +115,7 @@ class TestImports:
         ],
         "patch": [(["{core}", "k1=5", "-o", "{out}"], NOTHING, None)],
         "add-layout": [(["{core}", "-o", "{out}"], NOTHING, None)],
-        "debugger": [(["gdb"], NOTHING, None)],
+        "debugger": [(["gdb"], NOTHING, None), (["lldb"], NOTHING, None)],
         "new": [(["mine", "{dump}", "--force"], NOTHING, None)],
     }
 

@@ -15,6 +15,7 @@ from command import run
 from places import ROOT
 
 import xsaveschema as xs
+from xsaveschema.artefacts.elf_notes import is_core
 from xsaveschema.debuggers import gdb as module
 from xsaveschema.debuggers import script
 
@@ -312,7 +313,7 @@ class TestRefused:
             ("info xsave zmm99", "xsave: zmm99 has no place in this area"),
             ("info xsave --as f99", "xsave: there is no type 'f99'; types: f16"),
             ("info xsave --as", "xsave: --as needs a value"),
-            ("info xsave --ass=f32", "xsave: there is no option --ass=f32: --as TYPE"),
+            ("info xsave --ass=f32", "xsave: there is no option --ass=f32: --all --as --model"),
             ("info xsave mxcsr --as f32", "--as is for vectors and tiles, and mxcsr is none"),
             ("info xsave --model zen9", "xsave: there is no model 'zen9'"),
             ("info xsave --model skylake-server", "LAYOUT is not skylake-server's layout"),
@@ -365,9 +366,9 @@ def test_the_cores_file_in_what_gdb_tells(line: str, path: str) -> None:
 def test_the_program_is_not_taken_for_the_core(tmp_path: Path) -> None:
     core = tmp_path / "core"
     core.write_bytes(zen4_core())
-    assert module._is_core(str(core))
-    assert not module._is_core(sys.executable)
-    assert not module._is_core(str(tmp_path / "none"))
+    assert is_core(str(core))
+    assert not is_core(sys.executable)
+    assert not is_core(str(tmp_path / "none"))
 
 
 def test_the_example_of_the_readme(file: Path) -> None:

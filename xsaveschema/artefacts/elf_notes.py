@@ -74,6 +74,16 @@ def is_elf(data: Any) -> bool:
     return bytes(data[:4]) == b"\x7fELF"
 
 
+def is_core(path: str) -> bool:
+    """Whether a file is an ELF core, and not a program; not where it cannot be read."""
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123 - for Python 3.6
+            head = file.read(18)
+    except OSError:
+        return False
+    return is_elf(head) and head[16:] == _ET_CORE.to_bytes(2, "little")
+
+
 class _Class(NamedTuple):
     """How one ELF class lays its structures out, and at which byte of them a field stands."""
 

@@ -14,8 +14,8 @@ from typing import Final, Literal
 
 from xsaveschema.catalog import Catalog, default_catalog
 
-Name = Literal["gdb"]
-NAMES: Final[tuple[Name, ...]] = ("gdb",)
+Name = Literal["gdb", "lldb"]
+NAMES: Final[tuple[Name, ...]] = ("gdb", "lldb")
 
 SHARED: Final = (
     "words",

@@ -4,6 +4,7 @@ Python 3.6 runs this module, inside debuggers.
 """
 
 import re
+from textwrap import fill
 from typing import Any, NamedTuple
 
 from xsaveschema.area.lines import (
@@ -20,15 +21,14 @@ from xsaveschema.debuggers.areas import Area, RefusedError
 from xsaveschema.values import TYPES, encode, encode_float80, lane_size
 from xsaveschema.words import plain
 
-USAGE = "\n".join(
-    (
-        "[NAME...] [--as TYPE] [--all] [--model CPU]",
-        "",
-        "NAME is a register (zmm17, mxcsr) or a family (zmm); without any, the header and the",
-        "registers of the components in use are shown. --as shows vectors and tiles in lanes of a",
-        "type, --all initial state too. --model names the CPU that wrote the area where the file",
-        f"does not say. Types: {', '.join(TYPES)}.",
-    )
+_USAGE = (
+    "NAME is a register (zmm17, mxcsr) or a family (zmm); without any, the header and the "
+    "registers of the components in use are shown. --as shows vectors and tiles in lanes of a "
+    "type, --all initial state too. --model names the CPU that wrote the area where the file does "
+    "not say. Types: {}."
+)
+USAGE = "[NAME...] [--as TYPE] [--all] [--model CPU]\n\n{}".format(
+    fill(_USAGE.format(", ".join(TYPES)), 76)
 )
 
 _WHOLE = re.compile(r"0x[0-9a-f]{1,128}|[0-9]{1,150}", re.I)
@@ -42,11 +42,15 @@ class Asked(NamedTuple):
     names: "tuple[str, ...]"
     view: View
     model: str
+    core: str
 
 
-def asked(words: "list[str]") -> Asked:
-    """What the words of the command ask for. RefusedError where they make no sense."""
-    names, everything, given = [], False, {"--as": "", "--model": ""}
+def asked(words: "list[str]", *more: str) -> Asked:
+    """What the words of the command ask for; ``more`` are further options with a value.
+
+    RefusedError where they make no sense.
+    """
+    names, everything, given = [], False, dict.fromkeys(("--as", "--model", *more), "")
     rest = iter(words)
     for word in rest:
         option, sign, value = word.partition("=")
@@ -57,7 +61,7 @@ def asked(words: "list[str]") -> Asked:
         elif word == "--all":
             everything = True
         elif word.startswith("-"):
-            raise RefusedError(f"there is no option {plain(word)}: --as TYPE, --all, --model CPU")
+            raise RefusedError(f"there is no option {plain(word)}: --all {' '.join(given)}")
         else:
             names += [name for name in word.split(",") if name]
     type = given["--as"]
@@ -67,7 +71,9 @@ def asked(words: "list[str]") -> Asked:
         raise RefusedError(
             f"--as is for vectors and tiles, and {', '.join(map(plain, names))} is none"
         )
-    return Asked(tuple(names), View(everything, type or None), given["--model"])
+    return Asked(
+        tuple(names), View(everything, type or None), given["--model"], given.get("--core", "")
+    )
 
 
 def shown(area: Area, title: str, wanted: Asked, width: int) -> str:
@@ -90,6 +96,11 @@ def shown(area: Area, title: str, wanted: Asked, width: int) -> str:
             *value_lines(area, area.restored(), width, wanted.view),
         ]
     return text_of(lines)
+
+
+def reason(error: Exception) -> str:
+    """What an error says, without what a terminal would obey."""
+    return plain(getattr(error, "strerror", None) or str(error))
 
 
 def _family(area: Area, word: str) -> "list[str]":

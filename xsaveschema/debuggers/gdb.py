@@ -9,10 +9,10 @@ import re
 from inspect import cleandoc
 from typing import Any
 
+from xsaveschema.artefacts.elf_notes import is_core
 from xsaveschema.artefacts.ptrace import regset, set_regset
 from xsaveschema.debuggers.areas import Area, RefusedError, Tables, of_host, of_thread
-from xsaveschema.debuggers.commands import USAGE, asked, lanes_of, set_register, shown
-from xsaveschema.words import plain
+from xsaveschema.debuggers.commands import USAGE, asked, lanes_of, reason, set_register, shown
 
 _WIDTH = 80  # where GDB does not wrap lines
 _TARGET = re.compile(r"^\s+- (\S+) \(", re.M)
@@ -30,8 +30,7 @@ def install(gdb: Any, tables: Tables) -> None:
         try:
             return make(Debugger(gdb, tables), *arguments)
         except (ValueError, OSError) as error:
-            said = getattr(error, "strerror", None) or error
-            raise gdb.GdbError(f"xsave: {plain(str(said))}") from None
+            raise gdb.GdbError(f"xsave: {reason(error)}") from None
 
     class InfoXsave(gdb.Command):  # type: ignore[misc]
         __doc__ = f"Show the XSAVE state of the current thread.\nUsage: info xsave {USAGE}"
@@ -179,7 +178,7 @@ class Debugger:
         """The core's file: GDB tells it in text alone."""
         for line in self._gdb.execute("info files", to_string=True).splitlines():
             match = _CORE.search(line)
-            if match and _is_core(match.group(1)):
+            if match and is_core(match.group(1)):
                 return match.group(1)
         raise RefusedError("GDB does not tell where the core's file is")
 
@@ -189,12 +188,3 @@ class Debugger:
             self._gdb.execute("maint flush register-cache", to_string=True)
         except self._gdb.error:  # before GDB 11
             self._gdb.execute("flushregs", to_string=True)
-
-
-def _is_core(path: str) -> bool:
-    """Whether this is a core's file (ET_CORE), and not the program's."""
-    try:
-        with open(path, "rb") as file:  # noqa: PTH123
-            return file.read(18)[16:] == b"\4\0"
-    except OSError:
-        return False
