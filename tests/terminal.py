@@ -14,7 +14,13 @@ import pytest
 _STYLE = re.compile(r"\x1b\[[0-9;]*m")
 
 
-def on_terminal(*args: str, columns: int = 80, code: int = 0, **env: str) -> str:
+def on_terminal(
+    *args: str,
+    columns: int = 80,
+    code: int = 0,
+    program: tuple[str, ...] = ("-m", "xsaveschema"),
+    **env: str,
+) -> str:
     """What a command writes to a terminal of so many columns, its standard error included."""
     fcntl = pytest.importorskip("fcntl", reason="no terminals to open here")
     import pty
@@ -24,7 +30,7 @@ def on_terminal(*args: str, columns: int = 80, code: int = 0, **env: str) -> str
     fcntl.ioctl(other, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
     inherited = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES", "NO_COLOR")}
     child = subprocess.Popen(
-        [sys.executable, "-m", "xsaveschema", *args],
+        [sys.executable, *program, *args],
         stdin=other,
         stdout=other,
         stderr=other,

@@ -14,7 +14,7 @@ from test_laws import MODELS, meaning, models
 
 from xsaveschema import XsaveArea, load_model, relayout, to_compacted, to_standard
 from xsaveschema.area.loaded import as_restored
-from xsaveschema.diff import X87_POINTERS, BitDelta, Delta, byte_differences, diff
+from xsaveschema.diff import X87_POINTERS, BitDelta, ByteDelta, Delta, byte_differences, diff
 from xsaveschema.errors import (
     HeaderError,
     StateLossError,
@@ -707,3 +707,17 @@ def test_bytes_that_no_restore_loads_make_no_difference(
         trial = bytearray(first)
         trial[run.offset : run.end] = run.b
         assert bool(diff(first, trial, model)) == run.live, run
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "text"),
+    [
+        (b"\1", b"\2", "01 -> 02"),
+        (bytes(15) + b"\1", bytes(16), f"{'00' * 15}01 -> {'00' * 16}"),
+        (b"", bytes(16), f"nothing -> {'00' * 16}"),
+        (bytes(17), bytes(16) + b"\1", "1 of 17 bytes differ, from byte 16: 00 -> 01"),
+        (b"", bytes(17), f"17 of 17 bytes differ, from byte 0: nothing -> {'00' * 16}..."),
+    ],
+)
+def test_sixteen_bytes_fit_into_a_line(a: bytes, b: bytes, text: str) -> None:
+    assert str(ByteDelta(576, a, b, "gap", "gap", live=True)) == f"576..{576 + len(b)} gap: {text}"

@@ -14,7 +14,9 @@ from xsaveschema.errors import (
     MaskError,
     UnknownComponentError,
 )
+from xsaveschema.layout import fitted, overlap, shared
 from xsaveschema.model import bits_of
+from xsaveschema.spans import Slot
 
 
 @pytest.mark.parametrize(
@@ -187,3 +189,52 @@ def subsets(mask: int) -> list[int]:
     for number in bits_of(mask):
         found += [some | 1 << number for some in found]
     return found
+
+
+# x87's bytes without MXCSR's; SSE's with them where its bit decides of them.
+RUNS = [
+    pytest.param("standard", 0, [(0, b"\x7f\x03" + bytes(22)), (32, bytes(128))], id="x87"),
+    pytest.param("standard", 1, [(160, bytes(256))], id="sse"),
+    pytest.param("standard", 5, [(1088, bytes(64))], id="opmask"),
+    pytest.param("standard", 9, [(2688, bytes(8))], id="pkru, a field and reserved bytes"),
+    pytest.param("standard", 11, [], id="no place"),
+    pytest.param("compacted", 0, [(0, bytes(24)), (32, bytes(128))], id="x87, compacted"),
+    pytest.param("compacted", 1, [(24, bytes(8)), (160, bytes(256))], id="sse, compacted"),
+]
+
+
+@pytest.mark.parametrize(("format", "number", "wanted"), RUNS)
+def test_what_stands_where_a_component_is_initial(
+    format: str, number: int, wanted: list[tuple[int, bytes]]
+) -> None:
+    model = xs.load_model("sapphire-rapids")
+    layout = model.standard_layout() if format == "standard" else model.compacted_layout(0x2E7)
+    assert list(layout.initial_runs(number)) == wanted
+
+
+def test_what_of_a_layout_a_buffer_has_room_for() -> None:
+    layout = xs.load_model("zen4").standard_layout()
+    for length, mask in {
+        576: 0x3,
+        831: 0x3,
+        832: 0x7,
+        2439: 0xE7,
+        2440: 0x2E7,
+        9999: 0x2E7,
+    }.items():
+        assert fitted(layout, length).mask == mask
+    assert fitted(layout, 2440) is layout
+
+
+def test_components_that_share_bytes() -> None:
+    model = xs.load_model("zen4")
+    avx, opmask, pkru = (model.components[name] for name in ("avx", "opmask", "pkru"))
+    slots = [Slot(avx, 576), Slot(opmask, 800), Slot(pkru, 864)]
+    assert overlap(slots) == "avx [0x240..0x340) and opmask [0x320..0x360) overlap"
+    assert shared(slots) == avx.bit | opmask.bit
+    apart = [Slot(avx, 576), Slot(opmask, 832), Slot(pkru, 896)]
+    assert (overlap(apart), shared(apart)) == (None, 0)
+    # Not only neighbours: avx reaches over opmask into pkru.
+    over = [Slot(avx, 576), Slot(opmask, 600), Slot(pkru, 700)]
+    assert shared(over) == avx.bit | opmask.bit | pkru.bit
+    assert overlap(over[::2]) == "avx [0x240..0x340) and pkru [0x2bc..0x2c4) overlap"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 import tomllib
 from collections.abc import Callable, Iterator
+from inspect import getattr_static
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import pytest
 from places import ROOT
 
 import xsaveschema as xs
-from xsaveschema import artefacts, cpuid
+from xsaveschema import artefacts, cpuid, samples
 from xsaveschema.artefacts import registry
 from xsaveschema.cpuid import formats
 from xsaveschema.plugins import PluginWarning
@@ -28,7 +30,7 @@ MODEL = xs.load_model("skylake-server")
 def install(folder: Path, name: str, points: dict[str, dict[str, str]]) -> None:
     """What an installer leaves of a package besides its modules."""
     info = folder / f"{name}-1.0.dist-info"
-    info.mkdir()
+    info.mkdir(exist_ok=True)
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
     groups = (
         f"[{group}]\n" + "".join(f"{key} = {value}\n" for key, value in entries.items())
@@ -53,10 +55,10 @@ def example(tmp_path: Path) -> Path:
     return folder
 
 
-def crate() -> bytes:
+def crate(data: bytes = b"") -> bytes:
     area = xs.XsaveArea.new(MODEL)
     area.registers["k1"] = 0x2A
-    data = bytes(area)
+    data = data or bytes(area)
     return b"CRATE1" + len(data).to_bytes(4, "little") + b"\x05first" + data
 
 
@@ -107,6 +109,18 @@ def test_the_example_reads_dumps(example: Path, tmp_path: Path) -> None:
     assert "no row of a tally: 'nonsense'" in done.stderr
 
 
+def test_the_example_is_identified(example: Path, tmp_path: Path) -> None:
+    """As the area and the leaf within are without it."""
+    file = tmp_path / "file"
+    area = samples.read("zen4-kernel-core")
+    leaf = xs.identify(leaf_0xd=MODEL.cpuid_leaf_0xd(), signature=0x50654, vendor="GenuineIntel")
+    for data, match in ((crate(area), xs.identify(area)), (tally().encode(), leaf)):
+        file.write_bytes(data)
+        done = command(example, "identify", str(file), "--json")
+        found = json.loads(done.stdout)["candidates"]
+        assert found == [{"model": each.model, "by": each.by} for each in match.candidates]
+
+
 def test_without_the_example_nobody_knows_its_files(tmp_path: Path) -> None:
     assert artefacts.recognise(memoryview(crate())).name == "raw"
     with pytest.raises(cpuid.CpuidDumpError, match="not a CPUID dump of a known format"):
@@ -114,7 +128,8 @@ def test_without_the_example_nobody_knows_its_files(tmp_path: Path) -> None:
 
 
 BROKEN = """
-from xsaveschema.artefacts import Found, ArtefactError
+from xsaveschema.artefacts import ArtefactError, Found, InPlace, of_area
+from xsaveschema.cpuid import CpuidRecord
 
 class Good:
     name, title, NAME = "odd", "odd files", "odd"
@@ -146,6 +161,42 @@ class Refuses(Good):
         from xsaveschema.cpuid import CpuidDumpError
         raise (CpuidDumpError("odd", "x") if isinstance(data, str) else ArtefactError("odd"))
 
+class Hollow(Good):
+    def read(self, data, options):
+        yield CpuidRecord("", None, {0: (7, 0)}) if isinstance(data, str) else Found("a", None, "b")
+
+class Mute(Exception):
+    def __str__(self):
+        raise ValueError
+
+class Unspeakable(Good):
+    def recognises(self, data):
+        raise Mute
+
+class Wordy(Good):
+    def recognises(self, data):
+        raise ValueError("word " * 1000)
+
+class Greedy(Good):
+    def recognises(self, data):
+        return True
+
+class Odd(Good, InPlace):
+    def read(self, data, options):
+        yield of_area(data[3:], options).found(data[3:], options, "one", 3)
+
+class Writes(Odd):
+    def replace(self, data, found, area):
+        raise ZeroDivisionError
+
+class WritesText(Odd):
+    def replace(self, data, found, area):
+        return [(3, "text")]
+
+class Exits:
+    def __init__(self):
+        raise SystemExit("no terminal")
+
 class NoReader:
     name = title = NAME = "none"
 
@@ -155,6 +206,9 @@ class Dies:
 """
 ASKED = {
     "Raises": r"odd \(odd:Raises, GROUP\) fails to recognise a file: ZeroDivisionError: \\x1b",
+    "Unspeakable": r"odd \(odd:Unspeakable, GROUP\) fails to recognise a file: Mute; it is left",
+    "Wordy": r"odd \(odd:Wordy, GROUP\) fails to recognise a file: .{,300}\.\.\.; it is left out$",
+    "Exits": r"odd \(odd:Exits, GROUP\) cannot be loaded: SystemExit: no terminal",
     "NoReader": r"odd \(odd:NoReader, GROUP\) has no recognises, no read; it is left out",
     "Dies": r"odd \(odd:Dies, GROUP\) cannot be loaded: OSError: no licence",
     "Absent": r"odd \(odd:Absent, GROUP\) cannot be loaded: AttributeError: module 'odd' has no",
@@ -163,6 +217,7 @@ READING = {
     "FailsReading": "the plug-in odd .* fails: KeyError: 'lost'",
     "FailsLate": "the plug-in odd .* fails: KeyError: 'lost'",
     "Yields": "the plug-in odd .* fails: TypeError: it yields int, not (Found|CpuidRecord)",
+    "Hollow": "the plug-in odd .* fails: .* a (Found|CpuidRecord) with values of a wrong type",
     "Refuses": "odd$",
 }
 READ: dict[str, Callable[[], Any]] = {
@@ -215,6 +270,75 @@ def test_one_that_fails_at_a_file_is_named(
     with pytest.raises(ERRORS[group], match=READING[name]) as caught:
         READ[group]()
     assert (caught.value.__cause__ is None) == (name == "Refuses")
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [("Writes", "ZeroDivisionError"), ("WritesText", "TypeError: it yields a tuple with .* type")],
+)
+def test_one_that_fails_to_write_is_named(
+    plug_in: Callable[..., Path], name: str, why: str
+) -> None:
+    site = plug_in("xsaveschema.readers", name)
+    file, out = site / "file", site / "out"
+    file.write_bytes(b"ODD" + samples.read("zen4-kernel-core"))
+    with pytest.raises(
+        artefacts.ArtefactError, match=f"the plug-in odd .* fails: {why}$"
+    ) as caught:
+        artefacts.patch(file, out, {"k1": 1})
+    assert caught.value.__cause__
+    assert not out.exists()
+
+
+def test_one_that_writes_is_a_writer(plug_in: Callable[..., Path]) -> None:
+    """By what its class has: later versions of Python look no further."""
+    plug_in("xsaveschema.readers", "Odd")
+    reader = artefacts.recognise(memoryview(b"ODD" + bytes(600)))
+    assert getattr_static(reader, "replace")
+    plug_in("xsaveschema.readers", "Good")
+    assert not isinstance(artefacts.recognise(memoryview(b"ODD" + bytes(600))), artefacts.Writer)
+
+
+def test_own_formats_come_first(plug_in: Callable[..., Path]) -> None:
+    dump = cpuid.format_cpuid_r(cpuid.CpuidRecord("", None, MODEL.cpuid_leaf_0xd()))
+    plug_in("xsaveschema.dumps", "Greedy")
+    [record] = cpuid.read_bytes(dump.encode(), "a dump")
+    assert record.format == "cpuid -r"
+
+
+def test_each_entry_point_counts_once(plug_in: Callable[..., Path]) -> None:
+    """A package may be installed twice, under two names."""
+    site = plug_in("xsaveschema.dumps", "Good")
+    install(site, "copy", {"xsaveschema.dumps": {"odd": "odd:Good", "another": "odd:Good"}})
+    forget()
+    assert len(formats._plugins()) == 2
+
+
+@pytest.mark.parametrize("group", READ)
+def test_damaged_entry_points_of_others_are_told_of(
+    plug_in: Callable[..., Path], group: str
+) -> None:
+    site = plug_in(group, "Good")
+    install(site, "bad", {})
+    (site / "bad-1.0.dist-info" / "entry_points.txt").write_text("[console_scripts]\nnonsense\n")
+    forget()
+    with (
+        pytest.warns(PluginWarning, match=f"no plug-in of {group} is loaded, as entry points are"),
+        pytest.raises(xs.XsaveError),
+    ):
+        READ[group]()
+
+
+@pytest.mark.parametrize("filters", ["error", "ignore"])
+def test_commands_note_it_whatever_becomes_of_warnings(
+    plug_in: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, filters: str
+) -> None:
+    monkeypatch.setenv("PYTHONWARNINGS", filters)
+    site = plug_in("xsaveschema.readers", "Raises")
+    done = command(site, "decode", "sample:zen4-kernel-core", "--registers", "k1")
+    assert done.returncode == 0
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("xsaveschema: note: the plug-in odd (odd:Raises")
 
 
 @pytest.mark.parametrize("name", ["Raises", "Dies"])

@@ -109,6 +109,20 @@ def test_what_lies_between() -> None:
     assert ("padding", 2528, 32) in [(s.kind, s.offset, s.size) for s in padded]
 
 
+@pytest.mark.parametrize("layout", [SPR.standard_layout(), SPR.compacted_layout(0x65AE7)], ids=repr)
+def test_what_every_area_has_besides_state(layout: Layout) -> None:
+    found = [s for s in layout.spans() if s.component is None and s.offset < 576]
+    assert [(s.kind, s.path, s.offset, s.end) for s in found] == [
+        ("reserved", "", 416, 464),
+        ("software", "", 464, 512),
+        ("header", "header.xstate_bv", 512, 520),
+        ("header", "header.xcomp_bv", 520, 528),
+        ("header", "", 528, 576),
+    ]
+    assert all(s.alive == ALWAYS and s.field is None for s in found)
+    assert found[3].initial == layout.xcomp_bv.to_bytes(8, "little")
+
+
 def test_an_offset_that_no_field_has() -> None:
     with pytest.raises(UnknownComponentError, match=r"did you mean .*sse\.mxcsr"):
         SPR.standard_layout().offset("sse.mxcr")

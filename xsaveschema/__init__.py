@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from xsaveschema import artefacts as artefacts
     from xsaveschema import cpuid as cpuid
     from xsaveschema import errors as errors
+    from xsaveschema import export as export
     from xsaveschema import qemu as qemu
     from xsaveschema import samples as samples
     from xsaveschema import testing as testing
@@ -76,7 +77,7 @@ _HOMES = {
     "to_compacted": "convert",
     "to_standard": "convert",
 }
-_MODULES = frozenset({"artefacts", "cpuid", "errors", "qemu", "samples"})
+_MODULES = frozenset({"artefacts", "cpuid", "errors", "export", "qemu", "samples"})
 # Those that need an extra are no part of what ``import *`` reads.
 _EXTRAS = {
     "arrow": ("many.arrow", "pyarrow"),

@@ -74,6 +74,9 @@ class Catalog(Keeper):
         """One line for each name that a later file defines anew: the name, and both files."""
         return self._library.overrides
 
+    def __repr__(self) -> str:
+        return f"<Catalog: {len(self)} models>"
+
     def __iter__(self) -> Iterator[str]:
         return iter(sorted(self._library.models))
 
@@ -174,6 +177,14 @@ class Catalog(Keeper):
     def files(self) -> list[Path]:
         """Every schema file of the catalogue."""
         return self._library.files()
+
+
+def require_catalog(catalog: object) -> None:
+    """Raise WrongTypeError for what is neither a catalogue nor None, which is the default one."""
+    if catalog is not None and not isinstance(catalog, Catalog):
+        raise WrongTypeError(
+            f"catalog: pass a Catalog, as Catalog(paths) makes one, not {described(catalog)}"
+        )
 
 
 @lru_cache(maxsize=4)

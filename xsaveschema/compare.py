@@ -64,7 +64,7 @@ class ComponentComparison:
         }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison:
     """What becomes of a guest of model ``a`` on a host of model ``b``.
 
@@ -75,9 +75,6 @@ class Comparison:
     a: CpuModel
     b: CpuModel
     components: tuple[ComponentComparison, ...]
-
-    def __repr__(self) -> str:
-        return f"<Comparison {self.a!r} to {self.b!r}: {len(self.components)} components>"
 
     @property
     def lost(self) -> tuple[str, ...]:
@@ -169,9 +166,15 @@ class Comparison:
             },
         }
 
+    def __repr__(self) -> str:
+        return f"<Comparison {self._verdict()}>"
+
+    def _verdict(self) -> str:
+        verdict = f"lost: {', '.join(self.lost)}" if self.lost else "nothing is lost"
+        return f"{self.a.label} -> {self.b.label}: {verdict}"
+
     def __str__(self) -> str:
         a, b = self.a.label, self.b.label
-        verdict = f"lost: {', '.join(self.lost)}" if self.lost else "nothing is lost"
         rows = [("", "component", "state", a, b, "")]
         rows += [
             (
@@ -185,7 +188,7 @@ class Comparison:
             for row in self.components
         ]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = [f"{a} -> {b}: {verdict}"]
+        lines = [self._verdict()]
         for number, *cells in rows:
             padded = [cell.ljust(width) for cell, width in zip(cells, widths[1:], strict=True)]
             lines.append("  ".join(["", number.rjust(widths[0]), *padded]).rstrip())

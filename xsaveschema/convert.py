@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from struct import Struct
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from xsaveschema.area import XsaveArea
 from xsaveschema.errors import TooShortError, XsaveError
@@ -59,6 +59,10 @@ class Conversion:
     data: bytearray | memoryview = field(repr=False)
     dropped: tuple[str, ...]
     layout: Layout
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled and copied with bytes of its own."""
+        return Conversion, (bytearray(self.data), self.dropped, self.layout)
 
 
 def to_standard(

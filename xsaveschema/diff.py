@@ -55,7 +55,7 @@ class BitDelta(NamedTuple):
         return f"{self.name} {_small(self.a)} -> {_small(self.b)}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Delta:
     """One difference between two areas.
 
@@ -77,6 +77,9 @@ class Delta:
     b: int | bytes | None
     bits: tuple[BitDelta, ...] = ()
     kind: Kind = "state"
+
+    def __repr__(self) -> str:
+        return f"<Delta {self}>"
 
     def __str__(self) -> str:
         if self.kind == "in-use":

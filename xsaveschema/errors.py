@@ -106,22 +106,24 @@ class HeaderError(XsaveError):
         what = "; ".join(fault.message for fault in self.faults)
         super().__init__(
             f"illegal XSAVE header: {what} "
-            "(check() tells what a processor makes of it; strict=False or --lenient shows it)"
+            "(check() tells what a processor makes of it; XsaveArea.parse(…, strict=False) or "
+            "decode --lenient shows it)"
         )
 
 
 class EvidenceError(XsaveError):
     """What a file says of the CPU that wrote it contradicts what somebody says of it.
 
-    ``said`` is the name of the model that was named, ``facts`` what speaks against it.
+    ``said`` is the name of the model that was named, ``facts`` what speaks against it. ``needed``:
+    nobody would identify the CPU where none was named.
     """
 
-    def __init__(self, said: str, facts: Iterable[str]):
+    def __init__(self, said: str, facts: Iterable[str], *, needed: bool = False):
         self.said = said
         self.facts = tuple(facts)
         super().__init__(
-            f"model {said} did not write this: {'; '.join(self.facts)}; name the CPU that did, or "
-            "none, or insist with --assume-model (assume=True)"
+            f"model {said} did not write this: {'; '.join(self.facts)}; name the CPU that did, "
+            f"{'' if needed else 'or none, '}or insist with --assume-model (assume=True)"
         )
 
 
@@ -161,21 +163,20 @@ class NoPlaceError(_LookupError):
 class MissingStateError(NoPlaceError):
     """State that is live, but whose bytes the file did not have. ``missing`` names the components.
 
-    ``what`` is what was asked for: a register, a component, or the area's bytes.
+    ``what`` is what was asked for: a register, a component, or the area's bytes. ``remedy`` is what
+    to do where that is not what one does with an area.
     """
 
-    def __init__(self, missing: Iterable[str], what: str, mask: int):
+    def __init__(self, missing: Iterable[str], what: str, mask: int, remedy: str = ""):
         self.missing = tuple(missing)
         names = ", ".join(self.missing)
         be, them = ("is", "it") if len(self.missing) == 1 else ("are", "them")
         said = "" if names == what else f"{what}: "
-        super().__init__(
-            f"{said}{names} {be} live, but not in this file; a conversion with drop= (on the "
-            f"command line --drop {','.join(self.missing)}) goes on without {them}, initialise() "
-            f"makes {them} initial",
-            what,
-            mask,
+        remedy = remedy or (
+            f"a conversion with drop= (on the command line --drop {','.join(self.missing)}) goes "
+            f"on without {them}, initialise() makes {them} initial"
         )
+        super().__init__(f"{said}{names} {be} live, but not in this file; {remedy}", what, mask)
 
 
 class StateLossError(XsaveError):

@@ -79,7 +79,7 @@ def contradictions(
 def judge(view: memoryview, model: CpuModel, catalog: Catalog | None = None) -> None:
     """EvidenceError where an area's bytes contradict ``model`` as the CPU that wrote it."""
     if found := contradictions(view, model, catalog):
-        raise EvidenceError(model.label, found)
+        raise EvidenceError(model.label, found, needed=True)
 
 
 def hints(view: memoryview, model: CpuModel, seen: Shown | None) -> tuple[str, ...]:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from io import FileIO
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -145,6 +145,33 @@ def replacing(output: str | os.PathLike[str], like: int = NEW_FILE) -> Iterator[
     finally:
         with suppress(OSError):  # it has taken the other's place
             new.unlink()
+
+
+def write_folder(folder: str | os.PathLike[str], files: Mapping[str, bytes]) -> None:
+    """Write files below a folder, by relative path: all of them, or none; see :func:`replacing`.
+
+    Folders that are missing are made. OSErrors and XsaveErrors as of :func:`replacing`.
+    """
+    made: list[Path] = []
+    try:
+        with ExitStack() as stack:
+            for name, data in files.items():
+                path = Path(folder, name)
+                _make_folder(path.parent, made)
+                write_all(stack.enter_context(replacing(path)).fileno(), data)
+    except BaseException:
+        for each in reversed(made):
+            with suppress(OSError):  # somebody has put something there
+                each.rmdir()
+        raise
+
+
+def _make_folder(path: Path, made: list[Path]) -> None:
+    """Make a folder and those above it, and list what was not there, the upper ones first."""
+    if not path.exists():
+        _make_folder(path.parent, made)
+        path.mkdir()
+        made.append(path)
 
 
 def take_place(file: FileIO | BinaryIO, new: Path, target: Path, like: int) -> None:

@@ -12,7 +12,15 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
-from xsaveschema.errors import MaskError, NoPlaceError, UnknownComponentError, hex_mask, meant
+from xsaveschema.errors import (
+    MaskError,
+    NoPlaceError,
+    UnknownComponentError,
+    WrongTypeError,
+    described,
+    hex_mask,
+    meant,
+)
 from xsaveschema.kept import Keeper, kept
 from xsaveschema.model import (
     COMPACTED,
@@ -123,6 +131,21 @@ class Layout(Keeper):
     def __contains__(self, key: object) -> bool:
         return key in self._by_key
 
+    def __eq__(self, other: object) -> bool:
+        """Whether both place the same components of the same silicon, whatever it has enabled."""
+        if self is other:
+            return True
+        if not isinstance(other, Layout):
+            return NotImplemented
+        return (
+            (self.format, self.mask) == (other.format, other.mask)
+            and self.model.vendor == other.model.vendor
+            and self.model.digest == other.model.digest
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.format, self.mask, self.model.name))
+
     def __repr__(self) -> str:
         return f"<Layout {self.model.name} {self.format} {hex_mask(self.mask)}: {self.size} bytes>"
 
@@ -153,6 +176,13 @@ class Layout(Keeper):
                 found.append((end, slot.offset - end))
             end = max(end, slot.end)
         return tuple(found)
+
+
+def require_layout(layout: object) -> None:
+    """Raise WrongTypeError for what is no layout."""
+    if not isinstance(layout, Layout):
+        said = "as model.standard_layout() gives one"
+        raise WrongTypeError(f"layout: pass a Layout, {said}, not {described(layout)}")
 
 
 def check_mask(mask: int, what: str, width: int = 64) -> None:

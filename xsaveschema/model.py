@@ -322,10 +322,10 @@ class CpuModel(Keeper):
     """A CPU model's silicon, and the masks of state components that are enabled.
 
     ``components`` has every state component of the silicon by name, in order of number; ``xcr0``
-    and ``xss`` are the enabled user and supervisor components as bit masks. A model is compared by
-    identity; the catalogue hands out one object for one name. ``aliases`` find it, too;
-    ``popularity``, 0 to 100, says which of several that fit an area alike is named. ``host`` is
-    true of this machine's, whose name is but that of a model with its layout.
+    and ``xss`` are the enabled user and supervisor components as bit masks. The catalogue hands out
+    one object for one name; models of two catalogues are equal if all that they say of areas is.
+    ``aliases`` find it, too; ``popularity``, 0 to 100, says which of several that fit an area alike
+    is named. ``host`` is true of this machine's, whose name is but that of a model with its layout.
     """
 
     name: str
@@ -418,6 +418,9 @@ class CpuModel(Keeper):
 
     def names_of(self, mask: int) -> list[str]:
         """The names of the components in ``mask``, lowest number first."""
+        from xsaveschema.layout import check_mask
+
+        check_mask(mask, "names_of")
         return [self.name_of(number) for number in bits_of(mask & ~COMPACTED)]
 
     def limited(self, xcr0: int | None = None, xss: int | None = None) -> CpuModel:
@@ -481,9 +484,28 @@ class CpuModel(Keeper):
 
         return area_struct(self, layout, trailing=trailing)
 
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        if not isinstance(other, CpuModel):
+            return NotImplemented
+        return self._key() == other._key() and self.digest == other.digest
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def _key(self) -> tuple[str, str, int, int]:
+        return self.name, self.vendor, self.xcr0, self.xss
+
     def __reduce__(self) -> tuple[Any, ...]:
-        # By name: a model is one object wherever the catalogue is the same.
-        return _from_catalog, (self.name, self.xcr0, self.xss, self.digest)
+        # Without ``host``: another process may be another machine.
+        shown = self.xcr0, self.xss, self.digest
+        if self.file:  # by name: a model is one object wherever the catalogue is the same
+            return _from_catalog, (self.name, *shown)
+        from xsaveschema.cpuid.of_model import whole_leaf
+
+        signature = self.signatures[0] if self.signatures else None
+        return _from_leaf, (whole_leaf(self), self.name, self.vendor, signature, *shown)
 
     def __copy__(self) -> CpuModel:
         return self
@@ -503,18 +525,45 @@ def require_model(model: object, what: str = "model") -> None:
         )
 
 
+_REMEDY: Final = "a pickle names a model: XSAVESCHEMA_PATH brings your own ones to every process"
+
+
 def _from_catalog(name: str, xcr0: int, xss: int, digest: str) -> CpuModel:
     """The model that another process pickled; XsaveError where the catalogue here lacks it."""
     from xsaveschema.identify import load_model
 
-    remedy = "a pickle names a model: XSAVESCHEMA_PATH brings your own ones to every process"
     try:
         found = load_model(name)
     except XsaveError as error:
-        error.add_note(remedy)
+        error.add_note(_REMEDY)
         raise
+    return _unpickled(found, xcr0, xss, digest)
+
+
+def _from_leaf(
+    leaf: Leaf0xD,
+    name: str,
+    vendor: str,
+    signature: Signature | None,
+    xcr0: int,
+    xss: int,
+    digest: str,
+) -> CpuModel:
+    """The same for a model that no file has: it was built from a CPU's leaf 0xD."""
+    from xsaveschema.identify.from_leaf import model_from_leaf
+
+    parts = None
+    if signature is not None:
+        parts = signature.family, signature.models[0], (signature.steppings or (0,))[0]
+    found = model_from_leaf(leaf, name=name, vendor=vendor, signature=parts)
+    return _unpickled(found, xcr0, xss, digest)
+
+
+def _unpickled(found: CpuModel, xcr0: int, xss: int, digest: str) -> CpuModel:
     if found.digest != digest:
-        raise XsaveError(f"{name} was pickled with other components than it has here; {remedy}")
+        raise XsaveError(
+            f"{found.name} was pickled with other components than it has here; {_REMEDY}"
+        )
     from xsaveschema.layout import under
 
     return under(found, xcr0, xss)

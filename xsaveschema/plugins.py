@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final, NamedTuple
 
-from xsaveschema.errors import plain
+from xsaveschema.errors import XsaveError, plain
+
+_MOST: Final = 300
+"""Characters of an exception's text that are told."""
 
 
 class PluginWarning(RuntimeWarning):
@@ -19,26 +22,31 @@ class Plugin(NamedTuple):
     made: Any
     title: str
 
-    def tell(self, what: str, error: Exception) -> None:
+    def tell(self, what: str, error: BaseException) -> None:
         """Warn that it failed, and at what."""
         tell(f"the plug-in {self.title} {what}: {described(error)}; it is left out")
 
 
 def loaded(group: str, needs: tuple[str, ...]) -> Iterator[Plugin]:
-    """The objects that a group's entry points name, in order of name; a class is called.
+    """The objects that a group's entry points name, in order of name, each once.
 
-    ``needs`` are the attributes that each must have.
+    A class is called. ``needs`` are the attributes that each must have.
     """
     # Most runs need no plug-in, and this takes longer to import than they take.
     from importlib.metadata import entry_points
 
-    for entry in sorted(entry_points(group=group), key=lambda entry: (entry.name, entry.value)):
-        title = plain(f"{entry.name} ({entry.value}, {group})")
+    try:
+        entries = {(entry.name, entry.value): entry for entry in entry_points(group=group)}
+    except Exception as error:  # of any package that is installed, whatever it has to do with this
+        tell(f"no plug-in of {group} is loaded, as entry points are damaged: {described(error)}")
+        return
+    for (name, value), entry in sorted(entries.items()):
+        title = plain(f"{name} ({value}, {group})")
         try:
             made = entry.load()
             made = made() if isinstance(made, type) else made
             lacking = [name for name in needs if not hasattr(made, name)]
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a program, where a library was expected
             tell(f"the plug-in {title} cannot be loaded: {described(error)}")
             continue
         if lacking:
@@ -56,11 +64,40 @@ def asked(plugin: Plugin, question: Callable[[], object]) -> bool:
         return False
 
 
+def given(
+    plugin: Plugin,
+    made: Callable[[], Iterable[Any]],
+    wanted: type,
+    whole: Callable[[Any], bool],
+    fault: Callable[[str], XsaveError],
+) -> Iterator[Any]:
+    """What a plug-in makes of a file, each of the type ``wanted`` and ``whole``.
+
+    XsaveErrors and OSErrors are about the file, and pass. Any other exception is the plug-in's own
+    fault: a ``fault`` that names it, with the exception as its cause.
+    """
+    try:
+        for each in made():
+            if not isinstance(each, wanted):
+                raise TypeError(f"it yields {type(each).__name__}, not {wanted.__name__}")
+            if not whole(each):
+                raise TypeError(f"it yields a {wanted.__name__} with values of a wrong type")
+            yield each
+    except (XsaveError, OSError):
+        raise
+    except Exception as error:
+        raise fault(f"the plug-in {plugin.title} fails: {described(error)}") from error
+
+
 def tell(message: str) -> None:
     """Warn once of each thing that is wrong with a plug-in."""
     warnings.warn(message, PluginWarning, stacklevel=2)
 
 
-def described(error: Exception) -> str:
+def described(error: BaseException) -> str:
     """An exception in one line that any terminal may have."""
-    return plain(f"{type(error).__name__}: {error}")
+    try:
+        text = f"{type(error).__name__}: {error}".removesuffix(": ")
+    except Exception:  # it cannot even say what it is
+        text = type(error).__name__
+    return plain(text if len(text) <= _MOST else f"{text[:_MOST]}...")

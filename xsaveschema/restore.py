@@ -8,7 +8,7 @@ fault and yet not loaded as it stands; ``mend`` makes an area pass where no stat
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from struct import Struct
 from typing import Any, Final, NamedTuple, get_args
 
@@ -167,7 +167,7 @@ def notes(
 class Mended:
     """A mended area, and the faults that only losing state would mend."""
 
-    data: bytes
+    data: bytes = field(repr=False)
     left: tuple[Fault, ...]
 
 

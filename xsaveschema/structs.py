@@ -33,10 +33,11 @@ from construct import (
 )
 from construct.core import stream_read, stream_seek, stream_tell
 
-from xsaveschema.errors import StructError, WrongTypeError, XsaveError, described
+from xsaveschema.errors import StructError, XsaveError
 from xsaveschema.header import buffer_layout
 from xsaveschema.kept import kept
-from xsaveschema.layout import Layout
+from xsaveschema.layout import Layout, require_layout
+from xsaveschema.members import Member, members_of
 from xsaveschema.model import (
     EXTENDED_OFFSET,
     HEADER_OFFSET,
@@ -62,9 +63,7 @@ def area_struct(
     """
     if layout is None:
         return _Translated(_Automatic(model, trailing))
-    if not isinstance(layout, Layout):
-        said = "as model.standard_layout() gives one"
-        raise WrongTypeError(f"layout: pass a Layout, {said}, not {described(layout)}")
+    require_layout(layout)
     return _Translated(_layout_struct(layout, trailing))
 
 
@@ -99,46 +98,28 @@ def component_struct(component: StateComponent) -> Construct:
 
 def _members(fields: Iterable[Field], size: int) -> list[tuple[str, Construct]]:
     """Fields in order of offset with the bytes between them, up to ``size``."""
-    members: list[tuple[str, Construct]] = []
-    end = 0
-    for field in sorted(fields, key=lambda field: field.offset):
-        count = field.count
-        if count is not None:
-            count = min(count, max(0, (size - field.offset - field.size) // field.stride + 1))
-        if field.offset + field.size > size or field.offset < end:
-            continue  # beyond this CPU's component, or amid another repeated field
-        _gap(members, "reserved", end, field.offset)
-        element = _element(field)
-        if count is None:
-            members.append((field.name, element))
-            end = field.offset + field.size
-            continue
-        rest = field.stride - field.size
-        if rest:
-            # The last element's tail is a member's of its own only if the stride reaches it.
-            whole = min(count, (size - field.offset) // field.stride)
-            element = Struct("value" / element, "reserved" / Default(Bytes(rest), bytes(rest)))
-            count = whole
-        default: list[Any] = [{} if rest else None] * count
-        members.append((field.name, Default(Array(count, element), default)))
-        end = field.offset + count * field.stride
-    _gap(members, "reserved", end, size)
-    return members
+    return [(member.name, _element(member)) for member in members_of(fields, size)]
 
 
-def _gap(members: list[tuple[str, Construct]], what: str, start: int, end: int) -> None:
-    if start < end:
-        members.append((f"{what}_{start}", Default(Bytes(end - start), bytes(end - start))))
+def _element(member: Member) -> Construct:
+    element = _one(member)
+    if member.count is None:
+        return element
+    if member.rest:
+        # Its bytes behind each element are a member of their own.
+        tail = Default(Bytes(member.rest), bytes(member.rest))
+        element = Struct("value" / element, "reserved" / tail)
+    default: list[Any] = [{} if member.rest else None] * member.count
+    return Default(Array(member.count, element), default)
 
 
-def _element(field: Field) -> Construct:
-    if field.fields:
-        inner = Struct(*(name / sub for name, sub in _members(field.fields, field.size)))
-        return Default(inner, {})
-    if field.type == "bytes":
-        return Default(Bytes(field.size), bytes(field.size))
-    number = _NUMBERS.get(field.size) or BytesInteger(field.size, swapped=True)
-    return Default(number, field.initial)
+def _one(member: Member) -> Construct:
+    if member.members:
+        return Default(Struct(*(inner.name / _element(inner) for inner in member.members)), {})
+    if member.field is None or member.field.type == "bytes":
+        return Default(Bytes(member.size), bytes(member.size))
+    number = _NUMBERS.get(member.size) or BytesInteger(member.size, swapped=True)
+    return Default(number, member.field.initial)
 
 
 class _Present(Subconstruct):  # type: ignore[misc]  # construct has no types

@@ -21,6 +21,7 @@ from xsaveschema.model import (
     CpuModel,
     Format,
     bits_of,
+    require_model,
 )
 from xsaveschema.restore import check
 
@@ -34,12 +35,18 @@ def _subset(mask: int) -> st.SearchStrategy[int]:
 
 def xcr0s(model: CpuModel) -> st.SearchStrategy[int]:
     """Masks that this model's processor takes as XCR0."""
+    require_model(model)
     return _subset(model.xcr0).map(lambda mask: mask | 1).filter(lambda m: takes_xcr0(model, m))
 
 
-@st.composite
-def layouts(draw: st.DrawFn, model: CpuModel, format: Format | None = None) -> Layout:
+def layouts(model: CpuModel, format: Format | None = None) -> st.SearchStrategy[Layout]:
     """Layouts of a model: standard for any XCR0, compacted for any XCOMP_BV."""
+    require_model(model)
+    return _layouts(model, format)
+
+
+@st.composite
+def _layouts(draw: st.DrawFn, model: CpuModel, format: Format | None) -> Layout:
     if format is None:
         format = draw(st.sampled_from(("standard", "compacted")))
     if format == "standard":
@@ -47,15 +54,13 @@ def layouts(draw: st.DrawFn, model: CpuModel, format: Format | None = None) -> L
     return compacted(model, draw(_subset(model.xcr0 | model.xss)))
 
 
-@st.composite
 def areas(
-    draw: st.DrawFn,
     model: CpuModel,
     format: Format | None = None,
     *,
     supervisor: bool = True,
     trailing: bool = True,
-) -> bytes:
+) -> st.SearchStrategy[bytes]:
     """Legal areas that ``model`` wrote, as bytes.
 
     Components in use hold random bytes; the places of the others hold garbage, as XSAVEC leaves
@@ -63,6 +68,14 @@ def areas(
     ``trailing`` True sometimes adds bytes behind the area, and sometimes cuts a standard area
     behind its last component in use.
     """
+    require_model(model)
+    return _areas(model, format, supervisor, trailing)
+
+
+@st.composite
+def _areas(
+    draw: st.DrawFn, model: CpuModel, format: Format | None, supervisor: bool, trailing: bool
+) -> bytes:
     layout = draw(layouts(model if supervisor else model.limited(xss=0), format))
     # A seed, not st.randoms: areas of 11 KB drawn through Hypothesis exceed what it can hold.
     random = Random(draw(st.integers(0, (1 << 64) - 1)))
@@ -83,9 +96,14 @@ def areas(
     return bytes(area)
 
 
-@st.composite
-def illegal_areas(draw: st.DrawFn, model: CpuModel, format: Format | None = None) -> bytes:
+def illegal_areas(model: CpuModel, format: Format | None = None) -> st.SearchStrategy[bytes]:
     """Areas of a model whose header, or MXCSR, XRSTOR refuses: ``check`` has faults for each."""
+    require_model(model)
+    return _illegal_areas(model, format)
+
+
+@st.composite
+def _illegal_areas(draw: st.DrawFn, model: CpuModel, format: Format | None) -> bytes:
     area = bytearray(draw(areas(model, format, supervisor=False, trailing=False)))
     places = st.one_of(st.integers(HEADER_OFFSET, HEADER_OFFSET + 24), st.just(MXCSR_OFFSET + 3))
     for at in draw(st.sets(places, min_size=1, max_size=3)):

@@ -10,7 +10,7 @@ import pytest
 from command import run
 
 from xsaveschema import XsaveArea, diff, load_model
-from xsaveschema.area.loaded import as_restored, illegal_tilecfg
+from xsaveschema.area.loaded import as_loaded, as_restored, illegal_tilecfg
 from xsaveschema.restore import Note, notes
 
 SPR = load_model("sapphire-rapids")
@@ -112,6 +112,39 @@ def test_two_vendors_load_x87_each_in_its_way() -> None:
     for pair in (("zen4", "zen4"), ("zen4", "haswell"), ("haswell", "zen4")):
         (delta,) = diff(area(pair[0], 0xE3FF), area(pair[1], 0x037F))
         assert (delta.path, delta.a, delta.b) == ("x87.fcw", 0xE3FF, 0x037F)
+
+
+# FCW, FSW, FOP, FIP in and out, each rule alone; laws/test_restore_captures.py has the CPU's word.
+X87 = [
+    pytest.param((0x37F, 0, 0, 0), (0x37F, 0, 0, 0), "", id="initial"),
+    pytest.param((0xE3BF, 0, 0, 0), (0x37F, 0, 0, 0), "fcw", id="fcw"),
+    pytest.param((0x37F, 0xFFFF, 0, 0), (0x37F, 0x7F7F, 0, 0), "fsw", id="masked: no ES, no B"),
+    pytest.param((0x340, 0x0001, 0, 0), (0x340, 0x8081, 0, 0), "fsw", id="pending: ES and B"),
+    pytest.param((0x37F, 0, 0xFFFF, 0), (0x37F, 0, 0x7FF, 0), "fop", id="fop"),
+    pytest.param((0x37F, 0, 0, (1 << 56) - 1), (0x37F, 0, 0, (1 << 56) - 1), "", id="fip"),
+    pytest.param(
+        (0x37F, 0, 0, 1 << 56), (0x37F, 0, 0, 0xFF00_0000_0000_0000), "fip", id="fip's sign"
+    ),
+    pytest.param((0x37F, 0, 0, 1 << 57), (0x37F, 0, 0, 0), "fip", id="fip beyond its sign"),
+    pytest.param((0, 0, 0x800, 0), (0x40, 0, 0, 0), "fcw, fop", id="two"),
+]
+
+
+@pytest.mark.parametrize(("stored", "wanted", "names"), X87)
+def test_x87_as_intel_loads_it(
+    stored: tuple[int, ...], wanted: tuple[int, ...], names: str
+) -> None:
+    component = SPR.components["x87"]
+    rest = bytes(range(1, 145))
+
+    def image(fcw: int, fsw: int, fop: int, fip: int) -> bytes:
+        return struct.pack("<HHBBHQ", fcw, fsw, 0xA5, 0x5A, fop, fip) + rest
+
+    found = as_loaded(component, image(*stored), "GenuineIntel")
+    assert found.image == image(*wanted)
+    why = f"an Intel CPU has not all of the stored bits of {names}"
+    assert found.reason == (why if names else "")
+    assert as_loaded(component, image(*stored), "AuthenticAMD") == (image(*stored), "")
 
 
 def test_commands_show_what_is_stored_and_what_is_loaded(tmp_path: Path) -> None:

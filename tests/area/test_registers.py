@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import random
 import struct
+from collections.abc import Iterable
 
 import pytest
 
 from xsaveschema import XsaveArea, load_model
+from xsaveschema.area.registers import register_plans, widest
 from xsaveschema.errors import NoPlaceError, ValueRangeError, XsaveError
 
 COMPACTED = 1 << 63
@@ -215,3 +218,60 @@ def test_lanes_that_there_are_not() -> None:
         XsaveArea.new(load_model("zen4"), "compacted", xcomp_bv=3).registers.lanes("zmm0", "u8")
     with pytest.raises(XsaveError, match="zmm1 is no tile"):
         area.registers.tile("zmm1", "u8")
+
+
+@pytest.mark.parametrize("format", ["standard", "compacted"])
+@pytest.mark.parametrize("name", ["sapphire-rapids", "skylake", "diamond-rapids"])
+def test_all_registers_at_once_are_what_they_are_one_by_one(name: str, format: str) -> None:
+    """Whatever is in use, wherever TOP points, and whatever shape the tiles have."""
+    model = load_model(name)
+    whole = XsaveArea.new(model, "standard" if format == "standard" else "compacted")
+    rng = random.Random(name)
+    for register in whole.registers:
+        before = whole.registers[register]
+        size = len(before) if isinstance(before, bytes) else whole.registers.size(register)
+        value = rng.randbytes(size)
+        whole.registers[register] = value if isinstance(before, bytes) else int.from_bytes(value)
+    if "tilecfg" in whole.layout:
+        for field, number in {"palette": 1, "rows[3]": 2, "colsb[3]": 9}.items():
+            whole["tilecfg"][field] = number
+    masks = [0, *(1 << slot.number for slot in whole.layout), whole.layout.mask]
+    masks += [rng.getrandbits(20) & whole.layout.mask for _ in range(20)]
+    for mask in masks:
+        data = bytearray(bytes(whole))
+        struct.pack_into("<Q", data, 512, mask)
+        struct.pack_into("<H", data, 2, rng.getrandbits(16))
+        area = XsaveArea.parse(data, model)
+        found = area.registers.read()
+        assert list(found) == list(area.registers)
+        for register in area.registers:
+            assert found[register] == area.registers[register], (hex(mask), register)
+            assert type(found[register]) is type(area.registers[register])
+
+
+@pytest.mark.parametrize(
+    ("xcr0", "there", "not_there"),
+    [
+        (0x3, ["xmm0", "xmm15", "st0", "mxcsr"], ["ymm0", "mm0", "k0"]),
+        (0x7, ["ymm0", "ymm15", "st7"], ["xmm0", "zmm0"]),
+        (0xE7, ["zmm0", "zmm31", "k7"], ["ymm0", "xmm0", "xmm31", "ymm16"]),
+        (0x2E7, ["zmm0", "pkru"], ["ymm15"]),
+        (0x602E7, ["zmm0", "tmm0", "tmm7"], ["xmm0"]),
+    ],
+)
+def test_the_widest_names(xcr0: int, there: list[str], not_there: list[str]) -> None:
+    layout = load_model("sapphire-rapids").limited(xcr0=xcr0, xss=0).standard_layout()
+    shown = widest(layout)
+    assert {*there} <= {*shown}
+    assert not {*not_there} & {*shown}
+    assert len(shown) == len({*shown})
+    # In the order of all registers, and every byte that any of them shows.
+    plans = register_plans(layout)
+    assert list(shown) == [name for name in plans if name in shown]
+
+    def bytes_of(names: Iterable[str]) -> set[int]:
+        return {at for name in names for p in plans[name].places for at in range(p.start, p.end)}
+
+    assert bytes_of(shown) == bytes_of(plans)
+    for name in shown:  # and none that others show already
+        assert bytes_of([name]) - bytes_of(set(shown) - {name}), name

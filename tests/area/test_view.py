@@ -252,6 +252,30 @@ def test_values_that_do_not_fit(value: Any) -> None:
     assert data == standard(0)
 
 
+def test_bits_that_do_not_fit() -> None:
+    fields = XsaveArea.new(load_model("zen4"))["sse"]
+    fields["mxcsr.rc"] = 3
+    for value in (4, -1):
+        with pytest.raises(ValueRangeError, match=rf"sse\.mxcsr\.rc takes 0\.\.0x3, not {value}"):
+            fields["mxcsr.rc"] = value
+    assert fields["mxcsr.rc"] == 3
+
+
+def test_a_component_that_is_cut_short_has_fewer_elements() -> None:
+    """On a CPU whose LBR component has room for some entries alone."""
+    model = load_model("sapphire-rapids")
+    lbr = model.components["lbr"]
+    first = next(field for field in lbr.fields if field.count)
+    for room, count in ((0, 0), (1, 0), (first.stride, 1), (first.stride * 2 + 1, 2)):
+        short = replace(lbr, size=first.offset + room)
+        cut = replace(model, components={**model.components, "lbr": short})
+        fields = XsaveArea.new(cut, "compacted")["lbr"]
+        assert len(fields[first.name]) == count
+        with pytest.raises(IndexError):
+            fields[first.name][count]
+    assert len(XsaveArea.new(model, "compacted")["lbr"][first.name]) == first.count
+
+
 def test_unknown_names() -> None:
     area = XsaveArea.new(load_model("haswell"))
     with pytest.raises(UnknownComponentError, match="axv"):

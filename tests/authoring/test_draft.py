@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -52,7 +53,7 @@ NEW: dict[int, CpuidRegisters] = {
     20: (64, 2496, 2, 0),
 }
 NEW_CPU = CpuidRecord("AuthenticAMD", 0x00D10F10, NEW, source="new-cpu.txt")
-SCHEMA = (shipped_directory() / "model.schema.json").resolve().as_uri()
+SCHEMA = "model.schema.json"
 
 
 @pytest.fixture(autouse=True)
@@ -259,42 +260,40 @@ def test_what_no_cpu_can_have_is_refused_and_never_half_written(
 # --- the text -----------------------------------------------------------------------------------
 
 
-FULL = f"""\
-# yaml-language-server: $schema={SCHEMA}
+FULL = """\
 model: zen9
 title: AMD Zen 9
 vendor: AuthenticAMD
 signatures:
-  - {{family: 0x1C, models: [0x11]}}  # leaf 1 EAX 0x00D10F10, stepping 0
+  - {family: 0x1C, models: [0x11]}  # leaf 1 EAX 0x00D10F10, stepping 0
 instructions: [xsaveopt, xsavec, xgetbv1, xsaves]
 components:
-  avx:         {{size: 256, offset: 576}}
-  pkru:        {{size: 8,   offset: 2432}}
-  cet_u:       {{size: 16,  supervisor: true}}
-  cet_s:       {{size: 24,  supervisor: true}}
-  tilecfg:     {{size: 64,  offset: 2752, align64: true, optional: absent}}  # described, but XCR0 \
+  avx:         {size: 256, offset: 576}
+  pkru:        {size: 8,   offset: 2432}
+  cet_u:       {size: 16,  supervisor: true}
+  cet_s:       {size: 24,  supervisor: true}
+  tilecfg:     {size: 64,  offset: 2752, align64: true, optional: absent}  # described, but XCR0 \
 cannot enable it
-  component20: {{number: 20, size: 64,  offset: 2496, align64: true}}  # no component file: opaque \
+  component20: {number: 20, size: 64,  offset: 2496, align64: true}  # no component file: opaque \
 bytes
-sizes: {{standard: 2560, compacted: 960}}  # XCR0 0x100207, IA32_XSS 0x1800
+sizes: {standard: 2560, compacted: 960}  # XCR0 0x100207, IA32_XSS 0x1800
 mxcsr_mask: 0x2FFFF  # as on every AuthenticAMD CPU with XSAVE
 confirmed_by:
   - new-cpu.txt
 """
 
-EXTENDING = f"""\
-# yaml-language-server: $schema={SCHEMA}
+EXTENDING = """\
 model: zen9
 title: AMD Zen 9
 extends: zen3
 signatures:
-  - {{family: 0x1C, models: [0x11]}}  # leaf 1 EAX 0x00D10F10, stepping 0
+  - {family: 0x1C, models: [0x11]}  # leaf 1 EAX 0x00D10F10, stepping 0
 components:
-  tilecfg:     {{size: 64, offset: 2752, align64: true, optional: absent}}  # described, but XCR0 \
+  tilecfg:     {size: 64, offset: 2752, align64: true, optional: absent}  # described, but XCR0 \
 cannot enable it
-  component20: {{number: 20, size: 64, offset: 2496, align64: true}}  # no component file: opaque \
+  component20: {number: 20, size: 64, offset: 2496, align64: true}  # no component file: opaque \
 bytes
-sizes: {{standard: 2560, compacted: 960}}  # XCR0 0x100207, IA32_XSS 0x1800
+sizes: {standard: 2560, compacted: 960}  # XCR0 0x100207, IA32_XSS 0x1800
 confirmed_by:
   - new-cpu.txt
 """
@@ -447,13 +446,20 @@ def test_a_name_that_yaml_would_misread_is_quoted(name: str) -> None:
     assert f'model: "{name}"\n' in drafted(changed(), name=name)
 
 
-def test_the_schema_is_relative_below_the_shipped_folder_only(tmp_path: Path) -> None:
+def test_the_schema_is_named_by_a_path_that_travels(tmp_path: Path) -> None:
     inside = shipped_directory() / "models" / "intel" / "x.yaml"
     assert schema_reference(inside) == "../../model.schema.json"
-    for elsewhere in (None, tmp_path / "x.yaml"):
-        assert schema_reference(elsewhere) == SCHEMA
     shipped = (shipped_directory() / "models" / "intel" / "skylake.yaml").read_text()
     assert shipped.startswith(f"# yaml-language-server: $schema={schema_reference(inside)}\n")
+    # Elsewhere it stands beside the file or above it, or the file names none.
+    assert schema_reference(None) == ""
+    (tmp_path / "mine").mkdir()
+    assert schema_reference(tmp_path / "mine" / "x.yaml") == ""
+    (tmp_path / "model.schema.json").write_text('{"title": "another\'s"}')
+    assert schema_reference(tmp_path / "x.yaml") == ""
+    shutil.copy(shipped_directory() / "model.schema.json", tmp_path)
+    assert schema_reference(tmp_path / "x.yaml") == "model.schema.json"
+    assert schema_reference(tmp_path / "mine" / "x.yaml") == "../model.schema.json"
 
 
 # --- kinship ------------------------------------------------------------------------------------
@@ -644,6 +650,9 @@ def test_an_existing_file_is_kept(new_cpu: Path, tmp_path: Path) -> None:
     assert link.is_symlink()
     run("zen9", new_cpu, "-o", target, "--force", "--title", "AMD Zen 9")
     assert target.read_text() == EXTENDING
+    shutil.copy(shipped_directory() / "model.schema.json", tmp_path)
+    run("zen9", new_cpu, "-o", target, "--force", "--title", "AMD Zen 9")
+    assert target.read_text() == f"# yaml-language-server: $schema={SCHEMA}\n{EXTENDING}"
 
 
 def test_a_refusal_leaves_no_file(tmp_path: Path) -> None:

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from command import fails, run, tell
 from places import DATA
 
 import xsaveschema.cli
 from xsaveschema import samples
+from xsaveschema.artefacts.opened import Artefact
+from xsaveschema.artefacts.reader import Found
 from xsaveschema.cli.output import print_lines
 from xsaveschema.cli.plain import plain, plain_lines
+from xsaveschema.cli.program import program
 
 COMMANDS = Path(xsaveschema.cli.__file__).parent
 AREA = samples.read("zen4-kernel-core")
@@ -34,10 +40,6 @@ def model(folder: Path, title: str) -> str:
 
 def shown(*args: str, data: bytes | None = None, **env: str) -> str:
     """All that a command prints, where nothing but line breaks may be a control character."""
-    from click.testing import CliRunner
-
-    from xsaveschema.cli.program import program
-
     text = CliRunner().invoke(program, args, input=data, env=env).output
     assert [c for c in text if not c.isprintable() and c != "\n"] == []
     return text
@@ -89,6 +91,20 @@ def test_titles_of_models(
         pytest.param(["models", "--{}"], id="option"),
         pytest.param(["decode", "sample:{}"], id="sample"),
         pytest.param(["decode", "{file}", "--drop", "{}"], id="wrong option"),
+        pytest.param(["diff", "{file}", "{}"], id="diff"),
+        pytest.param(["diff", "{file}", "sample:zen4-xsavec", "--ignore", "{}"], id="ignore"),
+        pytest.param(["compare", "zen4", "{}"], id="compare"),
+        pytest.param(["patch", "{file}", "{}=1", "-o", "{}"], id="patch"),
+        pytest.param(["add-layout", "{file}", "-o", "{}"], id="add-layout"),
+        pytest.param(["check", "{file}", "--cpu", "{}"], id="cpu"),
+        pytest.param(["convert", "{file}", "--drop", "{}", "-o", "{file}-2"], id="drop"),
+        pytest.param(
+            ["convert", "{file}", "--model", "zen4", "--batch", "-o", "{file}-3"], id="batch"
+        ),
+        pytest.param(["models", "{}"], id="pattern"),
+        pytest.param(["models", "--vendor", "{}"], id="vendor"),
+        pytest.param(["models", "--with", "{}"], id="with"),
+        pytest.param(["debugger", "{}"], id="debugger"),
     ],
 )
 def test_names_that_a_terminal_would_obey(args: Sequence[str], tmp_path: Path) -> None:
@@ -99,6 +115,44 @@ def test_names_that_a_terminal_would_obey(args: Sequence[str], tmp_path: Path) -
     assert text
     for line in text.splitlines():
         assert not line.startswith((".bin", ".txt")), "a name has one line"
+
+
+@pytest.mark.parametrize("colour", ["", "1"])
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["decode", "{}"],
+        ["decode", "{}", "--json"],
+        ["check", "{}"],
+        ["check", "{}", "--cpu", "evil"],
+        ["diff", "{}", "sample:zen4-xsavec"],
+        ["convert", "{}", "-o", "{}-out"],
+        ["convert", "{}", "--cpu", "evil", "--drop", "5-12", "-o", "{}-out"],
+        ["identify", "{}"],
+        ["compare", "evil", "zen4"],
+        ["decode", "{}", "--area", "nobody"],
+    ],
+    ids=" ".join,
+)
+def test_labels_notes_and_titles_of_files(
+    args: Sequence[str], colour: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever a reader finds in a file, and a schema file says."""
+
+    def evil(_: Artefact, found: Found) -> Found:
+        return replace(found, label=EVIL, layout_source=EVIL, notes=(EVIL,), others=0)
+
+    monkeypatch.setattr(Artefact, "_labelled", evil)
+    monkeypatch.setattr(Artefact, "bare", lambda *_: None)
+    monkeypatch.setenv("FORCE_COLOR", colour)
+    monkeypatch.setenv("TERM", "xterm")
+    folder = model(tmp_path, "a\u202eb\u2066c\u200fd\\nmore")
+    file = tmp_path / "area"
+    file.write_bytes(AREA)
+    result = CliRunner().invoke(program, ["--schemas", folder, *(a.format(file) for a in args)])
+    text = re.sub(r"\x1b\[[0-9;]*m", "", result.output)
+    assert [c for c in text if not c.isprintable() and c != "\n"] == []
+    assert isinstance(result.exception, SystemExit | None)
 
 
 def test_faults_in_yaml_show_the_line_without_what_it_hides(tmp_path: Path) -> None:

@@ -215,6 +215,22 @@ def test_mxcsr_mask_tells_whose_processor_it_was() -> None:
     assert len({model.vendor for model in identify(bytes(area)).models}) > 1
 
 
+def test_mxcsr_mask_is_told_where_it_told_somebody_apart() -> None:
+    area = bytearray(samples.read("zen4-xsavec"))
+    assert identify(bytes(area)).shown.endswith(", MXCSR_MASK 0x2FFFF")
+    area[28:32] = bytes(4)
+    assert "MXCSR_MASK" not in identify(bytes(area)).shown
+
+
+def test_who_has_all_enabled_that_a_compacted_area_has_goes_before_who_has_not() -> None:
+    layout = load_model("sapphire-rapids").compacted_layout(0x1AE7)
+    area = bytearray(layout.size)
+    area[520:528] = layout.xcomp_bv.to_bytes(8, "little")
+    lacking = [bool(0x1AE7 & ~(model.xcr0 | model.xss)) for model in identify(bytes(area)).models]
+    assert lacking == sorted(lacking)
+    assert {*lacking} == {False, True}
+
+
 def test_mxcsr_mask_orders_who_has_a_table_of_components() -> None:
     """Up to AVX all lay an area out alike: the table rules nobody out."""
     for mask in (0x2FFFF, 0xFFFF):

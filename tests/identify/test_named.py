@@ -80,9 +80,9 @@ def test_a_dump_of_a_cpu_that_no_model_is(tmp_path: Path) -> None:
     assert (model.name, model.xcr0) == ("cpuid", 0x100007)
     assert model.standard_layout()["component20"].offset == 856
     assert copy.deepcopy(model).standard_layout() is model.standard_layout()
-    with pytest.raises(xs.XsaveError, match="there is no model 'cpuid'") as caught:
-        pickle.loads(pickle.dumps(model))
-    assert "a pickle names a model" in str(caught.value.__notes__)
+    again = pickle.loads(pickle.dumps(model))  # no file has it: its leaf goes along
+    assert again == model
+    assert again.standard_layout()["component20"].offset == 856
 
 
 def test_kinds_of_core_that_differ_are_named(tmp_path: Path) -> None:

@@ -7,16 +7,18 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from importlib import import_module
 from operator import attrgetter
 from pathlib import Path
+from types import FunctionType, ModuleType
 
 import cores
 import pytest
 from places import ROOT
 
 import xsaveschema
-from xsaveschema import Catalog, XsaveArea, load_model, relayout
+from xsaveschema import Catalog, XsaveArea, artefacts, cpuid, load_model, relayout
 
 README = (ROOT / "README.md").read_text()
 SCALE = (ROOT / "docs" / "scale.md").read_text()
@@ -113,6 +115,32 @@ def test_python_examples_of_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
     test = doctest.DocTestParser().get_doctest(source, {}, "plugins.md", "plugins.md", 0)
     result = doctest.DocTestRunner().run(test)
     assert (result.attempted > 10, result.failed) == (True, 0)
+
+
+def test_the_page_of_plugins_names_what_is_public() -> None:
+    text = (ROOT / "docs" / "plugins.md").read_text()
+    own = re.findall(r"`(artefacts|cpuid)\.([\w.]+)", text)
+    assert len(own) > 7
+    for home, name in own:
+        assert name.split(".")[0] in getattr(xsaveschema, home).__all__
+        assert attrgetter(name)(getattr(xsaveschema, home)).__doc__
+    helpers = {*re.findall(r"^\| `(\w+)[`(]", text, re.MULTILINE)}
+    helpers -= {"name", "recognises", "read", "replace"}
+    assert {"of_area", "told", "area_of", "assemble", "InPlace", "ArtefactError"} <= helpers
+    assert helpers <= {*artefacts.__all__}
+    points = "".join(re.findall(r"```toml\n(.*?)```", text, re.DOTALL))
+    project = tomllib.loads((ROOT / "examples" / "plugins" / "pyproject.toml").read_text())
+    assert tomllib.loads(points)["project"]["entry-points"] == project["project"]["entry-points"]
+
+
+@pytest.mark.parametrize("home", [artefacts, cpuid])
+def test_what_plug_ins_are_made_of_is_documented(home: ModuleType) -> None:
+    for name in home.__all__:
+        each = getattr(home, name)
+        if isinstance(each, type | FunctionType):
+            assert each.__doc__, name
+            methods = [m for m in vars(each).values() if isinstance(m, FunctionType)]
+            assert all(m.__doc__ for m in methods if not m.__name__.startswith("_")), name
 
 
 def test_what_the_page_of_the_architecture_cites_is_there() -> None:

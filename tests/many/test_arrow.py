@@ -90,6 +90,7 @@ def test_the_widest_names_are_decoded_unless_others_are_named() -> None:
     assert found["zmm3"].shape == (1, 8)
     assert found["zmm3"][0, 300 // 64] == 0x33 << 300 % 64
     assert (found["mxcsr"].dtype, found["mxcsr"].tolist()) == (np.dtype("<u4"), [0x1F80])
+    assert (found["fcw"].dtype, found["fcw"].tolist()) == (np.dtype("<u2"), [0x37F])
     assert (found["st0"].dtype, found["st0"].shape) == (np.dtype("u1"), (1, 10))
     assert list(batch.decode(stack([bytes(area)]), model, ["k1"]).columns)[2:] == ["k1"]
     with pytest.raises(UnknownComponentError, match="no register 'zmm32'; did you mean"):

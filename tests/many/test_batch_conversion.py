@@ -165,6 +165,9 @@ def test_fields_are_columns_without_a_copy() -> None:
         rows.append(bytes(area))
     array = stack(rows).copy()
     columns = batch.view(array, model.standard_layout())
+    assert list(columns.dtype.names) == list(XsaveArea.parse(array[0].data, model).values())
+    assert columns["header.xstate_bv"].tolist() == [1 << 5 | 2] * 5
+    assert columns["avx.ymm_hi128[3]"].shape == (5, 2)
     assert columns["opmask.k[3]"].tolist() == [1, 2, 3, 4, 5]
     assert columns["sse.mxcsr"].tolist() == [0x1F80] * 5
     columns["opmask.k[3]"][2] = 99

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import io
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -138,3 +140,124 @@ def test_the_first_area_of_a_stream_tells_the_format() -> None:
     found, _ = by_stream("raise", mixed)
     assert found[0] == COMPACTED[0]
     assert found[1] == bytes(xs.to_compacted(GOOD[1], MODEL, xcomp_bv=0x2E7).data)
+
+
+def _rows(*areas: bytes) -> Any:
+    return batch.rows(b"".join(areas), len(areas[0]))
+
+
+def _column(*areas: bytes | None) -> Any:
+    pa = pytest.importorskip("pyarrow", reason="the extra arrow is not installed")
+    return pa.table({"area": pa.array(areas, pa.binary(STRIDE))})
+
+
+def _of_amd() -> bytes:
+    data = bytearray(bytes(xs.XsaveArea.new(MODEL)))
+    data[28:32] = (0x2FFFF).to_bytes(4, "little")
+    return bytes(data)
+
+
+def _missing() -> xs.XsaveArea:
+    return xs.XsaveArea.partial(bytes(xs.XsaveArea.new(MODEL, xcr0=7)), MODEL, {9: "pkru"})
+
+
+def _stream(*areas: bytes, rest: bytes = b"", **options: Any) -> None:
+    options = {"format": "compacted", "stride": STRIDE} | options
+    task = stream.Task(options.pop("source", MODEL), MODEL, **options)
+    for _ in stream.convert_stream(task, io.BytesIO(b"".join(areas) + rest), io.BytesIO()):
+        pass
+
+
+def _arrow(name: str, *areas: bytes | None, **options: Any) -> None:
+    from xsaveschema import arrow
+
+    getattr(arrow, name)(options.pop("model", MODEL), **options)(_column(*areas))
+
+
+SKYLAKE = xs.load_model("skylake-server")
+HASWELL = xs.load_model("haswell")
+LIVE, OTHERS = AREAS[0], _of_amd()
+MESSAGES: dict[str, tuple[str, Callable[[], Any]]] = {
+    "bad header": ("batch.to_standard", lambda: batch.to_standard(_rows(*AREAS), MODEL)),
+    "bad header, decode": ("batch.decode", lambda: batch.decode(_rows(*AREAS), MODEL)),
+    "bad header, stream": ("stream.Task", lambda: _stream(*AREAS)),
+    "bad header, Convert": ("arrow.Convert", lambda: _arrow("Convert", *AREAS)),
+    "bad header, Decode": ("arrow.Decode", lambda: _arrow("Decode", *AREAS)),
+    "writer": ("batch.to_compacted", lambda: batch.to_compacted(_rows(OTHERS), SKYLAKE)),
+    "writer, decode": ("batch.decode", lambda: batch.decode(_rows(OTHERS), SKYLAKE)),
+    "writer, stream": ("stream.Task", lambda: _stream(OTHERS, source=SKYLAKE)),
+    "writer, Convert": ("arrow.Convert", lambda: _arrow("Convert", OTHERS, source=SKYLAKE)),
+    "writer, Decode": ("arrow.Decode", lambda: _arrow("Decode", OTHERS, model=SKYLAKE)),
+    "loss": ("batch.to_standard", lambda: batch.to_standard(_rows(LIVE), MODEL, xcr0=3)),
+    "loss, relayout": (
+        "batch.relayout",
+        lambda: batch.relayout(_rows(LIVE), source=MODEL, target=HASWELL),
+    ),
+    "loss, stream": ("stream.Task", lambda: _stream(LIVE, mask=3)),
+    "loss, Convert": (
+        "arrow.Convert",
+        lambda: _arrow("Convert", LIVE, model=HASWELL, source=MODEL),
+    ),
+    "missing": ("batch.to_standard", lambda: batch.to_standard([_missing()] * 2, MODEL)),
+    "missing, decode": ("batch.decode", lambda: batch.decode([_missing()], MODEL)),
+    "missing, check": ("batch.check", lambda: batch.check([_missing()], MODEL)),
+    "short out": (
+        "batch.to_standard",
+        lambda: batch.to_standard(_rows(LIVE), MODEL, out=np.zeros((1, 600), np.uint8)),
+    ),
+    "formats": (
+        "batch.relayout",
+        lambda: batch.relayout(
+            _rows(LIVE, bytes(xs.to_compacted(LIVE, MODEL, xcomp_bv=0xE7).data).ljust(STRIDE)),
+            source=MODEL,
+            target=MODEL,
+        ),
+    ),
+    "mask of the other format": (
+        "arrow.Convert",
+        lambda: _arrow("Convert", LIVE, format="standard", xcomp_bv=3),
+    ),
+    "null": ("arrow.Convert", lambda: _arrow("Convert", LIVE, None)),
+    "cut off": ("stream.Task", lambda: _stream(LIVE, rest=b"1")),
+    "drop": ("batch.to_standard", lambda: batch.to_standard(_rows(LIVE), MODEL, drop="no")),
+}  # fmt: skip
+OPTION = re.compile(r"(?<!, )\b([a-z][a-z0-9_]*)=")  # not those of a call that is written out
+
+
+@pytest.mark.parametrize("name", MESSAGES)
+def test_messages_speak_of_options_that_there_are(name: str) -> None:
+    function, call = MESSAGES[name]
+    with pytest.raises(xs.XsaveError) as caught:
+        call()
+    said = str(caught.value)
+    module, _, attribute = function.partition(".")
+    options = inspect.signature(getattr(getattr(xs, module), attribute)).parameters
+    for option in OPTION.findall(said):
+        assert option in options, said
+    assert "pass XsaveArea" not in said
+    if "writer" in name:
+        assert "or none" not in said, "a batch has a model that is named"
+
+
+def test_an_area_with_missing_state_is_named() -> None:
+    whole = xs.XsaveArea.new(MODEL, xcr0=7)
+    said = r"^area 1: pkru is live, .*; convert it by itself"
+    with pytest.raises(xs.errors.MissingStateError, match=said) as caught:
+        batch.to_standard([whole, _missing()], MODEL)
+    assert "drop=" not in str(caught.value)
+
+
+def test_arrow_takes_a_models_word_as_the_others_do() -> None:
+    arrow = pytest.importorskip("xsaveschema.many.arrow", reason="the extra arrow is not installed")
+    table = _column(OTHERS)
+    assert arrow.Convert(SKYLAKE, assume=True)(table).num_rows == 1
+    assert arrow.Decode(SKYLAKE, assume=True)(table).num_rows == 1
+    assert arrow.to_arrow(_rows(OTHERS), SKYLAKE, assume=True).num_rows == 1
+
+
+def test_what_copied_areas_need_is_said_where_they_are_copied() -> None:
+    out = np.zeros((1, 600), np.uint8)
+    with pytest.raises(TooShortError, match=r"needs 2440$"):
+        batch.to_standard(_rows(LIVE), MODEL, out=out)
+    with pytest.raises(TooShortError, match=r"needs 2440, and errors='copy' 2440$"):
+        batch.to_standard(_rows(LIVE), MODEL, out=out, errors="copy")

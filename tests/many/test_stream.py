@@ -227,6 +227,29 @@ def test_what_is_left_is_not_trusted_beyond_what_it_holds(
     assert sum(piece.count for piece in pieces) == AREAS
 
 
+def test_a_journal_that_was_torn_is_whole_again(files: tuple[Path, Path]) -> None:
+    """What a third run finds is what the first two did, and nothing of the line between them."""
+    source, output = files
+    journal = output.parent / "out.part.journal"
+
+    def some(count: int) -> list[bool]:
+        with source.open("rb") as file:
+            run = stream.convert_file(task(), file, output)
+            resumed = [next(run).resumed for _ in range(count)]
+            run.close()
+        return resumed
+
+    some(3)
+    lines = journal.read_bytes().splitlines(keepends=True)
+    assert len(lines) == 4
+    journal.write_bytes(b"".join(lines[:3]) + lines[3][:-1] + b" " * 99)
+    assert some(5) == [True] * 2 + [False] * 3
+    _, *told = journal.read_text().splitlines()
+    assert [json.loads(line)[:2] for line in told] == [[7 * n, 7] for n in range(5)]
+    assert [piece.resumed for piece in convert(task(), source, output)] == [n < 5 for n in range(8)]
+    assert output.read_bytes() == expected(GOOD)
+
+
 @pytest.mark.parametrize("change", ["input", "mask", "policy", "no journal"])
 def test_what_another_task_left_is_not_touched(files: tuple[Path, Path], change: str) -> None:
     source, output = files

@@ -277,14 +277,14 @@ class XsaveArea:
         return _rebuilt, (bytes(self._view), *kept, dict(self._missing))
 
     def __eq__(self, other: object) -> bool:
-        """Whether both hold the same bytes, of the same CPU, with the same state missing."""
+        """Whether both hold the same bytes, of the same CPU, and the same state is missing."""
         if not isinstance(other, XsaveArea):
             return NotImplemented
         return (
             self._view == other._view
             and self._missing == other._missing
-            and (self.model.xcr0, self.model.xss) == (other.model.xcr0, other.model.xss)
-            and self.model.digest == other.model.digest
+            and self._taken == other._taken
+            and self.model == other.model
         )
 
     __hash__ = None  # type: ignore[assignment]  # it can be written to

@@ -7,7 +7,7 @@
 
 The content says what a file is; what gzip, xz, zstd or lz4 packed is unpacked. A package can add
 readers by entry points of the group ``xsaveschema.readers``, each an object with the methods of
-:class:`Reader`; ``of_area``, ``area_of``, ``assemble`` and ``InPlace`` are what the package's own
+:class:`Reader`; ``of_area``, ``told``, ``assemble`` and ``InPlace`` are what the package's own
 readers are made of. :func:`patch` writes registers, :func:`add_layout` adds the layout note to a
 core.
 """
@@ -19,10 +19,10 @@ from collections.abc import Iterator
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
-from xsaveschema.artefacts.assemble import assemble
+from xsaveschema.artefacts.assemble import LEGACY, assemble
 from xsaveschema.artefacts.containers import Readable, unpacked
-from xsaveschema.artefacts.data import Data
-from xsaveschema.artefacts.layouts import Known, of_area
+from xsaveschema.artefacts.data import Data, Struct, behind
+from xsaveschema.artefacts.layouts import Known, of_area, told
 from xsaveschema.artefacts.opened import Artefact, opened, opened_stream
 from xsaveschema.artefacts.reader import (
     WHOLE,
@@ -30,6 +30,7 @@ from xsaveschema.artefacts.reader import (
     Found,
     InPlace,
     Options,
+    Origin,
     Reader,
     Writer,
     area_of,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from xsaveschema.artefacts.edit import patch as patch
 
 __all__ = [
+    "LEGACY",
     "MAX_AREA",
     "WHOLE",
     "ArtefactError",
@@ -55,11 +57,14 @@ __all__ = [
     "InPlace",
     "Known",
     "Options",
+    "Origin",
     "Reader",
+    "Struct",
     "Writer",
     "add_layout",
     "area_of",
     "assemble",
+    "behind",
     "of_area",
     "open",
     "open_stream",
@@ -67,6 +72,7 @@ __all__ = [
     "read_bytes",
     "readers",
     "recognise",
+    "told",
 ]
 
 # What reading does without is imported when it is first used.

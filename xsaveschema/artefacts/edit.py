@@ -66,12 +66,12 @@ def patch(
     are those of :func:`xsaveschema.artefacts.open`. Raises OSError and XsaveError; nothing is
     written then.
     """
+    options = Options(model, False, catalog, assume)
     with _opened(path) as source:
         target = _target(source.path, out, in_place)
         reader = recognise(source.data, assume)
         if not isinstance(reader, Writer):
             raise ArtefactError(f"{reader.title}: an edited area cannot be written back into it")
-        options = Options(model, False, catalog, assume)
         found = one(numbered(reader.read(source.data, options)), area)
         if found.area.faults:
             raise HeaderError(found.area.faults)
@@ -99,6 +99,7 @@ def add_layout(
     fit their size and XCR0 mask exactly. The notes move to the end of the file, so everything
     else stays where it was. Raises OSError and XsaveError; nothing is written then.
     """
+    options = Options(model, True, catalog, assume)
     with _opened(path) as source:
         target = _target(source.path, out, in_place)
         data = source.data
@@ -116,7 +117,7 @@ def add_layout(
                 "end would be taken for memory",
                 len(data),
             )
-        layouts = CoreLayouts(core, survey, Options(model, True, catalog, assume))
+        layouts = CoreLayouts(core, survey, options)
         layout, last, source_of, notes = _agreed(core, layouts, areas(core, survey), model)
         rows = b"".join(
             ROW.pack(slot.number, slot.size, slot.offset, 0)

@@ -41,13 +41,18 @@ class Known(NamedTuple):
     def found(
         self, data: memoryview, options: Options, label: str, offset: int | None = None
     ) -> Found:
-        """The area in ``data``, at byte ``offset`` of the artefact."""
+        """The area in ``data``, at byte ``offset`` of the artefact; errors of XsaveArea.parse."""
         area = area_of(data, self.model, options, label, self.assumed)
         return Found(label, area, self.source, offset, self.notes, self.others, self.origin)
 
 
 def of_area(data: memoryview, options: Options) -> Known:
-    """By the model that the user named, limited to the XCR0 in the area, else by the catalogue."""
+    """How the area in ``data`` is laid out, where the artefact says nothing of it.
+
+    By the model that the user named, limited to the XCR0 in the area: EvidenceError where the area
+    says that another CPU wrote it. Else by the catalogue: IdentificationError where no model fits,
+    or several do that differ in layout.
+    """
     view = view_of(data)
     if options.model is not None:
         return named(view, options.model, options)
@@ -83,7 +88,8 @@ def told(
 ) -> Known:
     """A layout that the artefact itself tells (``what`` says where), under the user's model.
 
-    That model names the CPU where it has the layout; EvidenceError where it has another one.
+    ``known`` has the model that the artefact tells of, ``view`` is the area. The user's model names
+    the CPU where it has the layout; EvidenceError where it has another one.
     """
     layout = standard(known.model, known.model.xcr0)
     given = options.model

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal, Protocol, runtime_checkable
 
 from xsaveschema.area import XsaveArea
 from xsaveschema.artefacts.data import ArtefactError as ArtefactError
 from xsaveschema.artefacts.data import Data as Data
 from xsaveschema.artefacts.data import Struct as Struct
-from xsaveschema.catalog import Catalog
+from xsaveschema.catalog import Catalog, require_catalog
 from xsaveschema.errors import XsaveError
 from xsaveschema.model import CpuModel, require_model
 
@@ -41,9 +41,9 @@ class Found:
     area: XsaveArea
     layout_source: str
     offset: int | None = None
-    notes: tuple[str, ...] = ()
-    others: int | None = None
-    origin: Origin = "told"
+    notes: tuple[str, ...] = field(default=(), repr=False)
+    others: int | None = field(default=None, repr=False)
+    origin: Origin = field(default="told", repr=False)
     index: int = 0
     exception: bool = False
 
@@ -65,6 +65,7 @@ class Options:
     def __post_init__(self) -> None:
         if self.model is not None:
             require_model(self.model)
+        require_catalog(self.catalog)
 
 
 class Reader(Protocol):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, partial
 from typing import Any, Final
 
+from xsaveschema.area import XsaveArea
 from xsaveschema.artefacts import (
     cloud_hypervisor,
     criu,
@@ -21,9 +22,8 @@ from xsaveschema.artefacts import (
 )
 from xsaveschema.artefacts.data import Data
 from xsaveschema.artefacts.foreign import foreign
-from xsaveschema.artefacts.reader import ArtefactError, Found, Options, Reader
-from xsaveschema.errors import XsaveError
-from xsaveschema.plugins import Plugin, asked, described, loaded
+from xsaveschema.artefacts.reader import ArtefactError, Found, Options, Reader, Writer
+from xsaveschema.plugins import Plugin, asked, given, loaded
 
 GROUP: Final = "xsaveschema.readers"
 """The entry points by which a package adds readers; each loads a :class:`Reader`."""
@@ -79,31 +79,40 @@ class _PluggedIn:
         self.name = str(plugin.made.name)
         self.title = str(plugin.made.title)
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._plugin.made, name)  # ``replace``, where it is a Writer
-
     def recognises(self, data: Data) -> bool:
         """What the reader says; no, and a warning, where it raises."""
         return asked(self._plugin, lambda: self._plugin.made.recognises(data))
 
     def read(self, data: Data, options: Options) -> Iterator[Found]:
         """The reader's areas. ArtefactError where it raises what readers do not raise."""
-        try:
-            for found in self._plugin.made.read(data, options):
-                if not isinstance(found, Found):
-                    raise TypeError(f"it yields {type(found).__name__}, not Found")
-                yield found
-        except (XsaveError, OSError):
-            raise
-        except Exception as error:
-            raise ArtefactError(
-                f"the plug-in {self._plugin.title}, which reads such files, fails: "
-                f"{described(error)}"
-            ) from error
+        areas = partial(self._plugin.made.read, data, options)
+        return given(self._plugin, areas, Found, _whole, ArtefactError)
+
+
+class _PluggedInWriter(_PluggedIn):
+    """One that is a Writer, too."""
+
+    def replace(self, data: Data, found: Found, area: XsaveArea) -> Iterator[tuple[int, bytes]]:
+        """The writer's changes. ArtefactError where it raises what writers do not raise."""
+        changes = partial(self._plugin.made.replace, data, found, area)
+        return given(self._plugin, changes, tuple, _fits, ArtefactError)
+
+
+def _whole(found: Found) -> bool:
+    texts = (found.label, found.layout_source, *found.notes)
+    return isinstance(found.area, XsaveArea) and all(isinstance(text, str) for text in texts)
+
+
+def _fits(change: tuple[Any, ...]) -> bool:
+    offset, data = change
+    return isinstance(offset, int) and isinstance(data, bytes | bytearray | memoryview)
 
 
 @cache
 def _plugins() -> tuple[Reader, ...]:
     """The readers of other packages."""
     needs = ("name", "title", "recognises", "read")
-    return tuple(_PluggedIn(plugin) for plugin in loaded(GROUP, needs))
+    return tuple(
+        (_PluggedInWriter if isinstance(plugin.made, Writer) else _PluggedIn)(plugin)
+        for plugin in loaded(GROUP, needs)
+    )

@@ -20,7 +20,6 @@ from xsaveschema.authoring.resemblance import differences, owner_of, same_layout
 from xsaveschema.catalog import Catalog, default_catalog
 from xsaveschema.errors import SchemaError, XsaveError, hex_mask, plain
 from xsaveschema.identify.from_leaf import model_from_leaf
-from xsaveschema.language.files import shipped_directory
 from xsaveschema.layout import compacted, standard
 from xsaveschema.model import FEATURES, MXCSR_MASK, CpuModel, Signature, StateComponent
 
@@ -32,6 +31,9 @@ NAME: Final = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
 _FLAG_BITS: Final = 7  # sub-leaf ECX: supervisor, align64, xfd
 _COMMENT: Final = 96
+_SCHEMA: Final = "model.schema.json"
+_TITLE: Final = b'"xsaveschema model"'
+_HEAD: Final = 1024  # bytes of a JSON Schema in which its title stands
 _PLAIN: Final = re.compile(r"[A-Za-z](?:[A-Za-z0-9 ,.()/+_-]*[A-Za-z0-9)+_])?")
 _TRAPS: Final = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})
 
@@ -159,18 +161,24 @@ def _read_back(
 
 
 def schema_reference(file: str | os.PathLike[str] | None) -> str:
-    """What the ``yaml-language-server`` line of a model file refers to.
+    """What the ``yaml-language-server`` line of a model file refers to; empty: it has none.
 
-    Relative below the shipped folder, as in every file there; a URL of the installed JSON Schema
-    anywhere else, where a relative path would break when the file moves.
+    The JSON Schema that stands beside the file, or in a folder above it as in the package's own,
+    by a relative path: what is right on this machine alone would break wherever the file goes.
     """
-    root = shipped_directory()
-    schema = root / "model.schema.json"
-    if file is not None:
-        folder = Path(os.path.realpath(file)).parent
-        if folder.is_relative_to(root.resolve()):
-            return os.path.relpath(schema.resolve(), folder).replace(os.sep, "/")
-    return schema.resolve().as_uri()
+    if file is None:
+        return ""
+    folder = Path(os.path.realpath(file)).parent
+    for above in (folder, *folder.parents):
+        schema = above / _SCHEMA
+        try:
+            with schema.open("rb") as found:
+                ours = _TITLE in found.read(_HEAD)
+        except OSError:
+            continue
+        if ours:
+            return os.path.relpath(schema, folder).replace(os.sep, "/")
+    return ""
 
 
 def _steppings(seen: CpuModel, catalog: Catalog, *, only: bool) -> tuple[int, ...] | None:

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import sys
-import warnings
-from typing import Any, Final
-
-_shown: Final = warnings.showwarning
 
 
 def main() -> None:
@@ -18,16 +14,4 @@ def main() -> None:
 
     from xsaveschema.cli.program import program
 
-    warnings.showwarning = _note
     program()
-
-
-def _note(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
-    """A warning as commands tell what is to be noted: nobody asks where in the code it is from."""
-    from xsaveschema.cli.options import note
-    from xsaveschema.plugins import PluginWarning
-
-    if issubclass(category, PluginWarning):
-        note(str(message))
-    else:
-        _shown(message, category, *place, **more)

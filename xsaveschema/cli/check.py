@@ -10,6 +10,7 @@ from typing import Any, Final, get_args
 import click
 
 from xsaveschema.area import XsaveArea
+from xsaveschema.area.lines import Line
 from xsaveschema.artefacts import select
 from xsaveschema.artefacts.reader import WHOLE, Found
 from xsaveschema.catalog import Catalog
@@ -316,19 +317,26 @@ def _common_rules(data: bytes, match: Match, target: Target, options: dict[str, 
 
 
 def _show(target: Target, verdict: _Verdict) -> None:
-    said = "refuses this area" if verdict.faults else "takes this area"
-    if verdict.missing and not verdict.faults:
+    said, colour = "takes this area", "bold green"
+    if verdict.faults:
+        said, colour = "refuses this area", "bold red"
+    elif verdict.missing:
         said = "takes what is there of this area"
     if verdict.faults and _elsewhere(verdict):
         said = "takes this area, and loads other bytes than were saved"
-    echo(f"{_said(target, verdict)} {said}")
+    lines: list[Line] = [[(f"{_said(target, verdict)} ", "bold"), (said, colour)]]
     for fault in verdict.faults:
         rule = RULES[fault.rule]
-        echo(f"\nbyte {fault.offset}: {fault.message}")
-        echo(f"  rule    {fault.rule}: {rule.says}")
-        echo(f"  source  {fault.source}")
-        echo(f"  remedy  {fault.remedy}")
+        lines += [[], [(f"byte {fault.offset}: {fault.message}", "bold")]]
+        for head, text in (
+            ("rule", f"{fault.rule}: {rule.says}"),
+            ("source", fault.source),
+            ("remedy", fault.remedy),
+        ):
+            lines.append([(f"  {head:8}", "cyan"), (text, "")])
     for each in verdict.noted:
-        echo(f"\nnote: {each}")
+        lines += [[], [("note: ", "yellow"), (str(each), "")]]
     if verdict.missing:
-        echo(f"\nnot looked at: {', '.join(verdict.missing)}: live, not in this file")
+        missing = f"{', '.join(verdict.missing)}: live, not in this file"
+        lines += [[], [("not looked at: ", "yellow"), (missing, "")]]
+    print_lines(lines)

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Final
+
 import click
 
+from xsaveschema.area.lines import Line
 from xsaveschema.cli.options import (
     catalog_of,
     json_option,
     mask_option,
     schemas_option,
 )
-from xsaveschema.cli.output import echo, print_json
-from xsaveschema.compare import compare
+from xsaveschema.cli.output import print_json, print_lines
+from xsaveschema.compare import Comparison, compare
 from xsaveschema.identify import load_model
+
+_STYLES: Final = {"lost": "red", "resized": "yellow", "moved": "yellow", "new": "dim"}
 
 
 @click.command("compare")
@@ -45,5 +51,15 @@ def command(
     if as_json:
         print_json(found.to_dict())
     else:
-        echo(str(found))
+        print_lines(_lines(found))
     return 0 if found.restorable else 1
+
+
+def _lines(found: Comparison) -> Iterator[Line]:
+    """The comparison's own text: a verdict, a table, what else there is to say."""
+    verdict, heading, *more = str(found).split("\n")
+    yield [(verdict, "bold green" if found.restorable else "bold red")]
+    yield [(heading, "bold")]
+    for line, row in zip(more, found.components, strict=False):
+        yield [(line, "red" if row.lossy else _STYLES.get(row.state, ""))]
+    yield from ([(line, "")] for line in more[len(found.components) :])

@@ -28,7 +28,7 @@ from xsaveschema.cli.files import (
     standard_stream,
 )
 from xsaveschema.cli.options import Many, note
-from xsaveschema.cli.output import console, echo
+from xsaveschema.cli.output import console, echo, stop_waiting
 from xsaveschema.errors import TooShortError, XsaveError
 from xsaveschema.evidence import seen_under, shown_in
 from xsaveschema.header import MASKS
@@ -279,6 +279,7 @@ def _progress(file: BinaryIO, stride: int) -> Iterator[Callable[[int], object]]:
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
+    stop_waiting()
     total = None
     with suppress(OSError):  # a sample is no file
         status = os.fstat(file.fileno())

@@ -9,6 +9,7 @@ import click
 
 from xsaveschema.artefacts import select
 from xsaveschema.artefacts.reader import Found
+from xsaveschema.cli import diff_text
 from xsaveschema.cli.areas import columns, opened, options_of, until_fault
 from xsaveschema.cli.files import about
 from xsaveschema.cli.options import (
@@ -20,7 +21,7 @@ from xsaveschema.cli.options import (
     model_option,
     schemas_option,
 )
-from xsaveschema.cli.output import echo, number, print_json, print_json_items, print_lines
+from xsaveschema.cli.output import number, print_json, print_json_items, print_lines
 from xsaveschema.diff import ByteDelta, Delta, byte_differences, diff
 
 
@@ -66,7 +67,8 @@ def command(
     """Show what differs in meaning between the areas A and B.
 
     Each is a path, - for standard input, pid:N or sample:NAME; formats and CPU models may differ.
-    State that is live, but not in one of the files, is told as unknown.
+    Registers come first, and of wide ones the bits in which they differ. State that is live, but
+    not in one of the files, is told as unknown.
     With --area all, or a glob, there is a row for each pair of areas of one label; where A or B is
     one area, it is held against each of the other.
     Exits as diff does: 0 where nothing differs, 1 where something does.
@@ -99,8 +101,9 @@ def command(
     if as_json:
         print_json(_facts(found, raw))
     else:
-        for each in found:
-            echo(str(each))
+        deltas = [each for each in found if isinstance(each, Delta)]
+        runs = [[(str(run), "")] for run in found if isinstance(run, ByteDelta)]
+        print_lines([*diff_text.lines(deltas, a.area, b.area), *runs])
     return 1 if found else 0
 
 

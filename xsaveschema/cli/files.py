@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 import click
 
 from xsaveschema.artefacts.opened import PID, SAMPLE
+from xsaveschema.cli.output import waiting
 from xsaveschema.cli.plain import plain
 from xsaveschema.errors import XsaveError
 from xsaveschema.io import NEW_FILE, permissions, write_file
@@ -20,9 +21,10 @@ from xsaveschema.io import NEW_FILE, permissions, write_file
 
 @contextmanager
 def about(source: str) -> Iterator[None]:
-    """An XsaveError that is raised in here is told with the name of the file."""
+    """An XsaveError that is raised in here is told with the name of the file, and a long wait."""
     try:
-        yield
+        with waiting(named_input(source)):
+            yield
     except XsaveError as error:
         error.add_note(named_input(source))
         raise

@@ -162,7 +162,7 @@ def _area(catalog: Catalog, source: str, data: bytes, as_json: bool) -> int:
     if as_json:
         print_json({"candidates": _candidates(match), "components": _agreed(match)})
     else:
-        console().print(f"{plain(source)}: {match.shown}", style="bold", soft_wrap=True)
+        print_lines([[(f"{source}: {match.shown}", "bold")]])
         _show(match, catalog)
     if not match.candidates:
         raise XsaveError("no model of the catalogue has an area like this")
@@ -207,11 +207,11 @@ def _show(match: Match, catalog: Catalog) -> None:
         rows.add_row(candidate.model, candidate.by, title, *([str(group)] if groups[1:] else []))
     out.print(rows)
     if signed and others:
-        out.print(f"\nof the same layout, under these masks: {', '.join(others)}", style="dim")
+        said = f"of the same layout, under these masks: {', '.join(others)}"
+        print_lines([[], [(said, "dim")]])
     if len(groups) > 1:
-        out.print(
-            f"\n{len(groups)} different layouts, by number: what is here does not tell them apart"
-        )
+        said = f"{len(groups)} different layouts, by number: what is here does not tell them apart"
+        print_lines([[], [(said, "")]])
 
 
 def _records(catalog: Catalog, records: Sequence[CpuidRecord], name: str, as_json: bool) -> int:
@@ -275,14 +275,15 @@ def _show_record(catalog: Catalog, record: CpuidRecord, match: Match, name: str)
     from xsaveschema.cpuid import signature_parts
 
     out = console()
-    out.print(f"{plain(name)}: {plain(record.label)}".rstrip(": "), style="bold", soft_wrap=True)
-    who = plain(record.vendor) or "vendor unknown"
+    print_lines([[(f"{name}: {record.label}".rstrip(": "), "bold")]])
+    who = record.vendor or "vendor unknown"
     if record.signature is not None:
         family, model, stepping = signature_parts(record.signature)
         who += f", family {family:02X} model {model:02X} stepping {stepping:X}"
         who += f" (leaf 1 EAX {record.signature:#010x})"
     xss = "unknown" if record.xss is None else hex_mask(record.xss)
-    out.print(f"  {who}\n  XCR0 {hex_mask(record.xcr0)}, IA32_XSS {xss}\n", soft_wrap=True)
+    masks = f"  XCR0 {hex_mask(record.xcr0)}, IA32_XSS {xss}"
+    print_lines([[(f"  {who}", "")], [(masks, "")], []])
     rows = table(out, ("#", "right"), ("component", "left"), ("offset", "right"), ("size", "right"))
     for facts in _leaf_facts(catalog, record):
         offset = "supervisor" if facts["offset"] is None else str(facts["offset"])

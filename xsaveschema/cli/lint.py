@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from xsaveschema.cli.options import json_option
-from xsaveschema.cli.output import echo, print_json
+from xsaveschema.cli.output import fault_lines, print_json, print_lines
 
 if TYPE_CHECKING:
     from xsaveschema.errors import SchemaFault
@@ -28,15 +28,16 @@ def command(paths: tuple[str, ...], as_json: bool) -> int:
 
     faults, warnings = report([Path(path) for path in paths])
     if as_json:
-        told = {"faults": faults, "warnings": warnings} if warnings else {"faults": faults}
-        print_json({kind: [_facts(fault) for fault in found] for kind, found in told.items()})
+        kinds = {"faults": faults, "warnings": warnings} if warnings else {"faults": faults}
+        print_json({kind: [_facts(fault) for fault in found] for kind, found in kinds.items()})
     else:
         marked = [replace(found, message=f"warning: {found.message}") for found in warnings]
-        for fault in sorted([*faults, *marked]):
-            echo(str(fault))
+        told = sorted([*faults, *marked])
+        lines = [line for each in told for line in fault_lines(each, warning=each in marked)]
         files = len({fault.file for fault in faults})
         said = _count(len(faults), "fault") + (f" in {_count(files, 'file')}" if files else "")
-        echo(said + (f", {_count(len(warnings), 'warning')}" if warnings else ""))
+        said += f", {_count(len(warnings), 'warning')}" if warnings else ""
+        print_lines([*lines, [(said, "bold red" if faults else "bold green")]])
     return 1 if faults else 0
 
 

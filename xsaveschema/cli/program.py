@@ -9,12 +9,14 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import Any, Final
 
 import click
+from click.shell_completion import CompletionItem
 
 import xsaveschema
 from xsaveschema.errors import meant
@@ -33,9 +35,13 @@ COMMANDS: Final = {
     "patch": "Set registers or fields in an area of a core, and write the file anew.",
     "add-layout": "Add NT_X86_XSAVE_LAYOUT to an ELF core that lacks it.",
     "debugger": "Write commands for GDB or LLDB: registers of cores and processes, whatever CPU.",
+    "export": "Write tables of layouts for C, Rust, Go, Kaitai and GDB, and test vectors.",
     "new": "Write a model file from a CPUID dump or this machine.",
 }
 """Every command with its one-line help; the module of a command has its name."""
+
+_COMPLETE: Final = "_XSAVESCHEMA_COMPLETE"
+"""The variable by which a shell asks what completes a line."""
 
 _INTERRUPTED: Final = 130  # as shells count SIGINT
 
@@ -53,16 +59,26 @@ class Program(click.Group):
             return None
         command = import_module(f"xsaveschema.cli.{cmd_name.replace('-', '_')}").command
         assert isinstance(command, click.Command)  # noqa: S101 - what a command's module defines
+        if _COMPLETE in os.environ:
+            from xsaveschema.cli.completion import attach
+
+            attach(command)
         return command
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command that the arguments name; an unknown one is told what it may mean."""
-        if args[0] not in COMMANDS and not args[0].startswith("-"):
+        if args[0] not in COMMANDS and not (args[0].startswith("-") or ctx.resilient_parsing):
             hint = meant(args[0], COMMANDS, 1) or f"commands: {', '.join(COMMANDS)}"
             ctx.fail(f"there is no command {args[0]!r}; {hint}")
         return super().resolve_command(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """The commands, and their help, without importing them."""
+        options = click.Command.shell_complete(self, ctx, incomplete)
+        fitting = (item for item in COMMANDS.items() if item[0].startswith(incomplete))
+        return [*(CompletionItem(name, help=text) for name, text in fitting), *options]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands by what is known without importing them."""
@@ -71,7 +87,8 @@ class Program(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; what it wrote is out, or has failed, when this returns."""
-        result = super().invoke(ctx)
+        with _plugins_told():
+            result = super().invoke(ctx)
         if sys.stdout is not None:  # None where the caller has closed it
             sys.stdout.flush()
         return result
@@ -86,6 +103,10 @@ class Program(click.Group):
     ) -> Any:
         """Run and exit, as click has it; commands return their exit code or None."""
         prog_name = "xsaveschema"  # python -m xsaveschema says the same
+        if _COMPLETE in os.environ:
+            from xsaveschema.cli.completion import install
+
+            install()
         if not standalone_mode:
             return super().main(args, prog_name, complete_var, standalone_mode, **extra)
         # The default would leave half-written files; what was ignored stays so.
@@ -125,6 +146,30 @@ class Program(click.Group):
         sys.exit(code)
 
 
+@contextmanager
+def _plugins_told() -> Iterator[None]:
+    """A plug-in that is left out is noted, once: nobody asks where in the code that is from.
+
+    Whatever is to become of warnings: it is about the user's files.
+    """
+    from xsaveschema.plugins import PluginWarning
+
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+
+        def told(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+            if not issubclass(category, PluginWarning):
+                show(message, category, *place, **more)
+                return
+            from xsaveschema.cli.output import note
+
+            note(str(message))
+
+        warnings.showwarning = told
+        warnings.simplefilter("default", PluginWarning)
+        yield
+
+
 def _terminate(number: int, _frame: object) -> None:
     raise SystemExit(128 + number)
 
@@ -137,10 +182,10 @@ def _said(error: OSError) -> str:
 
 
 def _complain(text: str) -> None:
-    from xsaveschema.cli.plain import plain_lines
+    from xsaveschema.cli.output import complain
 
     with suppress(OSError):
-        click.echo(plain_lines(f"xsaveschema: error: {text}"), err=True)
+        complain(text)
 
 
 def _abandon_output() -> None:

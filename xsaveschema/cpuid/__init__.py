@@ -10,7 +10,8 @@ dumps of libcpuid, libvirt's and RJCP's XML, Firecracker's JSON, a bare table of
 directories of ``hwloc-gather-cpuid``.
 
 A package can add formats by entry points of the group ``xsaveschema.dumps``, each an object with
-what :class:`DumpFormat` has; ``Processor`` and ``records`` are what the package's own are made of.
+what :class:`DumpFormat` has; ``Processor``, ``records`` and ``lines`` (a row a line) are what the
+package's own are made of.
 
 A dump is material to be judged: what it leaves out is *unknown* (``record.unknown_components``,
 ``record.complete``), never taken as absent, and a dump that contradicts itself is refused.
@@ -21,8 +22,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
+from xsaveschema.cpuid import lines
 from xsaveschema.cpuid.errors import CpuidDumpError
-from xsaveschema.cpuid.formats import HEAD, DumpFormat, known, recognise
+from xsaveschema.cpuid.formats import HEAD, DumpFormat, knowing, recognise
 from xsaveschema.cpuid.formats.cpuid_r import format_cpuid_r
 from xsaveschema.cpuid.gather import Processor, records
 from xsaveschema.cpuid.host import host, host_from_device, xgetbv
@@ -40,6 +42,7 @@ __all__ = [
     "host",
     "host_from_device",
     "is_dump",
+    "lines",
     "read",
     "read_bytes",
     "records",
@@ -88,4 +91,4 @@ def is_dump(head: bytes) -> bool:
         text = files.decode(head[:HEAD], "")
     except CpuidDumpError:  # half a character of UTF-16 at the end
         return False
-    return any(each.recognises(text) for each in known())
+    return bool(knowing(text))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from xsaveschema.layout import check_xcr0, compacted, standard
-from xsaveschema.model import FEATURES, CpuidRegisters, CpuModel, bits_of
+from xsaveschema.model import FEATURES, CpuidRegisters, CpuModel, StateComponent, bits_of
 
 
 def implied_leaf(model: CpuModel, xcr0: int, xss: int) -> dict[int, CpuidRegisters]:
@@ -16,19 +16,35 @@ def implied_leaf(model: CpuModel, xcr0: int, xss: int) -> dict[int, CpuidRegiste
     check_xcr0(model, xcr0)
     limited = model.limited(xcr0=xcr0, xss=xss)
     size = standard(model, xcr0).size
-    announced = sum(1 << bit for bit, word in enumerate(FEATURES) if word in model.instructions)
     packed = compacted(model, limited.xcr0 | limited.xss).size
     leaf = {
         0: (xcr0 & 0xFFFFFFFF, size, size, xcr0 >> 32),
         1: (
-            announced,
+            _announced(model),
             packed if "xsavec" in model.instructions else 0,
             xss & 0xFFFFFFFF,
             xss >> 32,
         ),
     }
-    for number in bits_of((xcr0 | xss) & ~3):
-        component = model.by_number[number]
-        flags = component.supervisor | component.align64 << 1 | component.xfd << 2
-        leaf[number] = (component.size, component.offset or 0, flags, 0)
+    leaf |= {number: leaf_row(model.by_number[number]) for number in bits_of((xcr0 | xss) & ~3)}
     return leaf
+
+
+def whole_leaf(model: CpuModel) -> dict[int, CpuidRegisters]:
+    """What a model is built from again: its masks, legal or not, and all that its silicon has."""
+    rows = {c.number: leaf_row(c) for c in model.components.values() if not c.legacy}
+    return {
+        0: (model.xcr0 & 0xFFFFFFFF, 0, 0, model.xcr0 >> 32),
+        1: (_announced(model), 0, model.xss & 0xFFFFFFFF, model.xss >> 32),
+        **rows,
+    }
+
+
+def leaf_row(component: StateComponent) -> CpuidRegisters:
+    """The sub-leaf that describes an extended component."""
+    flags = component.supervisor | component.align64 << 1 | component.xfd << 2
+    return component.size, component.offset or 0, flags, 0
+
+
+def _announced(model: CpuModel) -> int:
+    return sum(1 << bit for bit, word in enumerate(FEATURES) if word in model.instructions)

@@ -53,7 +53,7 @@ class CpuidRecord:
 
     vendor: str
     signature: int | None
-    leaf_0xd: dict[int, CpuidRegisters] = field(hash=False)
+    leaf_0xd: dict[int, CpuidRegisters] = field(hash=False, repr=False)
     label: str = ""
     source: str = ""
     format: str = ""

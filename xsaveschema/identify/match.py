@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
-from functools import partial, reduce
+from dataclasses import dataclass, field, replace
+from functools import reduce
 from operator import or_
 from typing import Final, NamedTuple
 
-from xsaveschema.catalog import Catalog, default_catalog
+from xsaveschema.catalog import Catalog, default_catalog, require_catalog
+from xsaveschema.cpuid.of_model import leaf_row
 from xsaveschema.errors import (
     IdentificationError,
     MaskError,
@@ -20,8 +21,17 @@ from xsaveschema.errors import (
 )
 from xsaveschema.header import MASKS, Buffer, buffer_layout, view_of
 from xsaveschema.identify.from_leaf import check_extents, check_leaf, leaf_masks, model_from_leaf
-from xsaveschema.layout import Layout, compacted, has_layout, places, standard, takes_xcr0, under
-from xsaveschema.model import COMPACTED, HEADER_OFFSET, CpuModel, Leaf0xD, bits_of
+from xsaveschema.layout import (
+    Layout,
+    check_mask,
+    compacted,
+    has_layout,
+    places,
+    standard,
+    takes_xcr0,
+    under,
+)
+from xsaveschema.model import COMPACTED, HEADER_OFFSET, CpuidRegisters, CpuModel, Leaf0xD, bits_of
 from xsaveschema.traces import Shown, mxcsr_mask_word, shown
 
 
@@ -33,6 +43,27 @@ class Candidate(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class _Leaf:
+    """A leaf 0xD, and whose it is, of which a model can be built."""
+
+    rows: tuple[tuple[int, CpuidRegisters], ...]
+    signature: int | None
+    vendor: str | None
+    catalog: Catalog | None = field(compare=False)
+
+    def __call__(self) -> CpuModel:
+        from xsaveschema.cpuid.record import signature_parts
+
+        return model_from_leaf(
+            dict(self.rows),
+            name="cpuid",
+            vendor=self.vendor or "",
+            signature=None if self.signature is None else signature_parts(self.signature),
+            catalog=self.catalog,
+        )
+
+
+@dataclass(frozen=True, slots=True, repr=False)
 class Match:
     """The models that fit, best first. ``model`` is the best one, limited to the masks shown.
 
@@ -45,6 +76,11 @@ class Match:
     layouts: tuple[Layout, ...]
     shown: str
     build: Callable[[], CpuModel] | None = None
+
+    def __repr__(self) -> str:
+        names = [candidate.model for candidate in self.candidates] or ["no model"]
+        more = f" or {len(names) - 3} more" if len(names) > 3 else ""
+        return f"<Match {' or '.join(names[:3])}{more}: {self.shown}>"
 
     @property
     def model(self) -> CpuModel:
@@ -90,14 +126,12 @@ def identify(
     given = [source for source in (data, leaf_0xd, layout) if source is not None]
     if len(given) != 1:
         raise XsaveError("identify takes one of data, leaf_0xd= and layout=")
-    if catalog is not None and not isinstance(catalog, Catalog):
-        raise WrongTypeError(f"catalog: pass a Catalog, not {described(catalog)}")
+    require_catalog(catalog)
     if signature is not None and not (isinstance(signature, int) and 0 <= signature < 1 << 32):
         raise WrongTypeError(f"signature: pass CPUID leaf 1 EAX, not {described(signature)}")
     if vendor is not None and not isinstance(vendor, str):
         raise WrongTypeError(f"vendor: pass the text of CPUID leaf 0, not {described(vendor)}")
-    if not isinstance(mxcsr_mask, int):
-        raise WrongTypeError(f"mxcsr_mask: pass a mask, not {described(mxcsr_mask)}")
+    check_mask(mxcsr_mask, "MXCSR_MASK", 32)
     models = (catalog or default_catalog()).models()
     if data is not None:
         return _by_area(data, models)
@@ -107,7 +141,7 @@ def identify(
         if match.candidates:
             return match
         check_extents(leaf_0xd)
-        return replace(match, build=partial(_built, leaf_0xd, signature, vendor, catalog))
+        return replace(match, build=_Leaf(_sorted(leaf_0xd), signature, vendor, catalog))
     assert layout is not None  # noqa: S101 - the last of the three
     return _by_layout(_rows(layout), mxcsr_mask, models)
 
@@ -275,30 +309,14 @@ def _by_leaf(
     return _match(fits, f"XCR0 {hex_mask(xcr0)}, IA32_XSS {hex_mask(xss)}")
 
 
-def _built(
-    leaf: Leaf0xD,
-    signature: int | None,
-    vendor: str | None,
-    catalog: Catalog | None,
-) -> CpuModel:
-    from xsaveschema.cpuid.record import signature_parts
-
-    return model_from_leaf(
-        leaf,
-        name="cpuid",
-        vendor=vendor or "",
-        signature=None if signature is None else signature_parts(signature),
-        catalog=catalog,
-    )
+def _sorted(leaf: Leaf0xD) -> tuple[tuple[int, CpuidRegisters], ...]:
+    return tuple((number, (*leaf[number],)) for number in sorted(leaf))
 
 
 def _row(model: CpuModel, number: int) -> tuple[int, int, int] | None:
     """A component as leaf 0xD enumerates it: size, offset, ECX flags."""
     component = model.by_number.get(number)
-    if component is None:
-        return None
-    flags = component.supervisor | component.align64 << 1 | component.xfd << 2
-    return component.size, component.offset or 0, flags
+    return None if component is None else leaf_row(component)[:3]
 
 
 def _rows(layout: Iterable[object]) -> list[tuple[int, int, int]]:

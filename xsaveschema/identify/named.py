@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from xsaveschema.catalog import Catalog, default_catalog
+from xsaveschema.catalog import Catalog, default_catalog, require_catalog
 from xsaveschema.cpuid import CpuidRecord, host, read, xgetbv
 from xsaveschema.errors import IdentificationError, XsaveError, hex_mask, plain
 from xsaveschema.identify.match import identify
@@ -30,6 +30,7 @@ def load_model(name: str | os.PathLike[str], catalog: Catalog | None = None) -> 
     CpuidDumpError for a dump that cannot be read or believed; and IdentificationError where its
     kinds of core, or the models that fit it, have different layouts.
     """
+    require_catalog(catalog)
     catalog = catalog or default_catalog()
     if isinstance(name, os.PathLike):
         return _of_file(os.fsdecode(name), catalog)

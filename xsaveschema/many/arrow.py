@@ -22,7 +22,7 @@ import numpy as np
 from xsaveschema.errors import XsaveError
 from xsaveschema.many import batch
 from xsaveschema.many.arrow_rows import areas_of, column_of, nulls_of, rows_of
-from xsaveschema.model import CpuModel, Format
+from xsaveschema.model import CpuModel, Format, require_model
 from xsaveschema.plan import Errors, require_errors, require_format
 
 Data = Any
@@ -33,7 +33,7 @@ def array_of(areas: batch.Areas, missing: Iterable[int] = ()) -> pa.Array:
     """Rows of bytes as an array of fixed-size binary, not copied; those of ``missing`` are null."""
     rows = np.ascontiguousarray(areas)
     if rows.dtype != np.uint8 or rows.ndim != 2:
-        raise XsaveError(f"rows of bytes are uint8 of two dimensions, not {rows.dtype}")
+        raise XsaveError(f"areas: pass uint8 of shape (n, size), not {rows.dtype} of {rows.shape}")
     count, size = rows.shape
     valid = None
     if bad := list(missing):
@@ -49,17 +49,20 @@ def to_arrow(
     registers: Iterable[str] | None = None,
     *,
     errors: Errors = "raise",
+    assume: bool = False,
 ) -> pa.Table:
     """Registers as columns of a table, one row an area; see :func:`xsaveschema.batch.decode`.
 
     Numbers of up to 64 bits are unsigned integers, wider registers fixed-size binary, low bytes
     first. ``errors`` "null" leaves the registers of an area that cannot be read null, "skip" leaves
     them 0; both keep nulls, and add a column ``error`` that says why.
+    ``assume`` takes ``model``'s word for areas that say that another CPU wrote them.
     ``pyarrow.parquet.write_table`` keeps the table.
     """
     rows, absent = _with_nulls(areas, errors) if hasattr(areas, "type") else (areas, {})
     require_errors(errors, "raise", "skip", "null")
-    found = batch.decode(rows, model, registers, errors="raise" if errors == "raise" else "skip")
+    policy: Errors = "raise" if errors == "raise" else "skip"
+    found = batch.decode(rows, model, registers, errors=policy, assume=assume)
     found.errors |= absent
     count = len(found.columns["xstate_bv"])
     bad = list(found.errors if errors == "null" else absent)
@@ -95,8 +98,12 @@ class Convert:
     xcomp_bv: int | None = None
     drop: tuple[str | int, ...] = ()
     errors: Errors = "raise"
+    assume: bool = False
 
     def __post_init__(self) -> None:
+        require_model(self.model)
+        if self.source is not None:
+            require_model(self.source, "source")
         if self.format is not None:
             require_format(self.format, self.xcr0, self.xcomp_bv)
         require_errors(self.errors, "raise", "skip", "copy", "null")
@@ -113,6 +120,7 @@ class Convert:
             xcomp_bv=self.xcomp_bv,
             drop=self.drop,
             errors="skip" if self.errors == "null" else self.errors,
+            assume=self.assume,
         )
         errors = result.errors | absent
         columns = dict.fromkeys(data.schema.names)
@@ -140,13 +148,17 @@ class Decode:
     registers: tuple[str, ...] | None = None
     column: str = "area"
     errors: Errors = "raise"
+    assume: bool = False
 
     def __post_init__(self) -> None:
+        require_model(self.model)
         require_errors(self.errors, "raise", "skip", "null")
 
     def __call__(self, data: Data) -> Data:
         """Decode; the result is of the kind that ``data`` is."""
-        table = to_arrow(_column(data, self.column), self.model, self.registers, errors=self.errors)
+        areas = _column(data, self.column)
+        options: dict[str, Any] = {"errors": self.errors, "assume": self.assume}
+        table = to_arrow(areas, self.model, self.registers, **options)
         found: dict[str, Any] = {name: None for name in data.schema.names if name != self.column}
         if clash := found.keys() & set(table.schema.names):
             raise XsaveError(f"the data has columns of the registers' names: {sorted(clash)}")

@@ -20,7 +20,9 @@ def areas_of(column: Any) -> npt.NDArray[np.uint8]:
     array = column_of(column)
     if array.null_count:
         first = int(np.flatnonzero(nulls_of(array))[0])
-        raise XsaveError(f"area {first} is null, one of {array.null_count}: drop or fill them")
+        raise XsaveError(
+            f"area {first} is null, one of {array.null_count}: leave them out, or fill them"
+        )
     return rows_of(array)
 
 

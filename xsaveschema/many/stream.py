@@ -31,7 +31,14 @@ from xsaveschema.header import MASKS, view_of
 from xsaveschema.io import NEW_FILE, open_own, permissions, take_place, write_all, written
 from xsaveschema.layout import Layout
 from xsaveschema.many import batch
-from xsaveschema.model import COMPACTED, EXTENDED_OFFSET, HEADER_OFFSET, CpuModel, Format
+from xsaveschema.model import (
+    COMPACTED,
+    EXTENDED_OFFSET,
+    HEADER_OFFSET,
+    CpuModel,
+    Format,
+    require_model,
+)
 from xsaveschema.plan import Errors, kept_format, require_errors
 
 _PIECE: Final = 16 << 20
@@ -63,6 +70,8 @@ class Task:
     assume: bool = False
 
     def __post_init__(self) -> None:
+        require_model(self.source, "source")
+        require_model(self.model)
         require_errors(self.errors, "raise", "skip", "copy")
         if self.stride < EXTENDED_OFFSET:
             raise XsaveError(
@@ -272,7 +281,7 @@ def _ahead(pieces: Iterator[_T]) -> Iterator[_T]:
 def _cut_off(task: Task, whole: int, rest: int) -> TooShortError:
     return TooShortError(
         f"has {whole} areas of {task.stride} bytes, and {rest} bytes of one more: the file is cut "
-        "off, or its areas stand at another distance (--stride)",
+        "off, or its areas stand at another distance (stride=, on the command line --stride)",
         task.stride,
         rest,
     )

@@ -7,13 +7,12 @@ A format's module has ``NAME``, ``recognises(head)`` for the first characters of
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, partial
 from typing import Final, Protocol
 
 from xsaveschema.cpuid.errors import CpuidDumpError
 from xsaveschema.cpuid.record import CpuidRecord
-from xsaveschema.errors import XsaveError
-from xsaveschema.plugins import Plugin, asked, described, loaded
+from xsaveschema.plugins import Plugin, asked, given, loaded
 
 GROUP: Final = "xsaveschema.dumps"
 """The entry points by which a package adds formats; each loads a :class:`DumpFormat`."""
@@ -36,7 +35,7 @@ class DumpFormat(Protocol):
 
 
 def known() -> tuple[DumpFormat, ...]:
-    """Every format, the package's own first; imported when first asked for."""
+    """Every format of the package, imported when first asked for."""
     from xsaveschema.cpuid.formats import (
         aida64,
         cpuid_r,
@@ -49,8 +48,16 @@ def known() -> tuple[DumpFormat, ...]:
         tycho,
     )
 
-    own = (aida64, cpuid_r, firecracker, hwloc, libcpuid, libvirt, rjcp, table, tycho)
-    return (*own, *_plugins())
+    return (aida64, cpuid_r, firecracker, hwloc, libcpuid, libvirt, rjcp, table, tycho)
+
+
+def knowing(head: str) -> list[DumpFormat]:
+    """The formats that a text which begins like this may be of: the package's own, if any is.
+
+    Those of other packages are asked for what no own one knows, as readers of artefacts are.
+    """
+    own: list[DumpFormat] = [each for each in known() if each.recognises(head)]
+    return own or [each for each in _plugins() if each.recognises(head)]
 
 
 class _PluggedIn:
@@ -66,16 +73,19 @@ class _PluggedIn:
 
     def read(self, text: str, source: str) -> Iterator[CpuidRecord]:
         """The format's records. CpuidDumpError where it raises what formats do not raise."""
-        try:
-            for record in self._plugin.made.read(text, source):
-                if not isinstance(record, CpuidRecord):
-                    raise TypeError(f"it yields {type(record).__name__}, not CpuidRecord")
-                yield record
-        except XsaveError:
-            raise
-        except Exception as error:
-            said = f"the plug-in {self._plugin.title} fails: {described(error)}"
-            raise CpuidDumpError(said, source) from error
+        made = partial(self._plugin.made.read, text, source)
+        return given(
+            self._plugin, made, CpuidRecord, _whole, partial(CpuidDumpError, source=source)
+        )
+
+
+def _whole(record: CpuidRecord) -> bool:
+    rows = [(number, *row) for number, row in record.leaf_0xd.items()]
+    return (
+        all(isinstance(text, str) for text in (record.vendor, record.label, *record.notes))
+        and isinstance(record.signature, int | None)
+        and all(len(row) == 5 and all(isinstance(n, int) for n in row) for row in rows)
+    )
 
 
 @cache
@@ -87,9 +97,9 @@ def _plugins() -> tuple[DumpFormat, ...]:
 
 def recognise(text: str, source: str) -> DumpFormat:
     """Find the one format of a text; CpuidDumpError where none or more than one fits."""
-    found = [each for each in known() if each.recognises(text[:HEAD])]
+    found = knowing(text[:HEAD])
     if not found:
-        names = ", ".join(each.NAME for each in known())
+        names = ", ".join(each.NAME for each in (*known(), *_plugins()))
         raise CpuidDumpError(f"not a CPUID dump of a known format ({names})", source)
     if len(found) > 1:
         names = " and ".join(each.NAME for each in found)

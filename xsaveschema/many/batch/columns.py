@@ -7,7 +7,7 @@ with their meaning, as ``XsaveArea.registers`` does for one area.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,10 +16,10 @@ import numpy.typing as npt
 from xsaveschema.area.registers import Place, Plan, pieces, register_plans, unknown, widest
 from xsaveschema.errors import TooShortError, XsaveError
 from xsaveschema.header import buffer_layout
-from xsaveschema.layout import Layout, compacted
-from xsaveschema.many.batch.rows import Areas, BatchError, as_rows, distinct, run, seen
+from xsaveschema.layout import Layout, compacted, require_layout
+from xsaveschema.many.batch.rows import Areas, BatchError, as_rows, distinct, reasons, run, seen
 from xsaveschema.many.batch.writers import contradicted
-from xsaveschema.model import CpuModel
+from xsaveschema.model import CpuModel, require_model
 from xsaveschema.plan import Errors, require_errors
 from xsaveschema.spans import ALWAYS
 
@@ -27,12 +27,27 @@ Column = npt.NDArray[Any]
 _Group = tuple[Layout, npt.NDArray[np.intp]]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Decoded:
     """Columns by name, one element an area; and why areas could not be read, by index."""
 
-    columns: dict[str, Column] = field(repr=False)
+    columns: dict[str, Column]
     errors: dict[int, XsaveError]
+
+    def __eq__(self, other: object) -> bool:
+        """Whether the columns are the same, in any order, and the same areas were refused."""
+        if not isinstance(other, Decoded):
+            return NotImplemented
+        return (
+            reasons(self.errors) == reasons(other.errors)
+            and self.columns.keys() == other.columns.keys()
+            and all(np.array_equal(column, other.columns[n]) for n, column in self.columns.items())
+        )
+
+    def __repr__(self) -> str:
+        rows = len(next(iter(self.columns.values()), ()))
+        bad = f"; {len(self.errors)} refused" if self.errors else ""
+        return f"<Decoded {rows} areas, {len(self.columns)} columns{bad}>"
 
 
 def dtype(layout: Layout) -> np.dtype[Any]:
@@ -42,6 +57,7 @@ def dtype(layout: Layout) -> np.dtype[Any]:
     (``avx.ymm_hi128[3]`` is two uint64, low bits first). ``areas.view(dtype(layout))`` copies
     nothing; initial components show whatever bytes stand there.
     """
+    require_layout(layout)
     names, members, offsets = [], [], []
     for span in layout.spans():
         if not span.named:
@@ -66,6 +82,7 @@ def view(areas: Any, layout: Layout) -> npt.NDArray[Any]:
     Areas longer than the layout keep their stride; only rows that are not contiguous are copied.
     TooShortError where they are shorter.
     """
+    require_layout(layout)
     array = as_rows(areas)
     if array.shape[1] < layout.size:
         raise TooShortError(
@@ -98,6 +115,7 @@ def decode(
     for its registers. UnknownComponentError names a register that the model
     lacks.
     """
+    require_model(model)
     require_errors(errors, "raise", "skip")
     everything = compacted(model, model.user_mask | model.supervisor_mask)
     user = compacted(model, model.user_mask)

@@ -28,6 +28,7 @@ from xsaveschema.many.batch.rows import (
     as_rows,
     constant,
     distinct,
+    reasons,
     run,
     runs,
     seen,
@@ -69,7 +70,7 @@ _SSE: Final = np.uint64(SSE)
 _MXCSR_INITIAL: Final = MXCSR_INITIAL.to_bytes(4, "little")
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Batch:
     """Converted areas: ``data`` of shape (n, layout.size), and what they lost.
 
@@ -79,7 +80,7 @@ class Batch:
     copy.
     """
 
-    data: Areas = field(repr=False)
+    data: Areas
     layout: Layout
     dropped: dict[str, int]
     errors: dict[int, XsaveError]
@@ -88,11 +89,19 @@ class Batch:
         """By value; errors are equal where they say the same."""
         if not isinstance(other, Batch):
             return NotImplemented
-        said, says = ({i: str(e) for i, e in each.errors.items()} for each in (self, other))
-        facts = (self.layout, self.dropped, said) == (other.layout, other.dropped, says)
-        return facts and np.array_equal(self.data, other.data)
+        return (
+            (self.layout, self.dropped) == (other.layout, other.dropped)
+            and reasons(self.errors) == reasons(other.errors)
+            and np.array_equal(self.data, other.data)
+        )
 
     __hash__ = None  # type: ignore[assignment]  # its data can be written to
+
+    def __repr__(self) -> str:
+        rows, size = self.data.shape
+        lost = "".join(f"; {name} dropped in {count}" for name, count in self.dropped.items())
+        bad = f"; {len(self.errors)} refused" if self.errors else ""
+        return f"<Batch {rows} areas of {size} bytes, {self.layout!r}{lost}{bad}>"
 
 
 def to_standard(
@@ -194,7 +203,7 @@ def _convert(
     if out is None:
         out = np.zeros((len(array), width), np.uint8)
     else:
-        out = _room(out, array, layout, width)
+        out = _room(out, array, layout, width, errors)
         out[:, layout.size :] = 0
     result = Batch(out, layout, {}, {})
 
@@ -246,7 +255,7 @@ if hasattr(os, "register_at_fork"):  # a child has none of its parent's threads
     os.register_at_fork(after_in_child=_pool.cache_clear)
 
 
-def _room(out: Areas, array: Areas, layout: Layout, width: int) -> Areas:
+def _room(out: Areas, array: Areas, layout: Layout, width: int, errors: Errors) -> Areas:
     if not isinstance(out, np.ndarray):
         raise WrongTypeError(f"out=: pass an array of uint8, not {described(out)}")
     if out.dtype != np.uint8 or out.ndim != 2 or len(out) != len(array):
@@ -255,9 +264,9 @@ def _room(out: Areas, array: Areas, layout: Layout, width: int) -> Areas:
             f"shape {out.shape}"
         )
     if out.shape[1] < width:
+        also = f", and errors='copy' {array.shape[1]}" if errors == "copy" else ""
         raise TooShortError(
-            f"out= has rows of {out.shape[1]} bytes; {layout!r} needs {layout.size}, "
-            f"and areas that are copied {array.shape[1]}",
+            f"out= has rows of {out.shape[1]} bytes; {layout!r} needs {layout.size}{also}",
             width,
             out.shape[1],
         )

@@ -9,10 +9,18 @@ import numpy as np
 import numpy.typing as npt
 
 from xsaveschema.area import XsaveArea
-from xsaveschema.errors import TooShortError, XsaveError
+from xsaveschema.errors import (
+    MissingStateError,
+    TooShortError,
+    WrongTypeError,
+    XsaveError,
+    described,
+)
 from xsaveschema.header import MASKS
-from xsaveschema.model import EXTENDED_OFFSET, HEADER_OFFSET, MXCSR_OFFSET, XCR0_OFFSET
+from xsaveschema.model import EXTENDED_OFFSET, HEADER_OFFSET, MXCSR_OFFSET, XCR0_OFFSET, CpuModel
 
+_NO_ROWS: Final = (str, bytes, bytearray, int, float, XsaveArea, CpuModel, type(None))
+"""What numpy would make an array of that nobody meant."""
 Areas = npt.NDArray[np.uint8]
 Rows = Literal[True] | npt.NDArray[np.bool_]
 """All rows, or a flag a row."""
@@ -27,6 +35,11 @@ class BatchError(XsaveError):
         super().__init__(f"area {index}: {error}")
         self.index = index
         self.error = error
+
+
+def reasons(errors: dict[int, XsaveError]) -> dict[int, tuple[type, str]]:
+    """Errors by index as values: an exception equals itself alone."""
+    return {index: (type(error), str(error)) for index, error in errors.items()}
 
 
 def rows(data: Any, size: int) -> Areas:
@@ -53,11 +66,17 @@ def as_rows(areas: Any) -> Areas:
     of one is missing.
     """
     if isinstance(areas, list | tuple) and any(isinstance(area, XsaveArea) for area in areas):
-        areas = rows(b"".join(map(bytes, areas)), _one_size(areas))
+        data = [_bytes_of(index, area) for index, area in enumerate(areas)]
+        areas = rows(b"".join(data), _one_size(data))
     if hasattr(areas, "__arrow_c_array__") or hasattr(areas, "__arrow_c_stream__"):
         from xsaveschema.many.arrow_rows import areas_of
 
         areas = areas_of(areas)
+    if isinstance(areas, _NO_ROWS):
+        raise WrongTypeError(
+            "areas: pass an array of uint8 of shape (n, size), as batch.rows(data, size) makes one "
+            f"of bytes, or a list of XsaveArea, not {described(areas)}"
+        )
     array = np.asarray(areas)
     if array.ndim != 2 or array.dtype != np.uint8:
         raise XsaveError(
@@ -73,7 +92,22 @@ def as_rows(areas: Any) -> Areas:
     return array if array.strides[1] == 1 else np.ascontiguousarray(array)
 
 
-def _one_size(areas: Sequence[Any]) -> int:
+def _bytes_of(index: int, area: Any) -> bytes:
+    if isinstance(area, XsaveArea) and area.missing:
+        raise MissingStateError(
+            area.missing,
+            f"area {index}",
+            area.layout.mask,
+            "convert it by itself (xsaveschema.to_standard, to_compacted), which can drop it, "
+            "or initialise() it",
+        )
+    try:
+        return bytes(area)
+    except (TypeError, ValueError):
+        raise WrongTypeError(f"area {index}: pass an XsaveArea, not {described(area)}") from None
+
+
+def _one_size(areas: Sequence[bytes]) -> int:
     sizes = sorted({len(area) for area in areas})
     if len(sizes) > 1:
         said = ", ".join(map(str, sizes))

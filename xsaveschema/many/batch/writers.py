@@ -43,7 +43,8 @@ def contradicted(array: Areas, seen: Seen, model: CpuModel) -> dict[int, XsaveEr
             groups.append(silent)
         for rows in groups:
             if facts := contradictions(array[rows[0]].data, model):
-                bad |= dict.fromkeys(rows.tolist(), EvidenceError(model.name, facts))
+                error = EvidenceError(model.name, facts, needed=True)
+                bad |= dict.fromkeys(rows.tolist(), error)
     return dict(sorted(bad.items()))
 
 
