@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import struct
 import subprocess
 import sys
@@ -165,14 +166,22 @@ def gdb_apart(*commands: str, folder: Path, arguments: Sequence[str] = ()) -> tu
 
 
 def debugged(line: list[str], folder: Path, more: dict[str, str]) -> tuple[str, str]:
-    """What a debugger prints, in an environment that knows nothing of the one of the tests."""
-    environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "LC_ALL": "C.UTF-8", **more}
-    try:
-        done = subprocess.run(
-            line, cwd=folder, env=environment, capture_output=True, text=True, timeout=60
-        )
-    except FileNotFoundError:
+    """What a debugger prints, in an environment that knows nothing of the one of the tests.
+
+    The Python inside a debugger looks for its modules beside the python3 that PATH has.
+    """
+    program = shutil.which(line[0])
+    if program is None:
         pytest.skip(f"there is no {line[0]}")
+    environment = {"PATH": os.defpath, "HOME": str(folder), "LC_ALL": "C.UTF-8", **more}
+    done = subprocess.run(
+        [program, *line[1:]],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     return done.stdout, done.stderr
 
 

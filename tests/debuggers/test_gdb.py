@@ -69,7 +69,7 @@ def amx_core(**fields: int) -> bytes:
     area[2752:2816] = bytes(64)
     area[2752] = fields.get("palette", 1)
     for tile in range(3):
-        struct.pack_into("<H", area, 2752 + 16 + 2 * tile, 32)
+        struct.pack_into("<H", area, 2752 + 16 + 2 * tile, fields.get("colsb", 32))
         area[2752 + 48 + tile] = 4
     area[2816:] = bytes(at // 64 & 1 for at in range(8192))
     return cores.core(cores.threads([bytes(area)]))
@@ -153,6 +153,8 @@ class TestValues:
         said = self.values(file, '"tmm1", "u32"', '"tmm5"', core=CORES["amx"])
         assert said[0] == f"$1 = {{{rows}}}"
         assert said[1] == "xsave: tmm5 has no rows: TILECFG"
+        odd = self.values(file, '"tmm1", "u32"', core=amx_core(colsb=30))
+        assert odd == ["xsave: lanes of u32 have 4 bytes, which do not divide 30"]
 
 
 def numbers(text: str) -> list[int]:
