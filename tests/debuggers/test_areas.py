@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import platform
 import random
 import struct
 from typing import Any
 
+import cores
 import pytest
 from artefact_areas import intel_area
 
@@ -141,3 +143,62 @@ def test_a_component_that_nobody_knows() -> None:
 def test_the_tables_are_python() -> None:
     names = vars(areas).copy()
     assert eval(literal(TABLES), names) == TABLES
+
+
+def core_of(area: bytes, rows: list[tuple[int, int, int]]) -> bytes:
+    return cores.core(cores.threads([area]) + cores.layout_note(rows))
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_layout_that_no_cpu_has(seed: int) -> None:
+    """Components of any size, known or not, where nobody has them."""
+    rng = random.Random(seed)
+    numbers = [2, *rng.sample([3, 4, 5, 6, 7, 9, 19, 20, 44], 4)]
+    at, rows = 576, []
+    for number in rng.sample(numbers, len(numbers)):
+        known = TABLES.components.get(number)
+        size = rng.choice([known.size if known else 64, rng.randrange(1, 1100)])
+        rows.append((number, size, at))
+        at += size + rng.choice([0, 0, 64])
+    area = bytearray(rng.randbytes(at))
+    mask = 3 | sum(1 << number for number in numbers)
+    area[24:32] = struct.pack("<II", rng.getrandbits(16), 0xFFFF)
+    area[464:576] = struct.pack("<Q40xQ", mask, mask & rng.getrandbits(64)).ljust(112, b"\0")
+    core = core_of(bytes(area), rows)
+    theirs = next(xs.artefacts.read_bytes(core)).area
+    mine = areas.of_thread(core, 100, TABLES)
+    mine.layout.vendor = theirs.model.vendor  # of a model that was built, none
+    assert {name: mine.registers[name] for name in mine.registers} == dict(theirs.registers)
+    for view in VIEWS:
+        assert text(mine, mine.restored(), view) == text(theirs, as_restored(theirs), view)
+
+
+def test_what_a_file_lies_about_is_a_fault_and_nothing_else() -> None:
+    good = core_of(bytes(intel_area()), rows_of(xs.load_model("ice-lake-server"), 0x2E7))
+    assert len(areas.of_thread(good, 100, TABLES)) == 2696
+    rng = random.Random(3)
+    refused = 0
+    for length in range(0, len(good), 7):
+        broken = bytearray(good)
+        for _ in range(rng.randrange(4)):
+            broken[rng.randrange(1000)] = rng.randrange(256)
+        try:
+            areas.of_thread(bytes(broken[: length or None]), 100, TABLES)
+        except ValueError:
+            refused += 1
+    assert refused > 100
+    with pytest.raises(areas.RefusedError, match="no NT_X86_XSTATE note of thread 7"):
+        areas.of_thread(good, 7, TABLES)
+
+
+def test_where_cpuid_cannot_be_executed_the_area_says_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(leaf: int, sub_leaf: int) -> None:
+        raise PermissionError
+
+    area = bytes(intel_area())
+    monkeypatch.setattr(areas, "execute_cpuid", forbidden)
+    known = areas.of_host(area, TABLES).layout.source
+    assert known == "identified by XCR0 mask at byte 464 and size"
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    monkeypatch.setattr(areas, "execute_cpuid", lambda *_: pytest.fail("it would not come back"))
+    assert areas.of_host(area, TABLES).layout.source == known

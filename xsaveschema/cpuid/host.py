@@ -8,7 +8,6 @@ does nothing; on other machines the functions raise XsaveError.
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable
 from typing import Final
 
@@ -109,11 +108,10 @@ def _instruction() -> _Query:
     """CPUID as a function. Raises OSError where executable memory is forbidden."""
     import platform
 
-    if platform.machine().lower() not in ("x86_64", "amd64") or sys.maxsize < 1 << 32:
-        raise XsaveError(f"CPUID is an instruction of x86-64, and this is {platform.machine()}")
-    if os.name != "posix":
-        raise XsaveError(f"CPUID is executed on POSIX systems only so far, and this is {os.name}")
-    from xsaveschema.cpuid.instruction import execute_cpuid
+    from xsaveschema.cpuid.instruction import execute_cpuid, runs_here
 
+    if not runs_here():
+        here = f"{platform.machine()}, {os.name}"
+        raise XsaveError(f"CPUID is an instruction of x86-64, executed on POSIX; this is {here}")
     execute_cpuid(0, 0)
     return execute_cpuid

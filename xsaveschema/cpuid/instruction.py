@@ -6,6 +6,9 @@ standard library.
 
 import ctypes
 import mmap
+import os
+import platform
+import sys
 from functools import lru_cache
 from typing import Any
 
@@ -34,6 +37,12 @@ _XGETBV = bytes.fromhex(
     "c3"  #          ret
 )
 _XGETBV_AT = 64
+
+
+def runs_here() -> bool:
+    """Whether this is x86-64 and POSIX, where the machine code means what it says."""
+    machine = platform.machine().lower() in ("x86_64", "amd64") and sys.maxsize > 1 << 32
+    return machine and os.name == "posix"
 
 
 def execute_cpuid(leaf: int, sub_leaf: int) -> "tuple[int, int, int, int]":

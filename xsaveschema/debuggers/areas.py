@@ -19,7 +19,7 @@ from xsaveschema.artefacts.elf_notes import (
     NT_X86_XSTATE,
     CoreNotes,
 )
-from xsaveschema.cpuid.instruction import execute_cpuid
+from xsaveschema.cpuid.instruction import execute_cpuid, runs_here
 from xsaveschema.reading import (
     ALWAYS,
     COMPACTED,
@@ -194,7 +194,7 @@ class Layout:
     def _plans(self, registers: "Iterable[Register]") -> "Iterator[tuple[str, Plan]]":
         for register in registers:
             spots = [*register.spots, *register.shaped_by]
-            if any(spot.number not in self._by_key for spot in spots):
+            if not all(map(self._holds, spots)):
                 continue
             places = []
             size = 0
@@ -207,6 +207,14 @@ class Layout:
                 top = self._place(word), low, tuple(map(self._place, slots))
             shape: Any = tuple(map(self._place, register.shaped_by)) or None
             yield register.name, Plan(register, tuple(places), size, top, shape)
+
+    def _holds(self, spot: Spot) -> bool:
+        """Whether this CPU has the field, whole, in which a spot lies."""
+        slot = self._by_key.get(spot.number)
+        return slot is not None and any(
+            leaf.offset <= spot.offset and spot.offset + spot.size <= leaf.offset + leaf.size
+            for leaf in slot.component.leaves
+        )
 
     def _place(self, spot: Spot, shift: int = 0) -> Place:
         slot = self[spot.number]
@@ -488,21 +496,20 @@ def of_thread(data: Any, thread: int, tables: Tables, model: str = "") -> Area:
 
 def of_host(area: bytes, tables: Tables, model: str = "") -> Area:
     """The area of a thread that runs on this machine, by its CPUID leaf 0xD."""
-    told = None
+    return Area(area, layout_of(area, tables, _host(), model))
+
+
+def _host() -> "Told | None":
+    """What CPUID says; None where it cannot be executed, which leaves what the area says."""
+    if not runs_here():
+        return None
     try:
-        rows = _host_rows()
-    except OSError:
-        pass  # executable memory is forbidden: by what the area says then
-    else:
-        told = Told(rows, "this machine's CPUID leaf 0xD", [])
-    return Area(area, layout_of(area, tables, told, model))
-
-
-def _host_rows() -> "list[Extent]":
-    eax, _, _, edx = execute_cpuid(_XSAVE_LEAF, 0)
+        eax, _, _, edx = execute_cpuid(_XSAVE_LEAF, 0)
+    except OSError:  # executable memory is forbidden
+        return None
     rows = []
     for number in range(2, 63):
         if (edx << 32 | eax) >> number & 1:
             size, offset, _, _ = execute_cpuid(_XSAVE_LEAF, number)
             rows.append((number, size, offset))
-    return rows
+    return Told(rows, "this machine's CPUID leaf 0xD", [])
