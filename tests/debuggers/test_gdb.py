@@ -7,6 +7,7 @@ import shlex
 import struct
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import cores
 import pytest
@@ -18,6 +19,7 @@ import xsaveschema as xs
 from xsaveschema.artefacts.elf_notes import is_core
 from xsaveschema.debuggers import gdb as module
 from xsaveschema.debuggers import script
+from xsaveschema.debuggers.tables import tables
 
 WITHOUT_PACKAGE = "python import importlib.util as u; print('package', u.find_spec('xsaveschema'))"
 
@@ -384,3 +386,50 @@ def test_the_example_of_the_readme(file: Path) -> None:
         for line in shown.strip("\n").splitlines():
             assert line.rstrip() in [each.rstrip() for each in (said + error).splitlines()]
     assert len(runs) == 2
+
+
+def test_the_command_writes_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "xsave.py"
+    assert run("debugger", "gdb", "-o", str(path)).stdout == ""
+    assert path.read_text() == script("gdb", xs.__version__) == run("debugger", "gdb").stdout
+    own = "model: mine\ntitle: Mine\nextends: zen4\nconfirmed: false\nsource: a guess\n"
+    (tmp_path / "mine.yaml").write_text(own)
+    assert "'mine'" not in path.read_text()
+    assert "'mine'" in run("debugger", "gdb", "--schemas", str(tmp_path / "mine.yaml")).stdout
+    assert "xsaveschema: error: " in run("debugger", "windbg", code=2).stderr
+
+
+class OldGdb:
+    """GDB before 11: what it lacks that later ones have."""
+
+    class error(Exception):  # noqa: N801, N818 - as GDB has it
+        pass
+
+    def __init__(self) -> None:
+        self.done: list[str] = []
+
+    def selected_thread(self) -> SimpleNamespace:
+        inferior = SimpleNamespace(architecture=SimpleNamespace)
+        return SimpleNamespace(ptid=(5, 6, 0), inferior=inferior)
+
+    def execute(self, command: str, to_string: bool) -> str:
+        if command.startswith("maint flush"):
+            raise self.error
+        self.done.append(command)
+        return ""
+
+    def lookup_type(self, name: str) -> str:
+        return name
+
+
+def test_gdb_before_11() -> None:
+    gdb = OldGdb()
+    old = module.Debugger(gdb, tables(xs.Catalog()))
+    old._flush()
+    assert gdb.done == ["flushregs"]
+    assert [old._type(name) for name in ("u8", "i16", "u32", "i64")] == [
+        "unsigned char",
+        "signed short",
+        "unsigned int",
+        "signed long",
+    ]

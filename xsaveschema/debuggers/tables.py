@@ -110,4 +110,6 @@ def literal(value: Any) -> str:
             return f"{type(value).__name__}({', '.join(parts)})"
         apart = ",\n" if sum(map(len, parts)) > 80 else ", "
         return f"({apart.join(parts)}{',' * (len(parts) == 1)})"
+    if isinstance(value, bytes):  # an initial state: few bytes, and zeros
+        return f"{value.rstrip(bytes(1))!r}.ljust({len(value)}, bytes(1))"
     return repr(value)
