@@ -7,7 +7,7 @@ area is whatever has ``buffer``, ``xstate_bv`` and ``write``; where its register
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from struct import Struct
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 # The frame that every XSAVE area shares (SDM 13.4.1, 13.4.2), whatever the CPU model.
 LEGACY_SIZE = 512
@@ -96,17 +96,24 @@ class Place(NamedTuple):
     slot: Any
 
 
+class Top(NamedTuple):
+    """What MM registers are numbered by: TOP is in ``word`` from bit ``low`` on; ST(i)'s slots."""
+
+    word: Place
+    low: int
+    slots: "tuple[Place, ...]"
+
+
 class Plan(NamedTuple):
     """A register in a layout. ``top`` and ``shape`` are set for MM and TMM registers.
 
-    ``top`` is the word that holds FSW.TOP, its lowest bit, and the eight slots; ``shape`` are the
-    rows of a tile and its bytes a row.
+    ``shape`` are the rows of a tile and its bytes a row.
     """
 
     register: Any
     places: "tuple[Place, ...]"
     size: int
-    top: "tuple[Place, int, tuple[Place, ...]] | None"
+    top: "Top | None"
     shape: "tuple[Place, Place] | None"
 
 
@@ -123,7 +130,7 @@ class RegisterFile:
         self._area = area
         self._plans = plans
 
-    def _absent(self, name: str) -> Exception:
+    def _absent(self, name: str) -> NoReturn:
         raise NotImplementedError
 
     def _loaded(self, slot: Any) -> bytes:
@@ -140,19 +147,16 @@ class RegisterFile:
 
     def plan(self, name: str) -> Plan:
         """Where a register stands."""
-        plan = self._plans.get(name)
-        if plan is None:
-            raise self._absent(name)
-        return plan
+        return self._plans.get(name) or self._absent(name)
 
     def __getitem__(self, name: str) -> Any:
         plan = self._plans.get(name)
         if plan is None:
-            raise self._absent(name)
+            self._absent(name)
         if plan.shape is not None:
             return self._tile(plan)
         if plan.top is not None:
-            return self._number(self._physical(plan))
+            return self._number(self._physical(plan, plan.top))
         area = self._area
         view, xstate_bv = area.buffer, area.xstate_bv
         value = 0
@@ -171,7 +175,7 @@ class RegisterFile:
         if plan.shape is not None:
             self._put_tile(plan, data)
             return
-        for place in plan.places if plan.top is None else (self._physical(plan),):
+        for place in plan.places if plan.top is None else (self._physical(plan, plan.top),):
             at = place.shift // 8
             self._area.write(place.slot, place.start, data[at : at + place.end - place.start])
 
@@ -189,8 +193,8 @@ class RegisterFile:
 
     def empty(self, index: int) -> bool:
         """Whether the tag word says that ST(index) is empty; its bits are physical registers'."""
-        top = self._top(self.plan(f"mm{index}"))
-        return not self["ftw"] >> ((top + index) & 7) & 1
+        top = self.plan(f"mm{index}").top
+        return top is not None and not self["ftw"] >> ((self._top(top) + index) & 7) & 1
 
     def widest(self) -> "tuple[str, ...]":
         """The registers that no wider one shows."""
@@ -201,17 +205,13 @@ class RegisterFile:
             return place.initial
         return _number(self._area.buffer[place.start : place.end], "little")
 
-    def _physical(self, plan: Plan) -> Place:
-        """The slot of a physical register: ST(i) slots are relative to TOP (SDM 10.5.1.1)."""
-        assert plan.top is not None  # noqa: S101 - the caller's condition
-        index: int = plan.register.index
-        return plan.top[2][(index - self._top(plan)) & 7]
+    def _top(self, top: Top) -> int:
+        return self._number(top.word) >> top.low & 7
 
-    def _top(self, plan: Plan) -> int:
-        """What a physical register's number is relative to: FSW.TOP."""
-        assert plan.top is not None  # noqa: S101 - the caller's condition
-        place, low, _ = plan.top
-        return self._number(place) >> low & 7
+    def _physical(self, plan: Plan, top: Top) -> Place:
+        """The slot of a physical register: ST(i) slots are relative to TOP (SDM 10.5.1.1)."""
+        index: int = plan.register.index
+        return top.slots[(index - self._top(top)) & 7]
 
     def _shape(self, plan: Plan) -> "tuple[int, int]":
         """Rows and bytes a row of a tile; the whole tile where the TILECFG loaded is initial."""

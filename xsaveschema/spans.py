@@ -26,7 +26,8 @@ from xsaveschema.model import (
     StateComponent,
 )
 from xsaveschema.reading import ALWAYS as ALWAYS
-from xsaveschema.reading import MXCSR_END, Placed
+from xsaveschema.reading import MXCSR_END as MXCSR_END
+from xsaveschema.reading import Placed
 
 Kind = Literal["field", "reserved", "software", "header", "gap", "padding"]
 """What bytes are: a component's field, or a whole component that has no fields; reserved; left to

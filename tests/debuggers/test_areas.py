@@ -53,7 +53,7 @@ def test_every_cpu_is_read_as_the_package_reads_it(model: xs.CpuModel) -> None:
     rng = random.Random(model.name)
     for _ in range(6):
         data = random_area(model, rng)
-        told = areas.Told(rows_of(model, model.xcr0), "the test", [])
+        told = areas.Told(rows_of(model, model.xcr0), "the test")
         mine = areas.Area(data, areas.layout_of(data, TABLES, told))
         mine.layout.vendor = model.vendor
         theirs = xs.XsaveArea.parse(data, model)
@@ -67,7 +67,7 @@ def test_every_cpu_is_written_as_the_package_writes_it(model: xs.CpuModel) -> No
     rng = random.Random(model.name)
     for name in ("xmm3", "ymm3", "zmm3", "zmm19", "k1", "st3", "mm3", "mxcsr", "tmm2", "pkru"):
         data = random_area(model, rng)
-        told = areas.Told(rows_of(model, model.xcr0), "the test", [])
+        told = areas.Told(rows_of(model, model.xcr0), "the test")
         mine = areas.Area(data, areas.layout_of(data, TABLES, told))
         theirs = xs.XsaveArea.parse(bytearray(data), model)
         if name not in mine.registers:
@@ -106,7 +106,7 @@ def test_cpus_that_differ() -> None:
         areas.layout_of(area, both, None)
     assert areas.layout_of(area, both, None, "mine")["opmask"].offset == 1600
     with pytest.raises(areas.RefusedError, match="is not mine's layout"):
-        areas.layout_of(area, both, areas.Told([*intel.rows], "the note", []), "mine")
+        areas.layout_of(area, both, areas.Told([*intel.rows], "the note"), "mine")
 
 
 def test_what_speaks_against_a_cpu_that_is_named() -> None:
@@ -123,18 +123,18 @@ def test_what_speaks_against_a_cpu_that_is_named() -> None:
 def test_a_table_that_says_more_or_less_than_the_area() -> None:
     area = bytes(intel_area(2696, 0xE7))
     rows = rows_of(xs.load_model("ice-lake-server"), 0x2E7)
-    told = areas.Told(rows, "the note", [])
+    told = areas.Told(rows, "the note")
     layout = areas.layout_of(area, TABLES, told)
     assert (layout.xcr0, layout.size) == (0xE7, 2688)
     assert layout.notes == ["the area has 2696 bytes, but the note describes 2688"]
-    told = areas.Told(rows[:-1], "the note", [])
+    told = areas.Told(rows[:-1], "the note")
     layout = areas.layout_of(struct.pack("<464sQ", area, 0x2E7) + area[472:], TABLES, told)
     assert layout.notes[0].startswith("the XCR0 mask at byte 464 is 0x2E7, but the note describes")
 
 
 def test_a_component_that_nobody_knows() -> None:
     area = bytearray(intel_area(2752, 0x1000_0000_02E7))
-    told = areas.Told([(2, 256, 576), (44, 64, 2688)], "the note", [])
+    told = areas.Told([(2, 256, 576), (44, 64, 2688)], "the note")
     struct.pack_into("<Q", area, 512, 1 << 44)
     mine = areas.Area(bytes(area), areas.layout_of(bytes(area), TABLES, told))
     assert "component44  64 bytes of no known fields" in text(mine, mine.restored(), View())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 import struct
 import sys
 from pathlib import Path
@@ -13,7 +12,6 @@ import cores
 import pytest
 from artefact_areas import REGISTERS, ZEN4, host_areas, intel_area, zen4_core
 from command import run
-from places import ROOT
 
 import xsaveschema as xs
 from xsaveschema.artefacts.elf_notes import is_core
@@ -373,19 +371,6 @@ def test_the_program_is_not_taken_for_the_core(tmp_path: Path) -> None:
     assert is_core(str(core))
     assert not is_core(sys.executable)
     assert not is_core(str(tmp_path / "none"))
-
-
-def test_the_example_of_the_readme(file: Path) -> None:
-    (file.parent / "core.zen4").write_bytes(zen4_core())
-    readme = (ROOT / "README.md").read_text()
-    (block,) = re.findall(r"```text\n(\$ gdb .*?)```", readme, re.DOTALL)
-    runs = [part.partition("\n") for part in block.split("$ ") if part.startswith("gdb ")]
-    for command, _, shown in runs:
-        words = shlex.split(command)
-        said, error = cores.debugged([words[0], "-q", "-nx", *words[1:]], file.parent, {})
-        for line in shown.strip("\n").splitlines():
-            assert line.rstrip() in [each.rstrip() for each in (said + error).splitlines()]
-    assert len(runs) == 2
 
 
 def test_the_command_writes_the_file(tmp_path: Path) -> None:

@@ -63,6 +63,8 @@ UP = {
     # str() of a value.
     ("layout", "text"),
     ("area.view", "text"),
+    ("compare", "text"),
+    ("diff", "text"),
 }
 """The only imports of what stands behind: (module, what it imports)."""
 EXTRAS = {"numpy", "pyarrow", "distributed", "hypothesis", "zstandard", "lz4"}
@@ -237,7 +239,6 @@ TESTED_BY = {
     "area.fields": "area/test_view",
     "area.lines": "cli/test_cli_show",
     "area.rows": "cli/test_cli_show",
-    "artefacts.data": "artefacts/test_artefacts_source",
     "artefacts.elf_file": "artefacts/test_elf",
     "artefacts.elf_notes": "artefacts/test_elf",
     "artefacts.foreign": "artefacts/test_opened",
@@ -246,7 +247,6 @@ TESTED_BY = {
     "artefacts.reader": "artefacts/test_opened",
     "artefacts.registry": "test_plugins",
     "authoring.resemblance": "authoring/test_draft",
-    "cpuid.errors": "cpuid/test_cpuid",
     "cpuid.files": "cpuid/test_cpuid",
     "cpuid.formats": "cpuid/test_cpuid",
     "cpuid.gather": "cpuid/test_cpuid",
@@ -254,7 +254,6 @@ TESTED_BY = {
     "cpuid.lines": "cpuid/test_cpuid",
     "cpuid.of_model": "test_catalog",
     "cpuid.record": "cpuid/test_cpuid",
-    "cpuid.xml": "cpuid/test_cpuid",
     "debuggers.commands": "debuggers/test_gdb",
     "debuggers.tables": "debuggers/test_gdb",
     "language.component_fields": "language/test_language",

@@ -7,7 +7,6 @@ debuggers; what an area is, ``rows`` says.
 from collections.abc import Iterable, Iterator, Mapping
 from heapq import merge
 from operator import itemgetter
-from textwrap import wrap
 from typing import Any, List, Tuple
 
 from xsaveschema.area.rows import (
@@ -33,6 +32,41 @@ INDENT = 2 + _NAME + 2  # cells before a register's value
 def text_of(lines: "Iterable[Line]") -> str:
     """Lines without their styles, and without what a terminal would obey."""
     return "\n".join("".join(plain(text) for text, _ in line).rstrip() for line in lines)
+
+
+def folded(line: Line, width: int) -> "Iterator[Line]":
+    """A line in lines of ``width`` cells, broken at spaces; those behind the first are indented.
+
+    A word that is longer sticks out. Of an indented line of several parts the last one stays below
+    itself: the others are a label, or the columns before it.
+    """
+    text = "".join(part for part, _ in line)
+    margin = len(text) - len(text.lstrip()) + 2
+    if len(line) > 1 and text.startswith("  "):
+        margin = len(text) - len(line[-1][0].lstrip())
+    margin = min(margin, width // 2)
+    start, room, indent = 0, width, ""
+    while len(text) - start > room:
+        word = start + len(text[start:]) - len(text[start:].lstrip())
+        at = text.rfind(" ", word + 1, start + room + 1)
+        if at < 0:
+            at = text.find(" ", start + room)
+        if at < 0:
+            break
+        yield [(indent, ""), *_between(line, start, at)]
+        start = at + 1
+        room, indent = width - margin, " " * margin
+    yield [(indent, ""), *_between(line, start, len(text))]
+
+
+def _between(line: Line, start: int, end: int) -> Line:
+    """The characters ``start`` to ``end`` of a line, in their styles."""
+    found: Line = []
+    at = 0
+    for text, style in line:
+        found.append((text[max(0, start - at) : max(0, end - at)], style))
+        at += len(text)
+    return found
 
 
 def area_facts(area: Any) -> "dict[str, str]":
@@ -107,13 +141,10 @@ def row_lines(rows: "Iterable[Row]", width: int) -> "Iterator[Line]":
 
 
 def fact_lines(facts: "Mapping[str, str]", width: int) -> "Iterator[Line]":
-    """Facts by name, wrapped to ``width`` cells."""
-    width = max(40, width - _MARGIN)
+    """Facts by name, folded to ``width`` cells."""
     for name, value in facts.items():
-        first, *more = wrap(value, width)
-        yield [(f"  {name}".ljust(_MARGIN), "cyan"), (first, "")]
-        for part in more:
-            yield [(" " * _MARGIN + part, "")]
+        label = f"  {name}".ljust(_MARGIN)
+        yield from folded([(label, "cyan"), (value, "")], max(40 + _MARGIN, width))
 
 
 def component_lines(area: Any, states: bool = True) -> "Iterator[Line]":

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMappin
 from contextlib import contextmanager
 from operator import itemgetter
 from struct import Struct
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 
 from xsaveschema import values
 from xsaveschema.area.fields import encode
@@ -30,7 +30,7 @@ from xsaveschema.layout import Layout
 from xsaveschema.model import CpuModel, Piece, Register, locate
 from xsaveschema.reading import Place as Place
 from xsaveschema.reading import Plan as Plan
-from xsaveschema.reading import RegisterFile
+from xsaveschema.reading import RegisterFile, Top
 from xsaveschema.reading import widest as widest_of
 from xsaveschema.spans import ALWAYS, Slot
 
@@ -84,9 +84,9 @@ class Registers(RegisterFile, MutableMapping[str, Any]):
             found[name] = number(pick(parts), "little")
         for name, several in whole.composed:
             found[name] = number(joined(several(parts)), "little")
-        top = self._top(whole.physical[0][1]) if whole.physical else 0
-        for name, plan, picks in whole.physical:
-            found[name] = number(picks[(plan.register.index - top) & 7](parts), "little")
+        top = self._top(whole.top) if whole.top else 0
+        for name, index, picks in whole.physical:
+            found[name] = number(picks[(index - top) & 7](parts), "little")
         for name in whole.others:
             found[name] = self[name]
         return found
@@ -143,16 +143,16 @@ class Registers(RegisterFile, MutableMapping[str, Any]):
         found: int | bytes = self[name]
         return found if isinstance(found, bytes) else found.to_bytes(self.size(name), "little")
 
-    def _absent(self, name: str) -> Exception:
+    def _absent(self, name: str) -> NoReturn:
         layout = self._area.layout
         register = layout.model.registers.get(name)
         if register is None:
-            return unknown(layout.model, name)
+            raise unknown(layout.model, name)
         needed = dict.fromkeys(p.component for p in (*register.pieces, *(register.shape or ())))
         absent = [component for component in needed if component not in layout]
         if missing := [component for component in self._area.missing if component in absent]:
-            return MissingStateError(missing, name, layout.mask)
-        return NoPlaceError(
+            raise MissingStateError(missing, name, layout.mask)
+        raise NoPlaceError(
             f"{name} has no place in this area: {', '.join(absent)} not in the {layout.format} "
             f"layout's mask {hex_mask(layout.mask)}",
             name,
@@ -198,7 +198,8 @@ class _Whole(NamedTuple):
     takes: tuple[Callable[[memoryview], tuple[bytes, ...]], ...]
     stored: tuple[tuple[str, Callable[[tuple[bytes, ...]], bytes]], ...]
     composed: tuple[tuple[str, Callable[[tuple[bytes, ...]], tuple[bytes, ...]]], ...]
-    physical: tuple[tuple[str, Plan, tuple[Callable[[tuple[bytes, ...]], bytes], ...]], ...]
+    physical: tuple[tuple[str, int, tuple[Callable[[tuple[bytes, ...]], bytes], ...]], ...]
+    top: Top | None
     others: tuple[str, ...]
 
 
@@ -208,11 +209,12 @@ def _whole(layout: Layout, live: int) -> _Whole:
     parts: dict[str, list[tuple[int, int] | bytes]] = {}
     slots: dict[str, list[tuple[int, int]]] = {}
     others = []
-    for name, plan in register_plans(layout).items():
+    plans = register_plans(layout)
+    for name, plan in plans.items():
         template[name] = sum(place.initial << place.shift for place in plan.places)
         if plan.top is not None:
             if live & plan.places[0].bit:
-                slots[name] = [(place.start, place.end) for place in plan.top[2]]
+                slots[name] = [(place.start, place.end) for place in plan.top.slots]
             continue
         if plan.shape is not None:
             others.append(name)
@@ -240,9 +242,10 @@ def _whole(layout: Layout, live: int) -> _Whole:
         tuple((name, pick) for name, pick in picks.items() if len(parts[name]) == 1),
         tuple((name, pick) for name, pick in picks.items() if len(parts[name]) > 1),
         tuple(
-            (name, register_plans(layout)[name], tuple(itemgetter(index[run]) for run in runs))
+            (name, plans[name].register.index, tuple(itemgetter(index[run]) for run in runs))
             for name, runs in slots.items()
         ),
+        next((plans[name].top for name in slots), None),
         tuple(others),
     )
 
@@ -272,7 +275,7 @@ def _take(runs: list[tuple[int, int]]) -> Callable[[memoryview], tuple[bytes, ..
 def unknown(model: CpuModel, name: str) -> UnknownComponentError:
     """The error for a register that no area of a model can have."""
     hint = meant(str(name), model.registers)
-    said = f"{model.name} has no register {name!r}; {hint}".rstrip("; ")
+    said = f"{model.label} has no register {name!r}; {hint}".rstrip("; ")
     return UnknownComponentError(said, str(name))
 
 
@@ -285,16 +288,12 @@ def widest(layout: Layout) -> tuple[str, ...]:
 @kept(1)
 def register_plans(layout: Layout) -> Mapping[str, Plan]:
     """The registers that have a place in a layout, by name."""
-    found = {}
-    for name, register in layout.model.registers.items():
-        if all(piece.component in layout for piece in register.pieces) and (
-            plan := _plan(layout, register)
-        ):
-            found[name] = plan
-    return found
+    plans = ((name, _plan(layout, register)) for name, register in layout.model.registers.items())
+    return {name: plan for name, plan in plans if plan}
 
 
 def _plan(layout: Layout, register: Register) -> Plan | None:
+    """None where a piece, or what TOP or the shape stands in, has no place."""
     places: list[Place] = []
     size = 0
     for piece in register.pieces:
@@ -303,21 +302,18 @@ def _plan(layout: Layout, register: Register) -> Plan | None:
             return None
         places.append(place)
         size += place.end - place.start
-    top = None
+    top = shape = None
     if register.top is not None:
         field, _, bits = register.top.field.rpartition(".")
-        word = _place(layout, Piece(register.top.component, field), 0, 0)
-        slots = [_place(layout, register.pieces[0], index, 0) for index in range(8)]
-        low = _low_bit(layout, register.top.component, field, bits)
-        if word is None or low is None or None in slots:
+        word = _place(layout, Piece(register.top.component, field), 0)
+        slots = [_place(layout, register.pieces[0], index) for index in range(8)]
+        span = layout.span_at(word.start) if word else None
+        lows = [b.low for b in span.field.bits if b.name == bits] if span and span.field else []
+        if word is None or not lows or None in slots:
             return None
-        top = (word, low, tuple(slot for slot in slots if slot))
-    shape = None
+        top = Top(word, lows[0], tuple(slot for slot in slots if slot))
     if register.shape is not None:
-        rows, colsb = (
-            _place(layout, p, register.index, 0) if p.component in layout else None
-            for p in register.shape
-        )
+        rows, colsb = (_place(layout, piece, register.index) for piece in register.shape)
         if rows is None or colsb is None:
             return None
         shape = (rows, colsb)
@@ -330,26 +326,20 @@ def pieces(layout: Layout, register: Register, whole: Plan) -> Iterator[Place]:
     ``whole`` is the register where it has all.
     """
     for piece, place in zip(register.pieces, whole.places, strict=True):
-        if piece.component in layout:
-            found = _place(layout, piece, register.index, place.shift)
-            if found is not None:
-                yield found
+        if found := _place(layout, piece, register.index, place.shift):
+            yield found
 
 
-def _place(layout: Layout, piece: Piece, index: int, shift: int) -> Place | None:
+def _place(layout: Layout, piece: Piece, index: int, shift: int = 0) -> Place | None:
+    """None for what is not in the layout, or beyond what this CPU has of the component."""
+    if piece.component not in layout:
+        return None
     slot = layout[piece.component]
     found = locate(slot.component.fields, piece.field, index)
     span = None if found is None else layout.span_at(slot.origin + found[0])
     if found is None or span is None or span.field is None:
-        return None  # beyond what this CPU has of the component
+        return None
     start = span.offset + piece.start
     size = piece.size or found[1]
     initial = int.from_bytes(span.initial[piece.start : piece.start + size], "little")
     return Place(span.alive, start, start + size, shift, initial, slot)
-
-
-def _low_bit(layout: Layout, component: str, field: str, bits: str) -> int | None:
-    for found in layout[component].component.fields:
-        if found.name == field:
-            return next((b.low for b in found.bits if b.name == bits), None)
-    return None

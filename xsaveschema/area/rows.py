@@ -115,8 +115,10 @@ def _register(area: Any, name: str, width: int, view: View) -> Row:
             remark, more = "", [binary(value, size)]
     pieces = area.registers.plan(name).register.pieces
     if len(pieces) == 1 and not pieces[0].size:  # the register is one whole field
-        fields = area.layout[pieces[0].component].component.fields
-        remark = remark or bit_names(_bits(fields, pieces[0].field), value)
+        place = area.registers.plan(name).places[0]
+        at = place.start - place.slot.origin
+        leaf = next(leaf for leaf in place.slot.component.leaves if leaf.offset == at)
+        remark = remark or bit_names(_bits(leaf), value)
     return Row("", first, remark, tuple(more), indented=True)
 
 
@@ -223,7 +225,7 @@ def _fields(
         elif leaf.raw:
             yield Row(f"{slot.name}.{leaf.path}", _words(value) if any(value) else "0")
         else:
-            bits = bit_names(_bits(slot.component.fields, path), value)
+            bits = bit_names(_bits(leaf), value)
             yield Row(f"{slot.name}.{leaf.path}", f"0x{value:0{2 * leaf.size}x}", bits)
     if zeros:
         yield Row(slot.name, f"{zeros} more {'is' if zeros == 1 else 'are'} zero", dim=True)
@@ -253,12 +255,5 @@ def _parts(value: "int | bytes") -> "Iterable[int]":
     return value if isinstance(value, bytes) else (value,)
 
 
-def _bits(fields: "Iterable[Any]", path: str) -> "list[tuple[str, int, int]]":
-    """The named bits of the field that a dotted path without indexes leads to."""
-    name, _, rest = path.partition(".")
-    field = next((field for field in fields if field.name == name), None)
-    if field is None:
-        return []
-    if rest:
-        return _bits(field.fields, rest)
-    return [(bits.name, bits.low, bits.width) for bits in field.bits]
+def _bits(leaf: Any) -> "list[tuple[str, int, int]]":
+    return [(bits.name, bits.low, bits.width) for bits in leaf.bits]

@@ -29,43 +29,34 @@ class ElfCore(CoreNotes):
         if (offset + size) >> kind.bits:
             raise ArtefactError(f"the file is too large for its ELF class, {kind.bits} bits")
         there, length = kind.word.pack(offset), kind.word.pack(size)
-        changes = [
-            (segment.header + kind.p_offset, there),
-            (segment.header + kind.p_filesz, length),
-        ]
+        *places, memory = (segment.header + at for at in kind.segment_at)
+        changes = [*zip(places, (there, length), strict=True)]
         if segment.memory == segment.size:
-            changes.append((segment.header + kind.p_memsz, length))
+            changes.append((memory, length))
         for at in self.sections:  # GDB's gcore describes the segment by a section too
-            fields = read(kind.section, self.data, at)
-            if (fields[1], fields[4], fields[5]) == (_SHT_NOTE, segment.offset, segment.size):
-                changes += [(at + kind.sh_offset, there), (at + kind.sh_size, length)]
+            kind_of, *place, _ = read(kind.section, self.data, at)
+            if (kind_of, *place) == (_SHT_NOTE, segment.offset, segment.size):
+                places = [at + field for field in kind.section_at]
+                changes += zip(places, (there, length), strict=True)
         return changes
 
 
-def first_segment(data: Data) -> slice:
-    """Where the first segment stands, for which ``data`` needs no more than 128 bytes.
+def early_notes(data: Data) -> int:
+    """Where the first segment ends, in a core that tells behind everything how many it has.
 
-    Linux and GDB keep the notes there.
+    0 for any other core. Linux and GDB keep the notes there; 128 bytes of ``data`` are looked at.
     """
     kind = class_of(data)
-    table, *_ = read(kind.header, data, 0)
-    fields = read(kind.segment, data, table)
-    start, size = fields[kind.wanted[1]], fields[kind.wanted[2]]
-    return slice(start, start + size)
-
-
-def counts_elsewhere(data: Data) -> bool:
-    """Whether the number of program headers stands in the section headers, behind everything."""
-    return bool(read(class_of(data).header, data, 0)[3] == PN_XNUM)
+    table, _, _, count, *_ = read(kind.header, data, 0)
+    if count != PN_XNUM:
+        return 0
+    _, start, size, *_ = read(kind.segment, data, table)
+    return int(start + size)
 
 
 def note_bytes(owner: bytes, kind: int, body: bytes, align: int) -> bytes:
     """A note as it stands in a file."""
     name = owner + b"\0"
     head = NOTE.pack(len(name), len(body), kind) + name
-    head = head.ljust(_up(len(head), align), b"\0")
-    return (head + body).ljust(_up(len(head) + len(body), align), b"\0")
-
-
-def _up(value: int, align: int) -> int:
-    return (value + align - 1) & -align
+    head += bytes(-len(head) % align)
+    return head + body + bytes(-len(head + body) % align)

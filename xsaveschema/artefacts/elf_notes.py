@@ -8,6 +8,8 @@ Python 3.6 runs this module, too, inside debuggers: it stands alone but for ``re
 """
 
 from collections.abc import Iterable, Iterator
+from functools import reduce
+from operator import or_
 from struct import Struct
 from typing import Any, NamedTuple
 
@@ -88,45 +90,31 @@ class _Class(NamedTuple):
     """How one ELF class lays its structures out, and at which byte of them a field stands."""
 
     bits: int
-    header: Struct  # e_phoff, e_shoff, e_phentsize, e_phnum, e_shentsize, e_shnum
-    segment: Struct
-    wanted: (
-        "tuple[int, int, int, int, int]"  # which are p_type, p_offset, p_filesz, p_memsz, p_align
-    )
-    p_offset: int
-    p_filesz: int
-    p_memsz: int
-    section: Struct  # sh_name, sh_type, sh_flags, sh_addr, sh_offset, sh_size, sh_link, sh_info, …
-    sh_offset: int
-    sh_size: int
     word: Struct  # an offset or a size
+    header: Struct  # e_phoff, e_shoff, e_phentsize, e_phnum, e_shentsize, e_shnum
+    segment: Struct  # p_type, p_offset, p_filesz, p_memsz, p_align
+    segment_at: "tuple[int, int, int]"  # p_offset, p_filesz, p_memsz
+    section: Struct  # sh_type, sh_offset, sh_size, sh_info
+    section_at: "tuple[int, int]"  # sh_offset, sh_size
 
 
-_ELF64 = _Class(
-    bits=64,
-    header=Struct("<32xQQ6xHHHH"),
-    segment=Struct("<IIQQQQQQ"),
-    wanted=(0, 2, 5, 6, 7),
-    p_offset=8,
-    p_filesz=32,
-    p_memsz=40,
-    section=Struct("<IIQQQQIIQQ"),
-    sh_offset=24,
-    sh_size=32,
-    word=Struct("<Q"),
-)
 _ELF32 = _Class(
     bits=32,
-    header=Struct("<28xII6xHHHH"),
-    segment=Struct("<8I"),
-    wanted=(0, 1, 4, 5, 7),
-    p_offset=4,
-    p_filesz=16,
-    p_memsz=20,
-    section=Struct("<10I"),
-    sh_offset=16,
-    sh_size=20,
     word=Struct("<I"),
+    header=Struct("<28xII6xHHHH"),
+    segment=Struct("<II8xII4xI"),
+    segment_at=(4, 16, 20),
+    section=Struct("<4xI8xII4xI8x"),
+    section_at=(16, 20),
+)
+_ELF64 = _Class(
+    bits=64,
+    word=Struct("<Q"),
+    header=Struct("<32xQQ6xHHHH"),
+    segment=Struct("<I4xQ16xQQQ"),
+    segment_at=(8, 32, 40),
+    section=Struct("<4xI16xQQ4xI16x"),
+    section_at=(24, 32),
 )
 
 
@@ -197,6 +185,10 @@ class CoreNotes:
         """32 or 64."""
         return self.kind.bits
 
+    def body(self, note: Note) -> Any:
+        """The description of a note."""
+        return self.data[note.offset : note.offset + note.size]
+
     def notes(self, types: "frozenset[int]") -> "Iterator[Note]":
         """The notes of these types of every PT_NOTE segment, in the file's order.
 
@@ -256,7 +248,7 @@ class CoreNotes:
         if note.size > _ROWS_MAX * ROW.size:
             said = f"{LAYOUT_NOTE} of {note.size} bytes has too many components"
             raise self.fault(said, note.offset)
-        return bytes(self.data[note.offset : note.offset + note.size])
+        return bytes(self.body(note))
 
     def layout_rows(self, note: Note, limit: int) -> "tuple[list[tuple[int, int, int]], int]":
         """Its components beyond SSE as (number, size, offset), and all of its flags.
@@ -269,17 +261,13 @@ class CoreNotes:
                 f"{LAYOUT_NOTE} of {len(body)} bytes is no table of {ROW.size}-byte rows",
                 note.offset,
             )
-        rows = []
-        flags = 0
-        for number, size, offset, flag in ROW.iter_unpack(body):
-            # x87 and SSE stand where they always do; Linux leaves them out.
-            if number > 1:
-                rows.append((number, size, offset))
-            flags |= flag
-        fault = row_faults(rows, limit)
+        rows = [*ROW.iter_unpack(body)]
+        # x87 and SSE stand where they always do; Linux leaves them out.
+        entries = [(number, size, offset) for number, size, offset, _ in rows if number > 1]
+        fault = row_faults(entries, limit)
         if fault:
             raise self.fault(f"{LAYOUT_NOTE}: {fault}", note.offset)
-        return rows, flags
+        return entries, reduce(or_, (flags for *_, flags in rows), 0)
 
     def _read_tables(self) -> None:
         data, kind = self.data, self.kind
@@ -292,7 +280,7 @@ class CoreNotes:
                     "the file ends before the section header with the number of segments",
                     len(data),
                 )
-            count = read(kind.section, data, sections)[7]
+            *_, count = read(kind.section, data, sections)
         if count > MAX_SEGMENTS:
             raise self.fault(f"{count} program headers: no system writes so many")
         if count and entry_size != kind.segment.size:
@@ -315,24 +303,22 @@ class CoreNotes:
         kind = self.kind
         notes: list[Segment] = []
         reach = 0
-        what, offset, size, *_ = kind.wanted
-        for fields in kind.segment.iter_unpack(table):
-            if fields[what]:
-                reach = max(reach, fields[offset] + fields[size])
-            if fields[what] == _PT_NOTE and fields[size]:
-                notes.append(Segment(at, *(fields[which] for which in kind.wanted[1:])))
+        for what, offset, size, memory, align in kind.segment.iter_unpack(table):
+            if what:
+                reach = max(reach, offset + size)
+            if what == _PT_NOTE and size:
+                notes.append(Segment(at, offset, size, memory, align))
                 if len(notes) > MAX_NOTE_SEGMENTS:
                     raise self.fault(f"more than {MAX_NOTE_SEGMENTS} note segments", at)
             at += kind.segment.size
-        last: Segment | None = None
-        for segment in sorted(notes, key=lambda segment: segment.offset):
-            if last and segment.offset < last.end:
+        ordered = sorted(notes, key=lambda segment: segment.offset)
+        for last, segment in zip(ordered, ordered[1:]):
+            if segment.offset < last.end:
                 raise self.fault(
                     f"note segments [{last.offset:#x}..{last.end:#x}) and "
                     f"[{segment.offset:#x}..{segment.end:#x}) overlap",
                     segment.header,
                 )
-            last = segment
         return tuple(notes), reach
 
 
@@ -341,8 +327,13 @@ def read(structure: Struct, data: Any, at: int) -> "tuple[Any, ...]":
     return structure.unpack(data[at : at + structure.size])
 
 
-def row_faults(rows: "Iterable[tuple[int, int, int]]", limit: int) -> "str | None":
-    """What is absurd in a table of components, which may end at byte ``limit`` at the latest."""
+def row_faults(
+    rows: "Iterable[tuple[int, int, int]]", limit: int, *, supervisor: bool = False
+) -> "str | None":
+    """What is absurd in a table of components, which may end at byte ``limit`` at the latest.
+
+    With ``supervisor``, a row without an offset is a supervisor component's.
+    """
     taken: dict[int, tuple[int, int, int]] = {}
     for row in rows:
         number, size, offset = row
@@ -350,21 +341,16 @@ def row_faults(rows: "Iterable[tuple[int, int, int]]", limit: int) -> "str | Non
             return f"component {number}: the extended region has components 2 to 62"
         if number in taken:
             return f"component {number} stands there twice"
-        if not size or offset < EXTENDED_OFFSET or offset + size > limit:
+        start = EXTENDED_OFFSET if supervisor and not offset else offset
+        if not size or start < EXTENDED_OFFSET or start + size > limit:
             return (
-                f"component {number} at [{offset:#x}..{offset + size:#x}) lies outside the "
+                f"component {number} at [{start:#x}..{start + size:#x}) lies outside the "
                 f"extended region [{EXTENDED_OFFSET:#x}..{limit:#x})"
             )
         taken[number] = row
-    last: tuple[int, int, int] | None = None
-    for row in sorted(taken.values(), key=lambda row: row[2]):
-        if last and row[2] < last[1] + last[2]:
-            return (
-                " and ".join(
-                    f"component {number} [{at:#x}..{at + size:#x})"
-                    for number, size, at in (last, row)
-                )
-                + " overlap"
-            )
-        last = row
+    ordered = sorted((at, size, number) for number, size, at in taken.values() if at)
+    for one, next in zip(ordered, ordered[1:]):
+        if next[0] < one[0] + one[1]:
+            both = (f"component {n} [{at:#x}..{at + size:#x})" for at, size, n in (one, next))
+            return f"{' and '.join(both)} overlap"
     return None

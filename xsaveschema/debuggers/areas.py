@@ -6,7 +6,7 @@ this module where it runs. Python 3.6 runs it, inside debuggers.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple, Tuple
+from typing import Any, NamedTuple, NoReturn, Tuple
 
 from xsaveschema.artefacts.elf_notes import (
     DELVE,
@@ -36,6 +36,7 @@ from xsaveschema.reading import (
     Placed,
     Plan,
     RegisterFile,
+    Top,
     enabled_mask,
     initial_instead,
     x87_of_intel,
@@ -67,14 +68,6 @@ class Bits(NamedTuple):
     width: int
 
 
-class Field(NamedTuple):
-    """A field with named bits, or a group of such."""
-
-    name: str
-    bits: "tuple[Bits, ...]"
-    fields: "tuple[Any, ...]"
-
-
 class Leaf(NamedTuple):
     """A field element in memory, its offset as its component counts it."""
 
@@ -82,6 +75,7 @@ class Leaf(NamedTuple):
     offset: int
     size: int
     raw: bool
+    bits: "tuple[Bits, ...]"
 
 
 class Component(NamedTuple):
@@ -92,7 +86,6 @@ class Component(NamedTuple):
     size: int
     initial: bytes
     leaves: "tuple[Leaf, ...]"
-    fields: "tuple[Field, ...]"
     predicate: str
 
 
@@ -204,7 +197,7 @@ class Layout:
             top = None
             if register.top:
                 word, low, slots = register.top
-                top = self._place(word), low, tuple(map(self._place, slots))
+                top = Top(self._place(word), low, tuple(map(self._place, slots)))
             shape: Any = tuple(map(self._place, register.shaped_by)) or None
             yield register.name, Plan(register, tuple(places), size, top, shape)
 
@@ -227,7 +220,7 @@ def _component(tables: Tables, number: int, size: int) -> Component:
     """A component of this CPU's size; one that nobody knows has no fields."""
     known = tables.components.get(number)
     if known is None:
-        return Component(number, f"component{number}", size, bytes(size), (), (), "")
+        return Component(number, f"component{number}", size, bytes(size), (), "")
     if number < 2:
         return known
     leaves = tuple(leaf for leaf in known.leaves if leaf.offset + leaf.size <= size)
@@ -240,7 +233,6 @@ class Told(NamedTuple):
 
     rows: "list[Extent]"
     source: str
-    notes: "list[str]"
 
 
 def layout_of(area: bytes, tables: Tables, told: "Told | None", model: str = "") -> Layout:
@@ -274,7 +266,7 @@ def layout_of(area: bytes, tables: Tables, told: "Told | None", model: str = "")
 
 def _as_told(area: bytes, tables: Tables, told: Told, mask: int, model: str) -> Layout:
     """By a table that is sure, limited to the mask that the kernel left in the area."""
-    rows, notes = told.rows, list(told.notes)
+    rows, notes = told.rows, []
     described = X87 | SSE | _mask_of(rows)
     if mask and not mask & ~described:
         rows = _under(rows, mask)
@@ -373,9 +365,9 @@ def _word(area: bytes, at: int) -> int:
 class Registers(RegisterFile):
     """The registers of an area that a debugger has."""
 
-    def _absent(self, name: str) -> Exception:
+    def _absent(self, name: str) -> NoReturn:
         layout = self._area.layout
-        return RefusedError(f"{name} has no place in this area: XCR0 {hex_mask(layout.xcr0)}")
+        raise RefusedError(f"{name} has no place in this area: XCR0 {hex_mask(layout.xcr0)}")
 
     def _loaded(self, slot: Any) -> bytes:
         return loaded(self._area, slot).image
@@ -482,8 +474,8 @@ def of_thread(data: Any, thread: int, tables: Tables, model: str = "") -> Area:
     if found[0].size > MAX_AREA:
         raise core.fault(f"NT_X86_XSTATE of {found[0].size} bytes", found[0].offset)
     if note:
-        told = Told(core.layout_rows(note, MAX_AREA)[0], LAYOUT_NOTE, [])
-    area = bytes(data[found[0].offset : found[0].offset + found[0].size])
+        told = Told(core.layout_rows(note, MAX_AREA)[0], LAYOUT_NOTE)
+    area = bytes(core.body(found[0]))
     layout = layout_of(area, tables, told, model)
     if by_gdb and not told and layout.xcr0 & ~_SAME_EVERYWHERE:
         layout.notes.append(
@@ -512,4 +504,4 @@ def _host() -> "Told | None":
         if (edx << 32 | eax) >> number & 1:
             size, offset, _, _ = execute_cpuid(_XSAVE_LEAF, number)
             rows.append((number, size, offset))
-    return Told(rows, "this machine's CPUID leaf 0xD", [])
+    return Told(rows, "this machine's CPUID leaf 0xD")

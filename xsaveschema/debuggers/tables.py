@@ -9,7 +9,7 @@ from xsaveschema.area.registers import Place, Plan, register_plans
 from xsaveschema.catalog import Catalog
 from xsaveschema.debuggers import areas
 from xsaveschema.layout import standard
-from xsaveschema.model import CpuModel, Field, Piece, StateComponent, bits_of
+from xsaveschema.model import CpuModel, Leaf, Piece, StateComponent, bits_of
 
 
 def tables(catalog: Catalog) -> areas.Tables:
@@ -33,26 +33,15 @@ def tables(catalog: Catalog) -> areas.Tables:
 
 
 def _component(component: StateComponent) -> areas.Component:
-    leaves = tuple(
-        areas.Leaf(each.path, each.offset, each.size, each.raw) for each in component.leaves
-    )
     predicate = component.rules.predicate if component.illegal == "initial" else ""
-    named = _named(component.fields)
+    leaves = tuple(map(_leaf, component.leaves))
     size, initial = component.size, component.initial
-    return areas.Component(
-        component.number, component.name, size, initial, leaves, named, predicate
-    )
+    return areas.Component(component.number, component.name, size, initial, leaves, predicate)
 
 
-def _named(fields: Iterable[Field]) -> tuple[areas.Field, ...]:
-    """The fields that have named bits."""
-    found = []
-    for field in fields:
-        bits = tuple(areas.Bits(each.name, each.low, each.width) for each in field.bits)
-        parts = _named(field.fields)
-        if bits or parts:
-            found.append(areas.Field(field.name, bits, parts))
-    return tuple(found)
+def _leaf(leaf: Leaf) -> areas.Leaf:
+    bits = tuple(areas.Bits(each.name, each.low, each.width) for each in leaf.bits)
+    return areas.Leaf(leaf.path, leaf.offset, leaf.size, leaf.raw, bits)
 
 
 def _register(plan: Plan) -> areas.Register:
