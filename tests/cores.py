@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import struct
 import subprocess
 import sys
@@ -151,16 +153,47 @@ def kernel_core(folder: Path) -> Path:
 
 
 def gdb(*commands: str, folder: Path, arguments: Sequence[str] = ()) -> str:
-    """What GDB prints; the test is skipped where there is no GDB."""
+    """What GDB prints, errors behind the rest; the test is skipped where there is no GDB."""
+    return "".join(gdb_apart(*commands, folder=folder, arguments=arguments))
+
+
+def gdb_apart(*commands: str, folder: Path, arguments: Sequence[str] = ()) -> tuple[str, str]:
+    """The same, standard output and standard error apart."""
     line = ["gdb", "-q", "-nx", "-batch", "-iex", "set debuginfod enabled off", *arguments]
     for command in commands:
         line += ["-ex", command]
-    environment = {**os.environ, "HOME": str(folder), "LC_ALL": "C.UTF-8"}
-    environment.pop("PYTHONPATH", None)
-    try:
-        done = subprocess.run(
-            line, cwd=folder, env=environment, capture_output=True, text=True, timeout=60
-        )
-    except FileNotFoundError:
-        pytest.skip("there is no gdb")
-    return done.stdout + done.stderr
+    return debugged(line, folder, {})
+
+
+def debugged(line: list[str], folder: Path, more: dict[str, str]) -> tuple[str, str]:
+    """What a debugger prints, in an environment that knows nothing of the one of the tests.
+
+    The Python inside a debugger looks for its modules beside the python3 that PATH has.
+    """
+    program = shutil.which(line[0])
+    if program is None:
+        pytest.skip(f"there is no {line[0]}")
+    environment = {"PATH": os.defpath, "HOME": str(folder), "LC_ALL": "C.UTF-8", **more}
+    done = subprocess.run(
+        [program, *line[1:]],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    return done.stdout, done.stderr
+
+
+def lldb(*commands: str, folder: Path, arguments: Sequence[str] = ()) -> tuple[str, str]:
+    """What LLDB prints, standard output and error; the test is skipped where there is no LLDB.
+
+    Debian's finds its own Python module by PYTHONPATH alone.
+    """
+    version, _ = debugged(["lldb", "--version"], folder, {})
+    found = re.search(r"version (\d+)", version)
+    modules = Path("/usr/lib").glob(f"llvm-{found[1] if found else '*'}/lib/python3*/*-packages")
+    line = ["lldb", "-x", "-b", *arguments]
+    for command in commands:
+        line += ["-o", command]
+    return debugged(line, folder, {"PYTHONPATH": ":".join(map(str, modules))})

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import ast
 import math
 import re
 import struct
-import subprocess
-import sys
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from xsaveschema import values
 from xsaveschema.values import (
     TYPES,
     binary,
@@ -39,32 +34,6 @@ from xsaveschema.values import (
 
 FLOATS = {"f16": (2, 10), "bf16": (2, 7), "f32": (4, 23), "f64": (8, 52)}
 SIZES = {name: int(name.strip("bfiu")) // 8 for name in TYPES if name != "hex"}
-
-
-class TestAlone:
-    def test_python_3_6_runs_it(self) -> None:
-        pytest.importorskip("vermin", reason="vermin is not installed")
-        done = subprocess.run(
-            [
-                *(sys.executable, "-c", "import vermin; vermin.main()"),
-                *("-t=3.6-", "--violations", values.__file__),
-            ],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout
-
-    def test_it_imports_the_standard_library_alone(self) -> None:
-        names = set()
-        for node in ast.walk(ast.parse(Path(values.__file__).read_text())):
-            if isinstance(node, ast.Import):
-                names |= {alias.name.split(".")[0] for alias in node.names}
-            elif isinstance(node, ast.ImportFrom):
-                assert node.module != "__future__"
-                names.add((node.module or "").split(".")[0])
-        assert names
-        assert names <= sys.stdlib_module_names
 
 
 class TestLanes:

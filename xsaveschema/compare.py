@@ -180,7 +180,8 @@ class Comparison:
         return f"<Comparison {self.verdict}>"
 
     def __str__(self) -> str:
-        from xsaveschema.text import comparison_lines, text_of
+        from xsaveschema.area.lines import text_of
+        from xsaveschema.text import comparison_lines
 
         return text_of(comparison_lines(self))
 

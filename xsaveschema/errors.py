@@ -10,22 +10,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from xsaveschema.words import hex_mask as hex_mask
+from xsaveschema.words import plain as plain
+
 _LONGEST: Final = 80  # characters of a word that are compared: the time grows with their square
-
-
-def hex_mask(mask: int) -> str:
-    """Write a bit mask as people read it in this field: ``0x2E7``."""
-    return f"{mask:#x}".upper().replace("X", "x")
-
-
-def plain(text: str) -> str:
-    """Text of unknown origin as one line without what a terminal would obey.
-
-    Control and bidirectional characters, line breaks and halves of surrogate pairs are escaped.
-    """
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def near(word: str, known: Iterable[str], most: int = 1) -> list[str]:

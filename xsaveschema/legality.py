@@ -7,19 +7,12 @@ several fields make a rule (SDM vol. 1, 13.5, 13.12). What depends on the proces
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from functools import lru_cache
-from struct import Struct
-from typing import Final, NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple
 
 from xsaveschema.model import StateComponent
+from xsaveschema.reading import PREDICATES as PREDICATES
 from xsaveschema.rules import NO_LIMITS
-
-_TILECFG_SIZE: Final = 64
-_COLSB: Final = Struct("<16x8H")
-_ROWS: Final = slice(48, 56)
-_TILECFG_RESERVED: Final = (slice(2, 16), slice(32, 48), slice(56, 64))
-_MOST_ROWS, _MOST_COLSB = 16, 64
 
 
 class IllegalValue(NamedTuple):
@@ -58,33 +51,3 @@ def stale_elements(component: StateComponent, image: bytes) -> tuple[str, ...]:
             used = int.from_bytes(image[by.offset : by.end], "little")
             found += (f"{field.name}[{i}]" for i in range(used or field.count, field.count))
     return tuple(found)
-
-
-@lru_cache(maxsize=1024)
-def illegal_tilecfg(image: bytes) -> str:
-    """Why a processor does not load a TILECFG (64 bytes) as it stands; empty for a legal one.
-
-    XRSTOR and XRSTORS load the initial TILECFG then, palette 0, without a fault; LDTILECFG raises
-    #GP, but for palette 0, which is initial whatever follows it (SDM vol. 1, 13.8.1; vol. 2,
-    LDTILECFG; HW: Intel with AMX). start_row has no limit, and colsb need not be a multiple of 4.
-    """
-    image = image.ljust(_TILECFG_SIZE, b"\0")
-    palette = image[0]
-    if palette > 1:
-        return f"there is no palette {palette}"
-    if not palette:
-        return "palette 0 with other bytes that are not 0" if any(image) else ""
-    if any(any(image[part]) for part in _TILECFG_RESERVED):
-        return "a reserved byte is not 0"
-    shapes = zip(image[_ROWS], _COLSB.unpack_from(image), strict=True)
-    for tile, (rows, colsb) in enumerate(shapes):
-        said = f"tmm{tile} has {rows} rows of {colsb} bytes"
-        if rows > _MOST_ROWS or colsb > _MOST_COLSB:
-            return f"{said}, more than {_MOST_ROWS} of {_MOST_COLSB}"
-        if bool(rows) != bool(colsb):
-            return f"{said}: one of them alone is 0"
-    return ""
-
-
-PREDICATES: Final[Mapping[str, Callable[[bytes], str]]] = {"tilecfg": illegal_tilecfg}
-"""Rules of several fields, by the name in a component's file: why bytes are illegal, or empty."""

@@ -23,21 +23,22 @@ from xsaveschema.errors import (
     hex_mask,
 )
 from xsaveschema.kept import Keeper, Kept
+from xsaveschema.reading import COMPACTED as COMPACTED
+from xsaveschema.reading import EXTENDED_OFFSET as EXTENDED_OFFSET
+from xsaveschema.reading import HEADER_OFFSET as HEADER_OFFSET
+from xsaveschema.reading import HEADER_SIZE as HEADER_SIZE
+from xsaveschema.reading import LEGACY_SIZE as LEGACY_SIZE
+from xsaveschema.reading import MXCSR_OFFSET as MXCSR_OFFSET
+from xsaveschema.reading import SOFTWARE_OFFSET as SOFTWARE_OFFSET
+from xsaveschema.reading import SSE as SSE
+from xsaveschema.reading import X87 as X87
+from xsaveschema.reading import XCR0_OFFSET as XCR0_OFFSET
 from xsaveschema.rules import NO_LIMITS, Illegal, Limits, Rules
 
 if TYPE_CHECKING:
     from construct import Construct
 
     from xsaveschema.layout import Layout
-
-# The frame that every XSAVE area shares (SDM 13.4.1, 13.4.2), whatever the CPU model.
-LEGACY_SIZE: Final = 512
-HEADER_OFFSET: Final = 512
-HEADER_SIZE: Final = 64
-EXTENDED_OFFSET: Final = 576
-SOFTWARE_OFFSET: Final = 416
-XCR0_OFFSET: Final = 464
-MXCSR_OFFSET: Final = 24
 
 MAX_EXTENT: Final = 1 << 20
 """Bytes; the most that a component's size, or its standard offset, is taken for.
@@ -50,11 +51,6 @@ LEGACY: Final = {"x87": (0, 160), "sse": (160, 256)}
 
 The region is the same on every CPU (SDM 13.4.1).
 """
-
-X87: Final = 1 << 0
-SSE: Final = 1 << 1
-COMPACTED: Final = 1 << 63
-"""XCOMP_BV bit 63: the area is in the compacted format."""
 
 MXCSR_MASK: Final = 0xFFFF
 """The MXCSR_MASK of a CPU model whose file gives none."""

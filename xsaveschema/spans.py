@@ -25,62 +25,25 @@ from xsaveschema.model import (
     Leaf,
     StateComponent,
 )
+from xsaveschema.reading import ALWAYS as ALWAYS
+from xsaveschema.reading import MXCSR_END as MXCSR_END
+from xsaveschema.reading import Placed
 
 Kind = Literal["field", "reserved", "software", "header", "gap", "padding"]
 """What bytes are: a component's field, or a whole component that has no fields; reserved; left to
 software; the XSAVE header; between components, or before one that is aligned to 64 bytes."""
 
-ALWAYS: Final = 0
-"""In place of a component's bit: alive whatever XSTATE_BV says."""
 MXCSR_PATH: Final = "sse.mxcsr"
 MASK_PATH: Final = "sse.mxcsr_mask"
 """The paths of the two that are alive by a rule of their own."""
-MXCSR_END: Final = MXCSR_OFFSET + 8
-"""Behind MXCSR and MXCSR_MASK."""
 
 
 @dataclass(frozen=True, slots=True)
-class Slot:
+class Slot(Placed):
     """A state component's place in an area: ``offset`` in bytes from the area's start."""
 
     component: StateComponent
     offset: int
-
-    @property
-    def number(self) -> int:
-        """The component's number."""
-        return self.component.number
-
-    @property
-    def name(self) -> str:
-        """The component's name."""
-        return self.component.name
-
-    @property
-    def size(self) -> int:
-        """The component's size in bytes."""
-        return self.component.size
-
-    @property
-    def end(self) -> int:
-        """The first byte behind the component."""
-        return self.offset + self.component.size
-
-    @property
-    def origin(self) -> int:
-        """The byte from which the component's field offsets count: 0 for the legacy components."""
-        return 0 if self.component.legacy else self.offset
-
-    @property
-    def ranges(self) -> tuple[tuple[int, int], ...]:
-        """The (start, end) of the bytes that are the component's state.
-
-        MXCSR and MXCSR_MASK stand amid x87's bytes and belong to neither: their rules are their
-        own (SDM 13.8.1).
-        """
-        if self.component.number == 0:
-            return (0, MXCSR_OFFSET), (MXCSR_END, self.end)
-        return ((self.offset, self.end),)
 
 
 class Span(NamedTuple):

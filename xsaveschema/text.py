@@ -5,48 +5,37 @@ A line is in parts, each with a style as rich calls it; this module does not nee
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from heapq import merge
+from collections.abc import Container, Iterable, Iterator, Sequence
 from itertools import groupby
 from operator import itemgetter
 from typing import Final, NamedTuple
 
 from xsaveschema.area import XsaveArea
-from xsaveschema.area.registers import register_plans, widest
-from xsaveschema.area.rows import (
-    PLAIN,
-    Row,
-    View,
-    chosen,
-    loaded_rows,
-    other_rows,
-    register_rows,
+from xsaveschema.area.lines import (
+    MISSING,
+    Line,
+    area_facts,
+    component_lines,
+    fact_lines,
+    folded,
+    text_of,
+    value_lines,
 )
+from xsaveschema.area.loaded import as_restored
+from xsaveschema.area.registers import register_plans, widest
 from xsaveschema.compare import Comparison, ComponentComparison
 from xsaveschema.diff import BitDelta, ByteDelta, Delta
 from xsaveschema.errors import hex_mask, plain
 from xsaveschema.layout import Layout, places
-from xsaveschema.model import SSE, CpuModel, StateComponent, bits_of
+from xsaveschema.model import SSE, CpuModel, StateComponent
 from xsaveschema.spans import Span
 from xsaveschema.values import grouped
 
-Line = list[tuple[str, str]]
-"""A line of text in parts: (text, style as rich calls it)."""
-
-MISSING: Final = "live, not in this file"
 _WIDTH: Final = 80  # cells of a line, where there is no terminal
-_MARGIN: Final = 13  # cells before the header's facts
-_NAME: Final = 7  # cells of a register's name; longer ones make a column of their own
-INDENT: Final = 2 + _NAME + 2  # cells before a register's value
 _NUMBERS: Final = ("#", "offset", "hex", "size")  # columns that are set right
 
 
 # Lines, whatever they say.
-
-
-def text_of(lines: Iterable[Line]) -> str:
-    """Lines without their styles, and without what a terminal would obey."""
-    return "\n".join("".join(plain(text) for text, _ in line).rstrip() for line in lines)
 
 
 def columns(
@@ -66,41 +55,6 @@ def columns(
         parts = [" " * before + cell for before, cell in zip(spaces, cells, strict=False)]
         parts[-1:] = [part.rstrip() for part in parts[-1:]]
         yield [(part, "" if at else "bold") for part in parts]
-
-
-def folded(line: Line, width: int) -> Iterator[Line]:
-    """A line in lines of ``width`` cells, broken at spaces; those behind the first are indented.
-
-    A word that is longer sticks out. Of an indented line of several parts the last one stays below
-    itself: the others are a label, or the columns before it.
-    """
-    text = "".join(part for part, _ in line)
-    margin = len(text) - len(text.lstrip()) + 2
-    if len(line) > 1 and text.startswith("  "):
-        margin = len(text) - len(line[-1][0].lstrip())
-    margin = min(margin, width // 2)
-    start, room, indent = 0, width, ""
-    while len(text) - start > room:
-        word = start + len(text[start:]) - len(text[start:].lstrip())
-        at = text.rfind(" ", word + 1, start + room + 1)
-        if at < 0:
-            at = text.find(" ", start + room)
-        if at < 0:
-            break
-        yield [(indent, ""), *_between(line, start, at)]
-        start = at + 1
-        room, indent = width - margin, " " * margin
-    yield [(indent, ""), *_between(line, start, len(text))]
-
-
-def _between(line: Line, start: int, end: int) -> Line:
-    """The characters ``start`` to ``end`` of a line, in their styles."""
-    found: Line = []
-    at = 0
-    for text, style in line:
-        found.append((text[max(0, start - at) : max(0, end - at)], style))
-        at += len(text)
-    return found
 
 
 # Layouts
@@ -199,98 +153,8 @@ def area_text(area: XsaveArea) -> str:
     """An area as ``decode`` shows it: header, components, registers and other fields."""
     title = folded([(_named(area.model), "bold")], _WIDTH)
     facts = fact_lines(area_facts(area), _WIDTH)
-    return text_of([*title, *facts, [], *component_lines(area), *value_lines(area, _WIDTH)])
-
-
-def area_facts(area: XsaveArea) -> dict[str, str]:
-    """What the header of an area says, by name."""
-    size = f"{len(area)} bytes"
-    if len(area) > area.layout.size:
-        size += f", of which the area takes {area.layout.size}"
-    facts = {"format": f"{area.format}, {size}"}
-    if area.format == "standard":
-        facts = {"enabled": f"XCR0 {hex_mask(area.model.xcr0)}"} | facts
-    return facts | {
-        "XSTATE_BV": mask_text(area.xstate_bv, names_in_use(area)),
-        "XCOMP_BV": mask_text(area.xcomp_bv, area.model.names_of(area.xcomp_bv)),
-    }
-
-
-def mask_text(mask: int, names: list[str]) -> str:
-    """A mask with the names of its bits: ``0x203  x87 sse pkru``."""
-    return f"{hex_mask(mask)}  {' '.join(names)}".rstrip()
-
-
-def names_in_use(area: XsaveArea) -> list[str]:
-    """The names of XSTATE_BV's bits; of missing components the model may not know the name."""
-    missing = area.missing_by_number
-    return [missing.get(n) or area.model.name_of(n) for n in bits_of(area.xstate_bv)]
-
-
-def value_lines(area: XsaveArea, width: int, view: View = PLAIN) -> Iterator[Line]:
-    """Faults, registers and other fields, each with a title."""
-    faults: list[Line] = [[(f"  {fault}", "red")] for fault in area.faults]
-    registers = register_rows(area, chosen(area, view.everything), width - INDENT, view)
-    for title, lines in (
-        ("faults", faults),
-        ("registers", row_lines(registers, width)),
-        ("other fields", row_lines(other_rows(area, view.everything), width)),
-        ("loaded otherwise than stored", row_lines(loaded_rows(area, width - INDENT), width)),
-    ):
-        if found := list(lines):
-            yield from [[], [(title, "bold")], *found]
-
-
-def row_lines(rows: Iterable[Row], width: int) -> Iterator[Line]:
-    """Rows in lines of at most ``width`` cells, values below one another."""
-    rows = list(rows)
-    longest = max((len(row.name) for row in rows), default=0)
-    for row in rows:
-        if row.indented and row.more and len(row.name) > _NAME:
-            # The lines of a value stand in columns.
-            yield [(f"  {row.name}", "cyan")]
-            yield from ([(" " * INDENT + part, "")] for part in (row.value, *row.more))
-            continue
-        head = f"  {row.name:{_NAME if len(row.name) <= _NAME else longest}}"
-        line = [(head, "dim" if row.dim else "cyan"), (f"  {row.value}", "dim" if row.dim else "")]
-        if row.remark:
-            if len(head) + len(row.value) + len(row.remark) + 4 > width:
-                yield line
-                line = [(" " * len(head), "")]
-            line.append((f"  {row.remark}", "green"))
-        yield line
-        indent = " " * INDENT if row.indented else ""
-        for part in row.more:
-            yield [(indent + part, "")]
-
-
-def fact_lines(facts: Mapping[str, str], width: int) -> Iterator[Line]:
-    """Facts by name, folded to ``width`` cells."""
-    for name, value in facts.items():
-        label = f"  {name}".ljust(_MARGIN)
-        yield from folded([(label, "cyan"), (value, "")], max(40 + _MARGIN, width))
-
-
-def component_lines(area: XsaveArea, states: bool = True) -> Iterator[Line]:
-    """A row for each component in memory order; missing ones stand where their number would.
-
-    Without ``states`` it is a table of places, which other areas have too.
-    """
-    missing_names = area.missing if states else ()
-    names = [*(slot.name for slot in area.layout), *missing_names]
-    longest = max(len("component"), *map(len, names))
-    yield [(f"   #  {'component':{longest}}  {'state    ' * states}offset  size", "bold")]
-    placed = ((slot.number, slot.name, slot) for slot in area.layout)
-    missing = ((number, name, None) for number, name in area.missing_by_number.items() if states)
-    for number, name, slot in merge(placed, missing, key=itemgetter(0)):
-        head = f"  {number:2}  {name:{longest}}  "
-        if slot is None:
-            yield [(head, ""), (MISSING, "yellow")]
-            continue
-        in_use = area.in_use(number)
-        state = ("in use   " if in_use else "initial  ") * states
-        row = f"{head}{state}{slot.offset:6}  {slot.size:4}"
-        yield [(row, "" if in_use or not states else "dim")]
+    values = value_lines(area, as_restored(area), _WIDTH)
+    return text_of([*title, *facts, [], *component_lines(area), *values])
 
 
 # Differences

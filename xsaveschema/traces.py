@@ -22,6 +22,7 @@ from xsaveschema.model import (
     XCR0_OFFSET,
     CpuModel,
 )
+from xsaveschema.reading import enabled_mask
 
 FP_XSTATE_MAGIC1: Final = 0x46505853
 """What Linux puts at byte 464 of the area in a signal frame (struct _fpx_sw_bytes)."""
@@ -63,9 +64,7 @@ def shown(view: memoryview, xstate_bv: int) -> Shown | None:
         return None
     if mask & 0xFFFF_FFFF == FP_XSTATE_MAGIC1:
         return _frame(view)
-    if mask & _LEGACY != _LEGACY or mask >> 63 or xstate_bv & ~mask:
-        return None
-    return None if any(view[XFEATURES_OFFSET:HEADER_OFFSET]) else Shown(mask, XCR0_OFFSET)
+    return Shown(mask, XCR0_OFFSET) if enabled_mask(view, xstate_bv) else None
 
 
 def credible(

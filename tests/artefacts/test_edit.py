@@ -296,10 +296,10 @@ def test_add_layout(bits: int, align: int, sections: bool, tmp_path: Path) -> No
     assert told.count("NT_X86_XSTATE") == 2
     assert told.count("0x00000040") >= 1  # four rows
     if sections:
-        (segment,) = ElfCore.parse(memoryview(written)).segments
+        (segment,) = ElfCore(memoryview(written)).segments
         assert f"{segment.offset:06x} {segment.size:06x}" in readelf(out, "-SW")
     # All but the headers stays where it was.
-    segments = ElfCore.parse(memoryview(before)).segments
+    segments = ElfCore(memoryview(before)).segments
     assert (
         written[segments[0].offset : len(before) - 200]
         == (before[segments[0].offset : len(before) - 200])

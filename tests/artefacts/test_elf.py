@@ -22,7 +22,7 @@ from artefact_areas import (
 )
 
 from xsaveschema import artefacts
-from xsaveschema.artefacts import elf_file
+from xsaveschema.artefacts import elf_notes
 from xsaveschema.errors import (
     EvidenceError,
     HeaderError,
@@ -402,8 +402,8 @@ def test_faults_of_an_area_are_told_with_the_thread() -> None:
 
 
 def test_absurd_counts_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(elf_file, "MAX_NOTES", 5)
-    monkeypatch.setattr(elf_file, "MAX_NOTE_SEGMENTS", 3)
+    monkeypatch.setattr(elf_notes, "MAX_NOTES", 5)
+    monkeypatch.setattr(elf_notes, "MAX_NOTE_SEGMENTS", 3)
     assert read(cores.core(cores.threads([ZEN4])))
     with pytest.raises(artefacts.ArtefactError, match="more than 5 notes"):
         read(cores.core(cores.threads([ZEN4, ZEN4])))

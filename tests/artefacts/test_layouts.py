@@ -7,7 +7,8 @@ import struct
 import pytest
 
 from xsaveschema import load_model
-from xsaveschema.artefacts.layouts import Entry, of_rows, row_faults
+from xsaveschema.artefacts.elf_notes import row_faults
+from xsaveschema.artefacts.layouts import Entry, of_rows
 
 LIMIT = 4096
 AVX, OPMASK, PKRU = (2, 256, 576), (5, 64, 832), (9, 8, 2432)

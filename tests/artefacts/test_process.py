@@ -20,6 +20,7 @@ from artefact_areas import host_areas, same_registers
 import xsaveschema as xs
 from xsaveschema import artefacts
 from xsaveschema.artefacts import process
+from xsaveschema.artefacts.ptrace import ptrace
 from xsaveschema.errors import EvidenceError
 from xsaveschema.identify.named import host_model
 
@@ -138,7 +139,6 @@ def test_a_signal_that_stops_the_thread_is_delivered(monkeypatch: pytest.MonkeyP
         assert child.stdout is not None
         child.stdout.readline()
         wait_for(child.pid, "S")
-        ptrace = process._ptrace
 
         def with_signal(request: int, thread: int, address: int, data: int) -> None:
             if request == process._INTERRUPT:
@@ -147,7 +147,7 @@ def test_a_signal_that_stops_the_thread_is_delivered(monkeypatch: pytest.MonkeyP
                 return
             ptrace(request, thread, address, data)
 
-        monkeypatch.setattr(process, "_ptrace", with_signal)
+        monkeypatch.setattr(process, "ptrace", with_signal)
         assert len(list(artefacts.open(f"pid:{child.pid}"))) == 1
         assert child.stdout.readline() == "delivered\n"
         assert child.wait(10) == 0

@@ -10,8 +10,8 @@ import pytest
 from command import fails, run, tell
 
 import xsaveschema as xs
+from xsaveschema.area.lines import text_of
 from xsaveschema.cli.picture import picture, widths
-from xsaveschema.text import text_of
 
 
 def test_sapphire_rapids_as_xsaves_writes_it() -> None:

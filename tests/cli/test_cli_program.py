@@ -115,7 +115,7 @@ class TestImports:
         ],
         "patch": [(["{core}", "k1=5", "-o", "{out}"], NOTHING, None)],
         "add-layout": [(["{core}", "-o", "{out}"], NOTHING, None)],
-        "gdb-script": [([], NOTHING, None)],
+        "debugger": [(["gdb"], NOTHING, None), (["lldb"], NOTHING, None)],
         "export": [(["--list"], NOTHING, NOTHING)],
         "new": [(["mine", "{dump}", "--force"], NOTHING, None)],
     }
@@ -168,5 +168,5 @@ class TestImports:
     def test_help_imports_no_command(self, option: str) -> None:
         found = self.loaded(option)
         own = {name for name in found if name.startswith("xsaveschema.")}
-        assert own == {"xsaveschema.cli", "xsaveschema.cli.program", "xsaveschema.errors"}
+        assert own == {f"xsaveschema.{name}" for name in ("cli", "cli.program", "errors", "words")}
         assert not found & (self.HEAVY | {"yaml", "msgspec"})

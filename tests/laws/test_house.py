@@ -20,7 +20,8 @@ ROOT = Path(xsaveschema.__file__).parent
 # Every module, lowest rank first: it imports what stands before it. Modules of one line may import
 # one another, as long as there is no circle.
 RANKS = """
-errors kept values
+words
+errors kept values reading
 io rules plugins
 model
 spans members
@@ -42,7 +43,7 @@ text
 qemu
 samples
 artefacts
-authoring
+authoring debuggers
 many.arrow_rows
 many.batch
 many.stream many.arrow
@@ -235,9 +236,13 @@ def test_a_module_without_its_extra_says_how_to_get_it(module: str, needs: str, 
 
 # Modules without a test file of their name, and the file that tests each through its users.
 TESTED_BY = {
+    "area.lines": "cli/test_cli_decode",
     "area.rows": "cli/test_cli_decode",
     "artefacts.elf_file": "artefacts/test_elf",
+    "artefacts.elf_notes": "artefacts/test_elf",
     "cpuid.of_model": "test_catalog",
+    "debuggers.commands": "debuggers/test_gdb",
+    "debuggers.tables": "debuggers/test_gdb",
     "language.component_fields": "language/test_language",
     "language.cpu_models": "language/test_language",
     "language.document": "language/test_language",
@@ -255,9 +260,11 @@ TESTED_BY = {
     "many.batch.writers": "identify/test_evidence",
     "many.parquet": "many/test_dask",
     "model": "test_catalog",
+    "reading": "area/test_registers",
     "restore_rules": "test_restore",
     "rules": "language/test_component_rules",
     "testing": "laws/test_laws",
+    "words": "cli/test_cli_hostile",
 }
 
 

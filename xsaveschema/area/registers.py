@@ -6,6 +6,7 @@ and reads and writes follow the places.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from operator import itemgetter
@@ -27,46 +28,20 @@ from xsaveschema.errors import (
 from xsaveschema.kept import kept
 from xsaveschema.layout import Layout
 from xsaveschema.model import CpuModel, Piece, Register, locate
+from xsaveschema.reading import Place as Place
+from xsaveschema.reading import Plan as Plan
+from xsaveschema.reading import RegisterFile, Top
+from xsaveschema.reading import widest as widest_of
 from xsaveschema.spans import ALWAYS, Slot
 
 if TYPE_CHECKING:
     from xsaveschema.area import XsaveArea
 
-_ROW: Final = 64  # bytes from one row of a tile to the next (SDM vol. 1, 18.2)
 _X87: Final = 10  # bytes of ST(i)
 _number: Final = int.from_bytes
 
 
-class Place(NamedTuple):
-    """A piece in this layout: what stands there if XSTATE_BV has ``bit``, else ``initial``."""
-
-    bit: int
-    start: int
-    end: int
-    shift: int
-    initial: int
-    slot: Slot
-
-
-class Top(NamedTuple):
-    """What MM registers are numbered by: TOP is in ``word`` from bit ``low`` on; ST(i)'s slots."""
-
-    word: Place
-    low: int
-    slots: tuple[Place, ...]
-
-
-class Plan(NamedTuple):
-    """A register in this layout. ``top`` and ``shape`` are set for MM and TMM registers."""
-
-    register: Register
-    places: tuple[Place, ...]
-    size: int
-    top: Top | None
-    shape: tuple[Place, Place] | None
-
-
-class Registers(MutableMapping[str, Any]):
+class Registers(RegisterFile, MutableMapping[str, Any]):
     """Whole registers of an area by name: integers, and bytes for tiles.
 
     Iterates the registers that have a place in the area. Writing a zmm register writes all its
@@ -76,53 +51,20 @@ class Registers(MutableMapping[str, Any]):
     :meth:`set_tile` write them.
     """
 
-    __slots__ = ("_area", "_plans")
+    __slots__ = ()
 
     def __init__(self, area: XsaveArea):
-        self._area = area
-        self._plans = register_plans(area.layout)
-
-    def __getitem__(self, name: str) -> Any:
-        plan = self._plans.get(name)
-        if plan is None:
-            self._absent(name)
-        if plan.shape is not None:
-            return self._tile(plan)
-        if plan.top is not None:
-            return self._number(self._physical(plan, plan.top))
-        area = self._area
-        view, xstate_bv = area.buffer, area.xstate_bv
-        value = 0
-        for bit, start, end, shift, initial, _ in plan.places:
-            in_use = xstate_bv & bit or bit == ALWAYS
-            part = _number(view[start:end], "little") if in_use else initial
-            value = value | part << shift if shift else part
-        return value
+        super().__init__(area, register_plans(area.layout))
 
     def __setitem__(self, name: str, value: int | bytes) -> None:
-        plan = self._plan(name)
-        if plan.shape is not None:
-            self._set_tile(plan, value)
-            return
-        raw = isinstance(value, bytes | bytearray | memoryview)
-        data = encode(value, plan.size, name, raw)
-        places = plan.places if plan.top is None else (self._physical(plan, plan.top),)
-        for place in places:
-            at = place.shift // 8
-            part = data[at : at + place.end - place.start]
-            self._area.write(place.slot, place.start, part)
+        plan = self.plan(name)
+        tile = plan.shape is not None
+        size = math.prod(self._shape(plan)) if tile else plan.size
+        raw = tile or isinstance(value, bytes | bytearray | memoryview)
+        self.put(name, encode(value, size, name, raw))
 
     def __delitem__(self, name: str) -> None:
         raise TypeError("a register cannot be deleted; initialise() its component")
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._plans)
-
-    def __len__(self) -> int:
-        return len(self._plans)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._plans
 
     def __repr__(self) -> str:
         return f"<Registers of {self._area!r}: {len(self)}>"
@@ -148,15 +90,6 @@ class Registers(MutableMapping[str, Any]):
         for name in whole.others:
             found[name] = self[name]
         return found
-
-    def in_use(self, name: str) -> bool:
-        """Whether any component that holds a part of the register is in use."""
-        bits = (place.slot.component.bit for place in self._plan(name).places)
-        return any(self._area.xstate_bv & bit for bit in bits)
-
-    def size(self, name: str) -> int:
-        """The register's size in bytes (of a tile: all its rows)."""
-        return self._plan(name).size
 
     def lanes(self, name: str, type: str) -> tuple[Any, ...]:
         """The register in lanes of a type (``values.TYPES``), lowest first: floats or integers.
@@ -210,9 +143,6 @@ class Registers(MutableMapping[str, Any]):
         found: int | bytes = self[name]
         return found if isinstance(found, bytes) else found.to_bytes(self.size(name), "little")
 
-    def _plan(self, name: str) -> Plan:
-        return self._plans.get(name) or self._absent(name)
-
     def _absent(self, name: str) -> NoReturn:
         layout = self._area.layout
         register = layout.model.registers.get(name)
@@ -229,62 +159,21 @@ class Registers(MutableMapping[str, Any]):
             layout.mask,
         )
 
-    def _number(self, place: Place) -> int:
-        if not self._area.xstate_bv & place.bit and place.bit != ALWAYS:
-            return place.initial
-        return _number(self._area.buffer[place.start : place.end], "little")
-
-    def _top(self, top: Top) -> int:
-        return self._number(top.word) >> top.low & 7
-
-    def _physical(self, plan: Plan, top: Top) -> Place:
-        """The slot of a physical register: ST(i) slots are relative to TOP (SDM 10.5.1.1)."""
-        return top.slots[(plan.register.index - self._top(top)) & 7]
-
     def shape(self, name: str) -> tuple[int, int]:
         """Rows and bytes a row of a tile, as its bytes are read and written here.
 
         NoPlaceError as for reading it; XsaveError for a register that is no tile.
         """
-        return self._shape(self._plan(name))
+        if self.plan(name).shape is None:
+            raise XsaveError(f"{name} is no tile: it has no rows")
+        return super().shape(name)
 
-    def _shape(self, plan: Plan) -> tuple[int, int]:
-        """Rows and bytes a row of a tile; the whole tile where the TILECFG loaded is initial."""
-        if plan.shape is None:
-            raise XsaveError(f"{plan.register.name} is no tile: it has no rows")
-        most_rows, most_bytes = plan.size // _ROW, _ROW
-        images = [loaded(self._area, place.slot).image for place in plan.shape]
-        if not any(map(any, images)):
-            return most_rows, most_bytes
-        rows, colsb = (
-            _number(image[start - slot.origin : end - slot.origin], "little")
-            for (_, start, end, _, _, slot), image in zip(plan.shape, images, strict=True)
-        )
-        if rows > most_rows or colsb > most_bytes:
-            return most_rows, most_bytes
-        return rows, colsb
+    def widest(self) -> tuple[str, ...]:
+        """The registers that no wider one shows."""
+        return widest(self._area.layout)
 
-    def _tile(self, plan: Plan) -> bytes:
-        rows, colsb = self._shape(plan)
-        place = plan.places[0]
-        if not self._area.xstate_bv & place.bit:
-            return bytes(rows * colsb)
-        data = self._area.buffer[place.start : place.end]
-        return b"".join(data[_ROW * row : _ROW * row + colsb] for row in range(rows))
-
-    def _set_tile(self, plan: Plan, value: int | bytes) -> None:
-        rows, colsb = self._shape(plan)
-        data = encode(value, rows * colsb, plan.register.name, raw=True)
-        if not data:
-            return
-        place = plan.places[0]
-        # What lies outside the shape is state, too: TILEDATA moves in full (HW AMX).
-        tile = bytearray(plan.size)
-        if self._area.xstate_bv & place.bit:
-            tile[:] = self._area.buffer[place.start : place.end]
-        for row in range(rows):
-            tile[_ROW * row : _ROW * row + colsb] = data[colsb * row : colsb * (row + 1)]
-        self._area.write(place.slot, place.start, bytes(tile))
+    def _loaded(self, slot: Slot) -> bytes:
+        return loaded(self._area, slot).image
 
 
 @contextmanager
@@ -392,15 +281,8 @@ def unknown(model: CpuModel, name: str) -> UnknownComponentError:
 
 @kept(512)
 def widest(layout: Layout) -> tuple[str, ...]:
-    """The registers that no wider one shows: not XMM3 where there is YMM3, nor MM3 with ST(i)."""
-    plans = register_plans(layout)
-    shown, found = 0, set()
-    for name in sorted(plans, key=lambda name: -plans[name].size):
-        own = sum((1 << place.end) - (1 << place.start) for place in plans[name].places)
-        if own & ~shown:
-            found.add(name)
-        shown |= own
-    return tuple(name for name in plans if name in found)
+    """The registers of a layout that no wider one shows: not XMM3 where there is YMM3."""
+    return widest_of(register_plans(layout))
 
 
 @kept(1)

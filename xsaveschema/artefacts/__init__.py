@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from xsaveschema.artefacts.edit import Edited as Edited
     from xsaveschema.artefacts.edit import add_layout as add_layout
     from xsaveschema.artefacts.edit import patch as patch
-    from xsaveschema.artefacts.gdb import gdb_script as gdb_script
 
 __all__ = [
     "LEGACY",
@@ -63,7 +62,6 @@ __all__ = [
     "add_layout",
     "assemble",
     "behind",
-    "gdb_script",
     "layout_of",
     "open",
     "open_stream",
@@ -75,7 +73,7 @@ __all__ = [
 ]
 
 # What reading does without is imported when it is first used.
-_HOMES: Final = {"Edited": "edit", "add_layout": "edit", "gdb_script": "gdb", "patch": "edit"}
+_HOMES: Final = {"Edited": "edit", "add_layout": "edit", "patch": "edit"}
 
 
 if not TYPE_CHECKING:  # which knows the names above, and takes no other

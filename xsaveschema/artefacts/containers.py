@@ -205,7 +205,7 @@ def _core(stream: _Stream) -> Data:
     coming = Window(1 << 62, pieces.fetch)
     try:
         pieces.keep(0, early_notes(coming))  # before the stream is read to its end
-        segments = ElfCore.parse(coming).segments
+        segments = ElfCore(coming).segments
     except StreamError:
         raise
     except (ArtefactError, struct.error):

@@ -16,15 +16,9 @@ from typing import Final
 
 from xsaveschema import samples
 from xsaveschema.area import XsaveArea
-from xsaveschema.artefacts.elf import (
-    LINUX,
-    NT_X86_XSAVE_LAYOUT,
-    ROW,
-    CoreLayouts,
-    survey_of,
-    threads,
-)
+from xsaveschema.artefacts.elf import CoreLayouts, survey_of, threads
 from xsaveschema.artefacts.elf_file import ElfCore, Note, is_elf, note_bytes
+from xsaveschema.artefacts.elf_notes import LINUX, NT_X86_XSAVE_LAYOUT, ROW
 from xsaveschema.artefacts.layouts import Known
 from xsaveschema.artefacts.opened import PID, SAMPLE
 from xsaveschema.artefacts.reader import ArtefactError, Options, Writer
@@ -113,7 +107,7 @@ def add_layout(
         data = source.data
         if not is_elf(data):
             raise ArtefactError("is no ELF core, and only those have a layout note", 0)
-        core = ElfCore.parse(data)
+        core = ElfCore(data)
         survey = survey_of(core)
         if survey.layout:
             raise ArtefactError("the core has NT_X86_XSAVE_LAYOUT already", survey.layout.offset)

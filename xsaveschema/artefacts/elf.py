@@ -11,13 +11,23 @@ that fits, of the catalogue's models otherwise.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from functools import reduce
-from operator import or_
 from typing import Final, NamedTuple
 
 from xsaveschema.area import XsaveArea
 from xsaveschema.artefacts.assemble import assemble, meant_legacy
 from xsaveschema.artefacts.elf_file import ElfCore, Note, is_elf
+from xsaveschema.artefacts.elf_notes import (
+    CORE,
+    DELVE,
+    FREEBSD,
+    GDB,
+    LAYOUT_NOTE,
+    LINUX,
+    NT_GDB_TDESC,
+    NT_PRSTATUS,
+    NT_X86_XSAVE_LAYOUT,
+    NT_X86_XSTATE,
+)
 from xsaveschema.artefacts.layouts import (
     Entry,
     Known,
@@ -25,7 +35,6 @@ from xsaveschema.artefacts.layouts import (
     best,
     named,
     of_rows,
-    row_faults,
     told,
 )
 from xsaveschema.artefacts.reader import ArtefactError, Data, Found, InPlace, Options, Struct
@@ -46,44 +55,21 @@ from xsaveschema.model import (
 from xsaveschema.spans import MXCSR_END
 from xsaveschema.traces import mxcsr_mask_of, mxcsr_mask_word
 
-NT_PRSTATUS: Final = 1
 NT_FPREGSET: Final = 2
 NT_PRXFPREG: Final = 0x46E62B7F
-NT_X86_XSTATE: Final = 0x202
-NT_X86_XSAVE_LAYOUT: Final = 0x205
-LINUX: Final = b"LINUX"
-FREEBSD: Final = b"FreeBSD"
-ROW: Final = Struct("<IIII")
-"""struct x86_xfeat_component: type, size, offset, flags."""
 
-_CORE: Final = b"CORE"
-_GDB: Final = b"GDB"
-_NT_GDB_TDESC: Final = 0xFF000000
-_LAYOUT: Final = "NT_X86_XSAVE_LAYOUT"
-_DELVE: Final = b""
 _NETBSD: Final = b"NetBSD-CORE@"
 """In front of the number of the thread (LWP) whose note it is."""
 _NETBSD_FXSAVE: Final = frozenset({35, 37})
 """PT_GETFPREGS of amd64 and PT_GETXMMREGS of i386: the machine's ptrace requests are the types."""
 _FXSAVE: Final = {
-    NT_FPREGSET: (_CORE, FREEBSD, _DELVE),
-    NT_PRXFPREG: (_CORE, LINUX),
+    NT_FPREGSET: (CORE, FREEBSD, DELVE),
+    NT_PRXFPREG: (CORE, LINUX),
 }
 _TYPES: Final = frozenset(
-    {NT_PRSTATUS, NT_X86_XSTATE, NT_X86_XSAVE_LAYOUT, _NT_GDB_TDESC, *_FXSAVE, *_NETBSD_FXSAVE}
+    {NT_PRSTATUS, NT_X86_XSTATE, NT_X86_XSAVE_LAYOUT, NT_GDB_TDESC, *_FXSAVE, *_NETBSD_FXSAVE}
 )
-_ROWS_MAX: Final = 64
 _SHAPES_MAX: Final = 64
-_PID: Final = Struct("<i")
-# Where pr_pid stands in struct prstatus, by owner and ELF class.
-_PID_AT: Final = {
-    (_CORE, 64): 32,
-    (_CORE, 32): 24,
-    (_DELVE, 64): 32,
-    (_DELVE, 32): 24,
-    (FREEBSD, 64): 40,
-    (FREEBSD, 32): 24,
-}
 _U64: Final = Struct("<Q")
 _LEGACY: Final = X87 | SSE
 _AVX512: Final = 0xE0
@@ -125,7 +111,7 @@ class ElfReader(InPlace):
 
     def read(self, data: Data, options: Options) -> Iterator[Found]:
         """Each thread's area. Where not strict, the whole notes of a core that is cut off."""
-        core = ElfCore.parse(data)
+        core = ElfCore(data)
         survey = survey_of(core, options.strict)
         layouts = CoreLayouts(core, survey, options)
         for label, note in threads(core, survey):
@@ -160,18 +146,14 @@ def survey_of(core: ElfCore, strict: bool = True) -> Survey:
     cut = None
     try:
         for note in core.notes(_TYPES):
-            by_delve |= note.owner == _DELVE
-            if _is_area(note):
-                count += 1
-            elif _is_image(note):
-                images += 1
-            elif note.type == NT_PRSTATUS:
-                threads += note.owner in (_CORE, FREEBSD, _DELVE)
-            elif note.type == _NT_GDB_TDESC:
-                by_gdb |= note.owner == _GDB
-            elif note.type == NT_X86_XSAVE_LAYOUT and note.owner == LINUX:
-                if layout and _table(core, layout) != _table(core, note):
-                    raise ArtefactError(f"a second {_LAYOUT}, which differs", note.offset)
+            by_delve |= note.owner == DELVE
+            by_gdb |= (note.type, note.owner) == (NT_GDB_TDESC, GDB)
+            count += _is_area(note)
+            images += _is_image(note)
+            threads += note.type == NT_PRSTATUS and note.owner in (CORE, FREEBSD, DELVE)
+            if note.type == NT_X86_XSAVE_LAYOUT and note.owner == LINUX:
+                if layout and core.layout_body(layout) != core.layout_body(note):
+                    raise ArtefactError(f"a second {LAYOUT_NOTE}, which differs", note.offset)
                 layout = note
     except ArtefactError as error:
         if strict or not count + images:
@@ -192,29 +174,23 @@ def threads(core: ElfCore, survey: Survey) -> Iterator[tuple[str, Note]]:
     """
     wanted, left = (_is_area, survey.areas) if survey.areas else (_is_image, survey.images)
     called = "area" if survey.areas else "FXSAVE image"
-    label = ""
     index = 0
-    for note in core.notes(_TYPES):
-        if note.type == NT_PRSTATUS and (note.owner, core.bits) in _PID_AT:
-            at = _PID_AT[note.owner, core.bits]
-            if note.size < at + _PID.size:
-                raise ArtefactError(f"NT_PRSTATUS of {note.size} bytes has no pid", note.offset)
-            label = f"thread {_PID.unpack_from(core.data, note.offset + at)[0]}"
-        elif wanted(note):
-            if lwp := _lwp(note):
-                label = f"thread {lwp}"
-            if note.size > MAX_AREA:
-                raise ArtefactError(
-                    f"NT_X86_XSTATE of {note.size} bytes, which no area has", note.offset
-                )
-            yield label or f"{called} {index}", note
-            index += 1
-            if index == left:  # behind the last may be what cut the core off
-                return
+    for thread, note in core.by_thread(_TYPES):
+        if not wanted(note):
+            continue
+        if note.size > MAX_AREA:
+            raise ArtefactError(
+                f"NT_X86_XSTATE of {note.size} bytes, which no area has", note.offset
+            )
+        number = _lwp(note) or thread
+        yield f"{called} {index}" if number is None else f"thread {number}", note
+        index += 1
+        if index == left:  # behind the last may be what cut the core off
+            return
 
 
 def _is_area(note: Note) -> bool:
-    return note.type == NT_X86_XSTATE and note.owner in (LINUX, FREEBSD, _DELVE)
+    return note.type == NT_X86_XSTATE and note.owner in (LINUX, FREEBSD, DELVE)
 
 
 def _is_image(note: Note) -> bool:
@@ -248,12 +224,16 @@ class CoreLayouts:
     def __init__(self, core: ElfCore, survey: Survey, options: Options):
         self._survey = survey
         self._options = options
-        self._rows, flags = _rows(core, survey.layout)
+        rows: list[Entry] = []
+        flags = 0
+        if survey.layout:
+            rows, flags = core.layout_rows(survey.layout, MAX_AREA)
+        self._rows = rows
         self._at = survey.layout.offset if survey.layout else 0
         self._found: dict[tuple[int, bytes, int], Known] = {}
         self._notes = survey.damage
         if flags:
-            said = f"{_LAYOUT} has flags {hex_mask(flags)}, whose meaning is not known here"
+            said = f"{LAYOUT_NOTE} has flags {hex_mask(flags)}, whose meaning is not known here"
             self._notes = (said, *self._notes)
         if not survey.cut and survey.threads > survey.areas:
             self._notes += (f"{survey.threads - survey.areas} threads have no NT_X86_XSTATE",)
@@ -277,12 +257,12 @@ class CoreLayouts:
 
     def _by_note(self, view: memoryview) -> Known:
         """By NT_X86_XSAVE_LAYOUT, limited to the area's XCR0 mask."""
-        known = of_rows(self._rows, view, _LAYOUT, self._options.catalog)
+        known = of_rows(self._rows, view, LAYOUT_NOTE, self._options.catalog)
         model = known.model
         try:
             check_user_mask(model, model.xcr0)
         except MaskError as error:
-            raise ArtefactError(f"{_LAYOUT}: {error}", self._at) from None
+            raise ArtefactError(f"{LAYOUT_NOTE}: {error}", self._at) from None
         notes = []
         mask = _mask(view)
         if mask and mask != model.xcr0:
@@ -290,14 +270,14 @@ class CoreLayouts:
                 model = under(model, mask)
             else:
                 notes.append(
-                    f"the XCR0 mask at byte 464 is {hex_mask(mask)}, but {_LAYOUT} describes "
+                    f"the XCR0 mask at byte 464 is {hex_mask(mask)}, but {LAYOUT_NOTE} describes "
                     f"{hex_mask(model.xcr0)}"
                 )
         size = model.standard_layout().size
         if size != len(view):
-            notes.append(f"the area has {len(view)} bytes, but {_LAYOUT} describes {size}")
+            notes.append(f"the area has {len(view)} bytes, but {LAYOUT_NOTE} describes {size}")
         known = known._replace(model=model, notes=tuple(notes))
-        return told(known, self._options, view, f"the core's {_LAYOUT}")
+        return told(known, self._options, view, f"the core's {LAYOUT_NOTE}")
 
     def _by_mask(self, view: memoryview) -> Known:
         """By the XCR0 mask and the size: the named model if they fit, else the catalogue's.
@@ -384,26 +364,3 @@ def _in_use(view: memoryview) -> bytes | memoryview:
     _U64.pack_into(probe, XCR0_OFFSET, mask)
     MASKS.pack_into(probe, HEADER_OFFSET, mask, 0)
     return bytes(probe)
-
-
-def _table(core: ElfCore, note: Note) -> bytes:
-    if note.size > _ROWS_MAX * ROW.size:
-        raise ArtefactError(f"{_LAYOUT} of {note.size} bytes has too many components", note.offset)
-    return bytes(core.body(note))
-
-
-def _rows(core: ElfCore, note: Note | None) -> tuple[list[Entry], int]:
-    """The rows of NT_X86_XSAVE_LAYOUT, and all its flags. ArtefactError for an absurd one."""
-    if note is None:
-        return [], 0
-    table = _table(core, note)
-    if len(table) % ROW.size:
-        raise ArtefactError(
-            f"{_LAYOUT} of {len(table)} bytes is no table of {ROW.size}-byte rows", note.offset
-        )
-    rows = [*ROW.iter_unpack(table)]
-    # x87 and SSE stand where they always do; Linux leaves them out.
-    entries = [(number, size, offset) for number, size, offset, _ in rows if number > 1]
-    if fault := row_faults(entries, MAX_AREA):
-        raise ArtefactError(f"{_LAYOUT}: {fault}", note.offset)
-    return entries, reduce(or_, (flags for *_, flags in rows), 0)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from itertools import pairwise
 from typing import NamedTuple
 
 from xsaveschema.area import XsaveArea
@@ -20,7 +19,7 @@ from xsaveschema.identify.from_leaf import model_from_leaf
 from xsaveschema.identify.match import Match, alike, identify
 from xsaveschema.kept import kept
 from xsaveschema.layout import lays_out, standard, under
-from xsaveschema.model import EXTENDED_OFFSET, MXCSR_MASK, CpuModel
+from xsaveschema.model import MXCSR_MASK, CpuModel
 from xsaveschema.traces import mxcsr_mask_of
 
 Entry = tuple[int, int, int]
@@ -129,33 +128,6 @@ def best(match: Match, catalog: Catalog | None = None) -> Known:
         )
     others = alike(match.layouts[0], catalog)
     return Known(model, f"identified by {by}", notes, others, "identified")
-
-
-def row_faults(rows: Iterable[Entry], limit: int, *, supervisor: bool = False) -> str | None:
-    """What is absurd in a table of components, which may end at byte ``limit`` at the latest.
-
-    With ``supervisor``, a row without an offset is a supervisor component's.
-    """
-    taken: dict[int, Entry] = {}
-    for row in rows:
-        number, size, offset = row
-        if not 2 <= number <= 62:
-            return f"component {number}: the extended region has components 2 to 62"
-        if number in taken:
-            return f"component {number} stands there twice"
-        start = EXTENDED_OFFSET if supervisor and not offset else offset
-        if not size or start < EXTENDED_OFFSET or start + size > limit:
-            return (
-                f"component {number} at [{start:#x}..{start + size:#x}) lies outside the "
-                f"extended region [{EXTENDED_OFFSET:#x}..{limit:#x})"
-            )
-        taken[number] = row
-    ordered = sorted((at, size, number) for number, size, at in taken.values() if at)
-    for one, next in pairwise(ordered):
-        if next[0] < one[0] + one[1]:
-            both = (f"component {n} [{at:#x}..{at + size:#x})" for at, size, n in (one, next))
-            return f"{' and '.join(both)} overlap"
-    return None
 
 
 def of_rows(rows: Iterable[Entry], view: memoryview, origin: str, catalog: Catalog | None) -> Known:

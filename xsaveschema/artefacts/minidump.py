@@ -19,7 +19,8 @@ from typing import Final, NamedTuple
 
 from xsaveschema.area import XsaveArea
 from xsaveschema.artefacts.assemble import assemble, joined, meant_legacy
-from xsaveschema.artefacts.layouts import Entry, layout_of, of_rows, row_faults, told
+from xsaveschema.artefacts.elf_notes import row_faults
+from xsaveschema.artefacts.layouts import Entry, layout_of, of_rows, told
 from xsaveschema.artefacts.reader import ArtefactError, Data, Found, Options, Struct
 from xsaveschema.artefacts.source import MAX_AREA, part, require
 from xsaveschema.catalog import Catalog, default_catalog

@@ -25,23 +25,21 @@ from pathlib import Path
 from typing import Any, Final
 
 from xsaveschema.artefacts.layouts import Known, layout_of, told
+from xsaveschema.artefacts.ptrace import ptrace, regset
 from xsaveschema.artefacts.reader import ArtefactError, Found, Options
 from xsaveschema.errors import XsaveError
 from xsaveschema.evidence import seen_under, shown_in
 from xsaveschema.identify.named import host_model
 from xsaveschema.model import CpuModel
 
-NT_X86_XSTATE: Final = 0x202
 _SECONDS: Final = 2.0
 """How long a thread may take to stop. One in uninterruptible sleep does not."""
 
 _DETACH: Final = 17
-_GETREGSET: Final = 0x4204
 _SEIZE: Final = 0x4206
 _INTERRUPT: Final = 0x4207
 _EVENT_STOP: Final = 128
 _WALL: Final = 0x40000000
-_ROOM: Final = 64 << 10
 
 # void save(void *area: rdi): every component of XCR0
 _XSAVE: Final = bytes.fromhex(
@@ -123,36 +121,6 @@ class HostLayouts:
         return told(known, self._options, view, "this machine's CPUID leaf 0xD", "host")
 
 
-def regset(thread: int) -> bytes:
-    """NT_X86_XSTATE of a thread that this thread traces and has stopped. OSError where not."""
-    room = _ROOM
-    while True:
-        buffer = ctypes.create_string_buffer(room)
-        vector = _Iovec(ctypes.addressof(buffer), room)
-        _ptrace(_GETREGSET, thread, NT_X86_XSTATE, ctypes.addressof(vector))
-        if vector.length < room or room >= 16 << 20:
-            return buffer.raw[: vector.length]
-        room *= 4
-
-
-class _Iovec(ctypes.Structure):
-    _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
-
-
-@cache
-def _libc() -> Any:
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.ptrace.restype = ctypes.c_long
-    libc.ptrace.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
-    return libc
-
-
-def _ptrace(request: int, thread: int, address: int, data: int) -> None:
-    if _libc().ptrace(request, thread, address, data) == -1:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
-
-
 def _tasks(pid: int) -> list[int]:
     """The threads of a process, the first one first."""
     try:
@@ -174,14 +142,14 @@ def _snapshot(pid: int, thread: int) -> bytes | None:
 
 def _trace(pid: int, thread: int) -> bytes | None:
     try:
-        _ptrace(_SEIZE, thread, 0, 0)
+        ptrace(_SEIZE, thread, 0, 0)
     except OSError as error:
         if error.errno == errno.ESRCH or _state(pid, thread) in "ZX":
             return None
         raise ArtefactError(f"thread {thread} cannot be traced: {_why(pid, error)}") from None
     pending = 0
     try:
-        _ptrace(_INTERRUPT, thread, 0, 0)
+        ptrace(_INTERRUPT, thread, 0, 0)
         stop = _stopped(pid, thread)
         if stop is None:
             return None
@@ -194,7 +162,7 @@ def _trace(pid: int, thread: int) -> bytes | None:
         raise ArtefactError(f"thread {thread}: {error.strerror}") from None
     finally:
         with suppress(OSError):
-            _ptrace(_DETACH, thread, 0, pending)
+            ptrace(_DETACH, thread, 0, pending)
 
 
 def _stopped(pid: int, thread: int) -> int | None:

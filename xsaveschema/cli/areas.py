@@ -7,12 +7,13 @@ from typing import Any
 
 import click
 
+from xsaveschema.area.lines import Line, names_in_use
 from xsaveschema.artefacts.reader import Found
 from xsaveschema.cli.files import about, named_input
 from xsaveschema.cli.inputs import Input, called, reads_areas
 from xsaveschema.cli.options import json_option
 from xsaveschema.cli.output import number, print_json_items, print_lines
-from xsaveschema.text import Line, columns, names_in_use
+from xsaveschema.text import columns
 
 
 @click.command("areas")

@@ -9,6 +9,7 @@ from typing import Any, Final, get_args
 
 import click
 
+from xsaveschema.area.lines import MISSING, Line
 from xsaveschema.artefacts.reader import WHOLE, Found
 from xsaveschema.catalog import Catalog
 from xsaveschema.cli.files import about, named, write_area
@@ -23,7 +24,6 @@ from xsaveschema.identify.match import Match, alike, identify
 from xsaveschema.model import COMPACTED, HEADER_OFFSET, CpuModel
 from xsaveschema.restore import Note, check, mend, misplaced, notes
 from xsaveschema.restore_rules import RULES, Target
-from xsaveschema.text import MISSING, Line
 from xsaveschema.traces import shown, without_frame
 
 _WHO: Final[dict[Target, str]] = {

@@ -6,23 +6,24 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 
 from xsaveschema.area import XsaveArea
+from xsaveschema.area.lines import (
+    INDENT,
+    MISSING,
+    Line,
+    area_facts,
+    component_lines,
+    fact_lines,
+    row_lines,
+    value_lines,
+)
+from xsaveschema.area.loaded import as_restored
 from xsaveschema.area.rows import Row, View, laned, register_rows
 from xsaveschema.artefacts.reader import WHOLE, Found
 from xsaveschema.cli.areas import in_common, listing, row_of
 from xsaveschema.cli.inputs import presented
 from xsaveschema.cli.output import print_lines, terminal_width, until_fault
 from xsaveschema.errors import MissingStateError, XsaveError
-from xsaveschema.text import (
-    INDENT,
-    MISSING,
-    Line,
-    area_facts,
-    columns,
-    component_lines,
-    fact_lines,
-    row_lines,
-    value_lines,
-)
+from xsaveschema.text import columns
 
 _Lacking = Mapping[str, XsaveError | None]
 """Registers by name, and why an area has none of that name."""
@@ -95,7 +96,7 @@ def show_each(source: str, areas: Iterable[Found], view: View) -> None:
                 *lines,
                 _title(_named(found)),
                 *fact_lines(own, terminal_width()),
-                *value_lines(found.area, terminal_width(), view),
+                *value_lines(found.area, as_restored(found.area), terminal_width(), view),
             ]
         )
 
@@ -173,7 +174,7 @@ def _area(found: Found, view: View) -> Iterator[Line]:
     """The components of an area, and what they hold."""
     yield []
     yield from component_lines(found.area)
-    yield from value_lines(found.area, terminal_width(), view)
+    yield from value_lines(found.area, as_restored(found.area), terminal_width(), view)
 
 
 def _facts(found: Found) -> dict[str, str]:

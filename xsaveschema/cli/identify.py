@@ -9,6 +9,7 @@ from typing import Any, Final
 import click
 
 from xsaveschema import cpuid
+from xsaveschema.area.lines import Line
 from xsaveschema.artefacts.reader import WHOLE, Found, Options
 from xsaveschema.catalog import Catalog
 from xsaveschema.cli.files import about, named_input
@@ -23,7 +24,7 @@ from xsaveschema.identify.match import Match, identify
 from xsaveschema.identify.named import HOST
 from xsaveschema.layout import places
 from xsaveschema.model import CpuModel
-from xsaveschema.text import Line, columns
+from xsaveschema.text import columns
 
 _HEAD: Final = 1 << 16
 _SHOWN: Final = 32

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from xsaveschema.area.lines import folded
 from xsaveschema.catalog import Catalog
 from xsaveschema.cli.inputs import presented
 from xsaveschema.cli.options import json_option, mask_option, with_catalog
@@ -25,7 +26,7 @@ from xsaveschema.identify.match import alike
 from xsaveschema.layout import Layout
 from xsaveschema.model import CpuModel
 from xsaveschema.spans import Slot
-from xsaveschema.text import folded, layout_lines, layout_title
+from xsaveschema.text import layout_lines, layout_title
 
 
 @click.command("layout")

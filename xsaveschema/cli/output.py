@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 import msgspec
 
+from xsaveschema.area.lines import Line, folded
 from xsaveschema.errors import SchemaFault, XsaveError, plain
-from xsaveschema.text import Line, columns, folded
+from xsaveschema.text import columns
 
 if TYPE_CHECKING:
     from rich.console import Console

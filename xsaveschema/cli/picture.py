@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from xsaveschema.area.lines import Line
 from xsaveschema.layout import Layout
-from xsaveschema.text import HEADER, SOFTWARE, Block, Line, blocks
+from xsaveschema.text import HEADER, SOFTWARE, Block, blocks
 
 
 def widths(sizes: list[int], cells: int) -> list[int]:

@@ -34,7 +34,7 @@ COMMANDS: Final = {
     "lint": "Report every fault in schema files.",
     "patch": "Set registers or fields in an area of a core, and write the file anew.",
     "add-layout": "Add NT_X86_XSAVE_LAYOUT to an ELF core that lacks it.",
-    "gdb-script": "Print a Python script for GDB: info xsave and $xs().",
+    "debugger": "Write commands for GDB or LLDB: registers of cores and processes, whatever CPU.",
     "export": "Write tables of layouts for C, Rust, Go, Kaitai and GDB, and test vectors.",
     "new": "Write a model file from a CPUID dump or this machine.",
 }

@@ -1,53 +1,22 @@
 """CPUID and XCR0 of this machine, from the instructions themselves.
 
-Python has no way to execute CPUID, so a few bytes of machine code are put into an executable page.
-Where the system forbids that, Linux's ``/dev/cpu/N/cpuid`` gives the same. Importing this module
+Where the system forbids to execute what instruction.py needs, Linux's ``/dev/cpu/N/cpuid`` gives
+the same. Importing this module
 does nothing; on other machines the functions raise XsaveError.
 """
 
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable
-from functools import cache
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from xsaveschema.cpuid.gather import CORE_TYPE_LEAF, Processor, records
 from xsaveschema.cpuid.record import XSAVE_LEAF, CpuidRecord
 from xsaveschema.errors import XsaveError
 from xsaveschema.model import CpuidRegisters
 
-if TYPE_CHECKING:
-    import ctypes
-
 _OSXSAVE: Final = 1 << 27  # leaf 1 ECX: the OS has enabled XSAVE, and so XGETBV
-
-# void cpuid(uint32_t leaf: edi, uint32_t sub_leaf: esi, uint32_t *registers: rdx), System V ABI
-_CPUID: Final = bytes.fromhex(
-    "f3 0f 1e fa"  # endbr64            indirect calls land here
-    "53"  #          push rbx           CPUID overwrites EBX, which belongs to the caller
-    "49 89 d0"  #    mov r8, rdx        and EDX, which holds the argument
-    "89 f8"  #       mov eax, edi
-    "89 f1"  #       mov ecx, esi
-    "0f a2"  #       cpuid
-    "41 89 00"  #    mov [r8], eax
-    "41 89 58 04"  # mov [r8+4], ebx
-    "41 89 48 08"  # mov [r8+8], ecx
-    "41 89 50 0c"  # mov [r8+12], edx
-    "5b"  #          pop rbx
-    "c3"  #          ret
-)
-# uint64_t xgetbv(uint32_t number: edi)
-_XGETBV: Final = bytes.fromhex(
-    "f3 0f 1e fa"  # endbr64
-    "89 f9"  #       mov ecx, edi
-    "0f 01 d0"  #    xgetbv             EDX:EAX, upper halves of RDX and RAX cleared
-    "48 c1 e2 20"  # shl rdx, 32
-    "48 09 d0"  #    or rax, rdx
-    "c3"  #          ret
-)
-_XGETBV_AT: Final = 64
 
 _Query = Callable[[int, int], CpuidRegisters]
 
@@ -105,17 +74,14 @@ def xgetbv() -> int:
     """
     try:
         _, _, features, _ = _instruction()(1, 0)
-        code = _code()
     except OSError as error:
         raise XsaveError(f"XGETBV cannot be executed: {error.strerror}") from None
     if not features & _OSXSAVE:
         raise XsaveError("the operating system has not enabled XSAVE, so there is no XCR0 to read")
 
-    import ctypes
+    from xsaveschema.cpuid.instruction import execute_xgetbv
 
-    read = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_uint32)(ctypes.addressof(code) + _XGETBV_AT)
-    value: int = read(0)
-    return value
+    return execute_xgetbv()
 
 
 def _record(query: _Query, source: str, format_name: str) -> CpuidRecord:
@@ -135,42 +101,12 @@ def _record(query: _Query, source: str, format_name: str) -> CpuidRecord:
 
 def _instruction() -> _Query:
     """CPUID as a function. Raises OSError where executable memory is forbidden."""
-    code = _code()
-
-    import ctypes
-
-    array = ctypes.c_uint32 * 4
-    prototype = ctypes.CFUNCTYPE(None, ctypes.c_uint32, ctypes.c_uint32, ctypes.POINTER(array))
-    execute = prototype(ctypes.addressof(code))
-
-    def query(leaf: int, sub_leaf: int) -> CpuidRegisters:
-        registers = array()
-        execute(leaf, sub_leaf, ctypes.byref(registers))
-        eax, ebx, ecx, edx = registers
-        return eax, ebx, ecx, edx
-
-    return query
-
-
-@cache
-def _code() -> ctypes.Array[ctypes.c_char]:
-    """The page with the machine code, made once and never given back."""
     import platform
 
-    if platform.machine().lower() not in ("x86_64", "amd64") or sys.maxsize < 1 << 32:
-        raise XsaveError(f"CPUID is an instruction of x86-64, and this is {platform.machine()}")
-    if os.name != "posix":
-        raise XsaveError(f"CPUID is executed on POSIX systems only so far, and this is {os.name}")
+    from xsaveschema.cpuid.instruction import execute_cpuid, runs_here
 
-    import ctypes
-    import mmap
-
-    page = mmap.mmap(
-        -1,
-        mmap.PAGESIZE,
-        flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS,
-        prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC,
-    )
-    page[: len(_CPUID)] = _CPUID
-    page[_XGETBV_AT : _XGETBV_AT + len(_XGETBV)] = _XGETBV
-    return (ctypes.c_char * mmap.PAGESIZE).from_buffer(page)
+    if not runs_here():
+        here = f"{platform.machine()}, {os.name}"
+        raise XsaveError(f"CPUID is an instruction of x86-64, executed on POSIX; this is {here}")
+    execute_cpuid(0, 0)
+    return execute_cpuid
