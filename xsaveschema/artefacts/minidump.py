@@ -292,9 +292,8 @@ def _found(data: Data, context: _Context, rows: list[Entry], options: Options) -
     if chunk is None:
         if not live:
             return None
-        area, _ = assemble(legacy, {}, live, options, label)
-        source = "no XState: the legacy region alone"
-        return Found(label, area, source, at, notes, origin="assembled")
+        found = assemble(legacy, {}, live, options, label, offset=at, notes=notes)
+        return replace(found, layout_source="no XState: the legacy region alone")
     start, length = chunk
     mask, compaction = MASKS.unpack(data[start : start + MASKS.size])
     image = joined(
