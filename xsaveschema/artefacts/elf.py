@@ -76,15 +76,11 @@ _TYPES: Final = frozenset(
 _ROWS_MAX: Final = 64
 _SHAPES_MAX: Final = 64
 _PID: Final = Struct("<i")
-# Where pr_pid stands in struct prstatus, by owner and ELF class.
 _PID_AT: Final = {
-    (_CORE, 64): 32,
-    (_CORE, 32): 24,
-    (_DELVE, 64): 32,
-    (_DELVE, 32): 24,
-    (FREEBSD, 64): 40,
-    (FREEBSD, 32): 24,
+    32: {_CORE: 24, _DELVE: 24, FREEBSD: 24},
+    64: {_CORE: 32, _DELVE: 32, FREEBSD: 40},
 }
+"""Where pr_pid stands in struct prstatus, by ELF class and owner."""
 _U64: Final = Struct("<Q")
 _LEGACY: Final = X87 | SSE
 _AVX512: Final = 0xE0
@@ -128,10 +124,10 @@ class ElfReader(InPlace):
         """Each thread's area. Where not strict, the whole notes of a core that is cut off."""
         core = ElfCore.parse(data)
         survey = survey_of(core, options.strict)
-        layouts = CoreLayouts(core, survey, options)
+        layouts = CoreLayouts(core, survey, options) if survey.areas else None
         for label, note in threads(core, survey):
             view = core.body(note)
-            if not survey.areas:
+            if layouts is None:
                 yield _legacy(view, label, note, survey, options)
                 continue
             try:
@@ -167,7 +163,7 @@ def survey_of(core: ElfCore, strict: bool = True) -> Survey:
             elif _is_image(note):
                 images += 1
             elif note.type == NT_PRSTATUS:
-                threads += note.owner in (_CORE, FREEBSD, _DELVE)
+                threads += note.owner in _PID_AT[core.bits]
             elif note.type == _NT_GDB_TDESC:
                 by_gdb |= note.owner == _GDB
             elif note.type == NT_X86_XSAVE_LAYOUT and note.owner == LINUX:
@@ -193,11 +189,12 @@ def threads(core: ElfCore, survey: Survey) -> Iterator[tuple[str, Note]]:
     """
     wanted, left = (_is_area, survey.areas) if survey.areas else (_is_image, survey.images)
     called = "area" if survey.areas else "FXSAVE image"
+    pid_at = _PID_AT[core.bits]
     label = ""
     index = 0
     for note in core.notes(_TYPES):
-        if note.type == NT_PRSTATUS and (note.owner, core.bits) in _PID_AT:
-            at = _PID_AT[note.owner, core.bits]
+        if note.type == NT_PRSTATUS and note.owner in pid_at:
+            at = pid_at[note.owner]
             if note.size < at + _PID.size:
                 raise ArtefactError(f"NT_PRSTATUS of {note.size} bytes has no pid", note.offset)
             label = f"thread {_PID.unpack_from(core.data, note.offset + at)[0]}"
