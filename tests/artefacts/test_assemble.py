@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import xsaveschema as xs
+from xsaveschema import artefacts
 from xsaveschema.artefacts.assemble import assemble, joined, meant_legacy
 from xsaveschema.artefacts.reader import ArtefactError, Options
 from xsaveschema.errors import EvidenceError
@@ -25,8 +26,7 @@ def legacy(mxcsr: int = 0x1F80, mxcsr_mask: int = 0, fcw: int = 0x37F, xmm0: int
 def made(
     image: bytes, images: dict[str, bytes], xstate_bv: int, options: Options = ZEN4, **more: Any
 ) -> xs.XsaveArea:
-    area, _ = assemble(image, images, xstate_bv, options, "thread 1", **more)
-    return area
+    return assemble(image, images, xstate_bv, options, "thread 1", **more).area
 
 
 @pytest.mark.parametrize(
@@ -56,19 +56,20 @@ def test_mxcsr_mask_is_the_models_where_the_file_has_none(there: int, wanted: in
 
 
 def test_mxcsr_mask_of_the_file_chooses_the_model() -> None:
-    intel, why = assemble(legacy(mxcsr_mask=0xFFFF), {}, 0, Options(), "thread 1")
-    amd, _ = assemble(legacy(mxcsr_mask=0x2FFFF), {}, 0, Options(), "thread 1")
-    assert (intel.model.mxcsr_mask, amd.model.mxcsr_mask) == (0xFFFF, 0x2FFFF)
-    assert why == f"no offsets in the file: those of {intel.model.name}, the smallest that fits"
+    found = assemble(legacy(mxcsr_mask=0xFFFF), {}, 0, Options(), "thread 1", offset=7)
+    intel, amd = found.area.model, made(legacy(mxcsr_mask=0x2FFFF), {}, 0, Options()).model
+    assert (intel.mxcsr_mask, amd.mxcsr_mask) == (0xFFFF, 0x2FFFF)
+    why = f"no offsets in the file: those of {intel.name}, the smallest that fits"
+    assert found == artefacts.Found("thread 1", found.area, why, 7, origin="assembled")
 
 
 def test_a_file_that_contradicts_a_named_model_is_refused_or_assumed() -> None:
     image, named = legacy(mxcsr_mask=0x2FFFF), xs.load_model("haswell")
     with pytest.raises(EvidenceError):
         made(image, {}, 0, Options(model=named))
-    area, why = assemble(image, {}, 0, Options(model=named, assume=True), "thread 1")
-    assert area.assumed
-    assert why.endswith("; assumed, against MXCSR_MASK")
+    found = assemble(image, {}, 0, Options(model=named, assume=True), "thread 1")
+    assert found.area.assumed
+    assert found.layout_source.endswith("; assumed, against MXCSR_MASK")
     # The catalogue's own choice is nobody's word.
     assert not made(image, {}, 0, Options(assume=True)).assumed
 

@@ -14,7 +14,7 @@ from struct import Struct
 from typing import Final
 
 from xsaveschema.area import XsaveArea
-from xsaveschema.artefacts.reader import ArtefactError, Options
+from xsaveschema.artefacts.reader import ArtefactError, Found, Options
 from xsaveschema.catalog import Catalog, default_catalog
 from xsaveschema.header import MASKS
 from xsaveschema.kept import kept
@@ -47,16 +47,19 @@ def assemble(
     enabled: int = 0,
     live: Iterable[str] = (),
     infer: bool = False,
-) -> tuple[XsaveArea, str]:
+    offset: int | None = None,
+    notes: Iterable[str] = (),
+) -> Found:
     """Build an area from a legacy region and the bytes of extended components, by name.
 
     ``legacy`` has up to 512 bytes; an image that ends before its component goes on with zeros,
     and an empty one is a component that the file tells to be zero. ``xstate_bv`` says which
     components are in use and ``enabled`` (a bit mask) which ones get a place at all; those named
     by ``live`` are in use too. With ``infer``, so is every component whose bytes are not initial.
-    A component in use without an image is ``missing`` in the area. Returns the area and how its
-    layout was chosen. ArtefactError where no model has all that is there, or the one that the user
-    named not all that is in use; ``label`` says whose area it is.
+    A component in use without an image is ``missing`` in the area. ``label``, ``offset`` and
+    ``notes`` are those of what is found; its ``layout_source`` says how the layout was chosen.
+    ArtefactError where no model has all that is there, or the one that the user named not all that
+    is in use.
     """
     catalog = options.catalog or default_catalog()
     numbers = catalog.component_names()
@@ -98,7 +101,9 @@ def assemble(
     missing = _named(gone, catalog)
     made = XsaveArea.partial(area, model, missing, assume=chosen or options.assume)
     made.assumed &= not chosen
-    return made, f"{why}; assumed, against MXCSR_MASK" if made.assumed else why
+    if made.assumed:
+        why += "; assumed, against MXCSR_MASK"
+    return Found(label, made, why, offset, tuple(notes), origin="assembled")
 
 
 def meant_legacy(area: XsaveArea) -> bytes:

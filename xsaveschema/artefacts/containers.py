@@ -117,12 +117,15 @@ def streamed(read: Callable[[int], bytes]) -> Data:
 
 
 class _Stream:
-    """Bytes that come in chunks: ``at`` is how many have been taken."""
+    """Bytes that come in chunks, of which parts are kept: ``at`` is how many have been taken."""
 
     def __init__(self, chunks: Chunks):
         self.at = 0
         self._chunks = chunks
         self._rest = memoryview(b"")
+        self._starts = [0]
+        self._parts = [b""]
+        self._room = MAX_AT_ONCE
 
     def peek(self, size: int) -> bytes:
         """The next bytes, which stay; fewer at the end."""
@@ -142,6 +145,29 @@ class _Stream:
         for _ in self._until(size):
             if self.at > _FURTHEST:
                 raise StreamError(f"has no more notes in its first {_FURTHEST >> 30} GiB{_WAY_OUT}")
+
+    def keep(self, start: int, stop: int) -> None:
+        """Read on up to byte ``stop``, or the end, and keep what stands from ``start`` on."""
+        if start > self.at:
+            self.skip(start - self.at)
+            self._starts.append(self.at)
+            self._parts.append(b"")
+        more = stop - self.at
+        if more > self._room:
+            raise StreamError(_TOO_MUCH)
+        if more > 0:
+            self._room -= more
+            self._parts[-1] += bytes(self.take(more))
+
+    def fetch(self, start: int, size: int) -> memoryview:
+        """These bytes, which come or have been kept; ArtefactError for others."""
+        self.keep(start, start + size)
+        number = bisect_right(self._starts, start) - 1
+        at = start - self._starts[number]
+        found = memoryview(self._parts[number])[at : at + size]
+        if len(found) < size:
+            raise ArtefactError(f"{size} bytes from here have not been kept{_WAY_OUT}", start)
+        return found
 
     def _until(self, size: int) -> Iterator[memoryview]:
         while size:
@@ -201,53 +227,15 @@ def _kept(stream: _Stream) -> Data:
 
 def _core(stream: _Stream) -> Data:
     """The headers and notes of an ELF core: the headers stand in front, and say where these are."""
-    pieces = _Pieces(stream)
-    coming = Window(1 << 62, pieces.fetch)
+    stream.keep(0, _HEAD)
+    coming = Window(1 << 62, stream.fetch)
     try:
-        pieces.keep(0, early_notes(coming))  # before the stream is read to its end
+        stream.keep(0, early_notes(coming))  # before the stream is read to its end
         segments = ElfCore(coming).segments
+        for segment in sorted(segments, key=lambda segment: segment.offset):
+            stream.keep(segment.offset, segment.end)
     except StreamError:
         raise
     except (ArtefactError, struct.error):
-        return pieces.kept()  # the reader says what is wrong with it
-    for segment in sorted(segments, key=lambda segment: segment.offset):
-        pieces.keep(segment.offset, segment.end)
-    return pieces.kept()
-
-
-class _Pieces:
-    """Parts of a stream, in its order; the last one goes on as far as has been read."""
-
-    def __init__(self, stream: _Stream):
-        self._stream = stream
-        self._starts = [0]
-        self._parts = [bytes(stream.take(_HEAD))]
-        self._room = MAX_AT_ONCE - _HEAD
-
-    def keep(self, start: int, stop: int) -> None:
-        """Read on up to byte ``stop``, or the end, and keep what stands from ``start`` on."""
-        stream = self._stream
-        if start > stream.at:
-            stream.skip(start - stream.at)
-            self._starts.append(stream.at)
-            self._parts.append(b"")
-        more = stop - stream.at
-        if more > self._room:
-            raise StreamError(_TOO_MUCH)
-        if more > 0:
-            self._room -= more
-            self._parts[-1] += bytes(stream.take(more))
-
-    def fetch(self, start: int, size: int) -> memoryview:
-        """These bytes, which come or have been kept; ArtefactError for others."""
-        self.keep(start, start + size)
-        number = bisect_right(self._starts, start) - 1
-        at = start - self._starts[number]
-        found = memoryview(self._parts[number])[at : at + size]
-        if len(found) < size:
-            raise ArtefactError(f"{size} bytes from here have not been kept{_WAY_OUT}", start)
-        return found
-
-    def kept(self) -> Window:
-        """The stream as far as it was read."""
-        return Window(self._stream.at, self.fetch)
+        pass  # the reader says what is wrong with it
+    return Window(stream.at, stream.fetch)

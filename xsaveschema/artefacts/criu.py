@@ -155,9 +155,8 @@ def _found(fpregs: _Message, label: str, at: int | None, options: Options) -> Fo
     legacy = LEGACY.pack(*head, *spaces)
     xsave = fpregs.get("xsave")
     if xsave is None:
-        area, source = assemble(legacy, {}, X87 | SSE, options, label)
         notes = ("the image has no xsave entry",)
-        return Found(label, area, source, None, notes, origin="assembled")
+        return assemble(legacy, {}, X87 | SSE, options, label, notes=notes)
     _require_whole(xsave, _XSAVE, f"xsave of {label}", at)
     images = {
         field.component: _image(xsave[field.name], field.bits)
@@ -169,8 +168,7 @@ def _found(fpregs: _Message, label: str, at: int | None, options: Options) -> Fo
         _require_whole(cet, _CET, f"cet of {label}", at)
         images["cet_u"] = _image((cet["cet"], cet["ssp"]), 64)
         live = ["cet_u"] if any(images["cet_u"]) else []
-    area, source = assemble(legacy, images, xsave["xstate_bv"], options, label, live=live)
-    return Found(label, area, source, origin="assembled")
+    return assemble(legacy, images, xsave["xstate_bv"], options, label, live=live)
 
 
 def _require_whole(

@@ -11,6 +11,7 @@ that fits, of the catalogue's models otherwise.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Final, NamedTuple
 
 from xsaveschema.area import XsaveArea
@@ -113,10 +114,10 @@ class ElfReader(InPlace):
         """Each thread's area. Where not strict, the whole notes of a core that is cut off."""
         core = ElfCore(data)
         survey = survey_of(core, options.strict)
-        layouts = CoreLayouts(core, survey, options)
+        layouts = CoreLayouts(core, survey, options) if survey.areas else None
         for label, note in threads(core, survey):
             view = core.body(note)
-            if not survey.areas:
+            if layouts is None:
                 yield _legacy(view, label, note, survey, options)
                 continue
             try:
@@ -209,13 +210,12 @@ def _lwp(note: Note) -> str:
 
 
 def _legacy(image: memoryview, label: str, note: Note, survey: Survey, options: Options) -> Found:
-    area, _ = assemble(image, {}, _LEGACY, options, label)
     notes = ["an FXSAVE image: state beyond SSE, if the machine had any, is not in the file"]
     if not image[0] | image[1] and not any(image[MXCSR_OFFSET : MXCSR_OFFSET + 4]):
         notes.append("FCW and MXCSR are 0: Valgrind writes 0 there, and not what the thread had")
-    source = "no NT_X86_XSTATE: the legacy region alone"
     notes += survey.damage
-    return Found(label, area, source, note.offset, tuple(notes), origin="assembled")
+    found = assemble(image, {}, _LEGACY, options, label, offset=note.offset, notes=notes)
+    return replace(found, layout_source="no NT_X86_XSTATE: the legacy region alone")
 
 
 class CoreLayouts:

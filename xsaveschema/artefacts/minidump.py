@@ -127,7 +127,7 @@ class MinidumpReader:
         if not self.recognises(data):
             raise ArtefactError("no minidump: it does not begin with MDMP, version 0xA793", 0)
         streams = _streams(data)
-        shape = _shape(data, streams)
+        shapes = _shapes(data, streams)
         rows = _rows(data, streams)
         if _THREADS not in streams and _EXCEPTION not in streams:
             raise ArtefactError("the dump has neither a thread list nor an exception", 0)
@@ -136,7 +136,7 @@ class MinidumpReader:
         failed = 0
         for label, size, at in _contexts(data, streams):
             try:
-                found = _found(data, _context(data, shape, label, size, at), rows, options)
+                found = _found(data, _context(data, shapes, label, size, at), rows, options)
             except XsaveError as error:
                 failed += 1
                 if len(errors) < _TOLD_MAX:
@@ -160,10 +160,10 @@ class MinidumpReader:
     def replace(self, data: Data, found: Found, area: XsaveArea) -> Iterable[tuple[int, bytes]]:
         """Where the legacy region, MxCsr and the XState chunk of an edited area go."""
         streams = _streams(data)
-        shape = _shape(data, streams)
+        shapes = _shapes(data, streams)
         for label, size, at in _contexts(data, streams):
             if label == found.label and found.offset in range(at, at + size):
-                return [*_patches(data, _context(data, shape, label, size, at), area)]
+                return [*_patches(data, _context(data, shapes, label, size, at), area)]
         raise ArtefactError(f"the dump has no context of {found.label}", found.offset)
 
 
@@ -210,17 +210,17 @@ def _streams(data: Data) -> _Streams:
     return found
 
 
-def _shape(data: Data, streams: _Streams) -> _Shape | None:
-    """The CONTEXT structure of the dump's processor, None where the dump does not say."""
+def _shapes(data: Data, streams: _Streams) -> list[_Shape]:
+    """The CONTEXT structure of the dump's processor; all of them where the dump does not say."""
     if _SYSTEM_INFO not in streams:
-        return None
+        return [*_SHAPES.values()]
     ((size, at),) = streams[_SYSTEM_INFO]
     if size < _U16.size:
         raise ArtefactError("the system info stream is empty", at)
     (architecture,) = _U16.unpack_from(data, at)
     if architecture not in _SHAPES:
         raise ArtefactError(f"the processor architecture is {architecture}, not x86 or AMD64", at)
-    return _SHAPES[architecture]
+    return [_SHAPES[architecture]]
 
 
 def _contexts(data: Data, streams: _Streams) -> Iterator[tuple[str, int, int]]:
@@ -262,21 +262,24 @@ def _of_exceptions(data: Data, streams: _Streams) -> Iterator[tuple[int, int, in
         yield _EXCEPTION_STREAM.unpack_from(data, at)
 
 
-def _context(data: Data, shape: _Shape | None, label: str, size: int, at: int) -> _Context:
-    """A context, held against ``shape``, or the structure that its own flags tell."""
+def _context(data: Data, shapes: list[_Shape], label: str, size: int, at: int) -> _Context:
+    """A context of one of these structures: its own flags tell which."""
     require(data, at, size, f"the context of {label}")
-    for known in [shape] if shape else _SHAPES.values():
-        flags_at = at + known.flags
-        if size < known.size:
-            fault = ArtefactError(f"the context of {label} has {size} of {known.size} bytes", at)
+    faults = []
+    for shape in shapes:
+        flags_at = at + shape.flags
+        if size < shape.size:
+            said = f"the context of {label} has {size} of {shape.size} bytes"
+            faults.append(ArtefactError(said, at))
             continue
         (flags,) = _U32.unpack_from(data, flags_at)
-        if flags & _PROCESSORS == known.own:
-            return _Context(label, size, at, known, flags)
-        fault = ArtefactError(f"ContextFlags {flags:#x} are of another processor", flags_at)
-    if shape is None:
-        fault = ArtefactError(f"the context of {label} is neither AMD64's nor x86's", at)
-    raise fault
+        if flags & _PROCESSORS == shape.own:
+            return _Context(label, size, at, shape, flags)
+        said = f"ContextFlags {flags:#x} are of another processor"
+        faults.append(ArtefactError(said, flags_at))
+    if len(faults) == 1:
+        raise faults[0]
+    raise ArtefactError(f"the context of {label} is neither AMD64's nor x86's", at)
 
 
 def _found(data: Data, context: _Context, rows: list[Entry], options: Options) -> Found | None:
@@ -293,9 +296,8 @@ def _found(data: Data, context: _Context, rows: list[Entry], options: Options) -
     if chunk is None:
         if not live:
             return None
-        area, _ = assemble(legacy, {}, live, options, label)
-        source = "no XState: the legacy region alone"
-        return Found(label, area, source, at, notes, origin="assembled")
+        found = assemble(legacy, {}, live, options, label, offset=at, notes=notes)
+        return replace(found, layout_source="no XState: the legacy region alone")
     start, length = chunk
     mask, compaction = MASKS.unpack(data[start : start + MASKS.size])
     image = joined(

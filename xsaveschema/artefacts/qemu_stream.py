@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Annotated, Final, NamedTuple
 
 import msgspec
@@ -340,9 +341,8 @@ def _found(data: Data, label: str, start: int, cpu: _Section, options: Options) 
     # Every stream has the upper halves of YMM, also of a vCPU without AVX.
     if not any(images.get("avx", b"")) and not xstate_bv >> numbers["avx"] & 1:
         images.pop("avx", None)
-    area, source = assemble(
-        legacy, images, xstate_bv, options, label, enabled=number("env.xcr0"), infer=True
-    )
-    if inferred := area.model.names_of(area.xstate_bv & ~xstate_bv):
+    enabled = number("env.xcr0")
+    found = assemble(legacy, images, xstate_bv, options, label, enabled=enabled, infer=True)
+    if inferred := found.area.model.names_of(found.area.xstate_bv & ~xstate_bv):
         notes.append(f"not in the stream's XSTATE_BV, but not initial: {', '.join(inferred)}")
-    return Found(label, area, source, None, tuple(notes), origin="assembled")
+    return replace(found, notes=tuple(notes))
