@@ -754,17 +754,30 @@ def test_the_captures(calls: Header, name: str) -> None:
     assert counted > 200
 
 
-def test_the_captures_of_faults(calls: Header) -> None:
-    """What an AMD processor refused, and what it took."""
-    model = xs.load_model("zen4").limited(xcr0=0xE7)
-    leaf = ctypes.create_string_buffer(calls.table(xs.load_model("zen4")), LEAF.size)
-    ctypes.memmove(leaf, model.xcr0.to_bytes(8, "little"), 8)
-    for record in captures.records("zen4-faults"):
-        data = captures.cut("zen4-faults", record["in_off"], record.get("len", 4096))
+FAULTS = {"zen4-faults": ("zen4", 0xE7), "amx-faults": ("sapphire-rapids", 0x600E7)}
+VECTORS_OF = {"ok": 0, "memory-ends": 14, "xfd-armed": 7}
+"""Of every other rule it is that of #GP."""
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_the_captures_of_faults(calls: Header, name: str) -> None:
+    """What processors refused is refused by a rule of that fault; what they took is not."""
+    model, xcr0 = FAULTS[name]
+    leaf = ctypes.create_string_buffer(calls.table(xs.load_model(model)), LEAF.size)
+    ctypes.memmove(leaf, xcr0.to_bytes(8, "little"), 8)
+    records = captures.records(name)
+    for record in records:
+        length = record.get("avail") or (4096 if name == "zen4-faults" else 11264)
+        data = captures.cut(name, record["in_off"], min(length, 11264))
+        misaligned = re.match(r"misaligned by (\d+)", record["case"])
+        address = int(misaligned[1]) if misaligned else record.get("offset", 0)
+        xfd = 1 << 18 if record.get("xfd") else 0
         rfbm = int(record["xrstor_rfbm"], 16)
-        found = calls.check(leaf, 0, data, len(data), rfbm, 0, record.get("offset", 0))
-        if "misaligned" not in record["case"] and "align" not in record["case"]:
-            assert (found != 0) == (record["signal"] != 0), (record, calls.name(found))
+        found = calls.check(leaf, 0, data, len(data), rfbm, xfd, address)
+        raised = {0: 0, 4: 7, 11: record.get("trapno") or 13}[record["signal"]]
+        rule = calls.name(found).decode()
+        assert VECTORS_OF.get(rule, 13) == raised, (record["case"], rule)
+    assert len(records) > 100
 
 
 # --- the example ---------------------------------------------------------------------------------
