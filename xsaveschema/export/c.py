@@ -33,9 +33,8 @@ from xsaveschema.model import (
     StateComponent,
     leaves,
 )
-from xsaveschema.restore import KVM_XSAVE
 from xsaveschema.restore_rules import RULES
-from xsaveschema.traces import FP_XSTATE_MAGIC1, FP_XSTATE_MAGIC2, FSAVE_SIZE
+from xsaveschema.traces import FP_XSTATE_MAGIC1, FP_XSTATE_MAGIC2, FSAVE_SIZE, KVM_XSAVE_SIZE
 
 _COLUMNS: Final = 100
 _INDENT: Final = " " * 4
@@ -124,7 +123,7 @@ class _C:
             magic1=FP_XSTATE_MAGIC1,
             magic2=FP_XSTATE_MAGIC2,
             fsave_size=FSAVE_SIZE,
-            kvm_xsave=KVM_XSAVE,
+            kvm_xsave=KVM_XSAVE_SIZE,
         )
         return {"xsave.h": text}
 
