@@ -202,6 +202,19 @@ def members_in(dump: str) -> dict[str, dict[str, int]]:
     return found
 
 
+@pytest.mark.parametrize("compiler", ["gcc", "clang", "g++"])
+def test_the_program_of_the_documentation(tmp_path: Path, compiler: str) -> None:
+    a_compiler(compiler)
+    header(tmp_path, "zen4", "sapphire-rapids")
+    text = (ROOT / "docs" / "exports.md").read_text()
+    (code,) = re.findall(r"^```c\n(.*?)^```$", text, re.M | re.S)
+    (tmp_path / "main.c").write_text(code)
+    language = ["-xc++", "-std=c++17"] if "++" in compiler else ["-std=c11"]
+    words = [*language, *STRICT, "-Wno-missing-field-initializers", tmp_path / "main.c"]
+    run(compiler, *words, "-o", tmp_path / "main")
+    assert f"`{run(tmp_path / 'main').strip()}`" in text
+
+
 # --- the functions -------------------------------------------------------------------------------
 
 
