@@ -36,7 +36,7 @@ from xsaveschema.spans import Slot
 COUNT = int(os.environ.get("XSAVESCHEMA_C_AREAS", "10000"))
 CALLS = Path(__file__).with_name("xsave_calls.c")
 EXAMPLE = ROOT / "examples" / "vectors" / "c" / "check_vectors.c"
-MODELS = xs.Catalog().models()
+SHIPPED = [*xs.Catalog().models()]
 STRICT = ["-O2", "-Wall", "-Wextra", "-Wpedantic", "-Werror"]
 KINDS = {
     "c11": ["-std=c11"],
@@ -56,6 +56,32 @@ GUARD = b"\xc3" * 64
 ERRORS = {StateLossError: "loss", HeaderError: "header", TooShortError: "short", MaskError: "mask"}
 LEAF = struct.Struct("<QQII189I4x4Q")
 """struct xsave_leaf."""
+
+
+def _made() -> list[CpuModel]:
+    """What no CPU has yet: components that share bytes, that have other sizes; x87 alone."""
+    base = xs.load_model("diamond-rapids")
+
+    def like(name: str, xcr0: int, **changed: StateComponent) -> CpuModel:
+        return replace(base, name=name, xcr0=xcr0, components={**base.components, **changed})
+
+    of = base.components
+    apx = replace(of["apx"], offset=576 + 64)  # amid AVX
+    sizes = {
+        "lbr": replace(of["lbr"], size=40 + 24 * 9 + 4),
+        "pt": replace(of["pt"], size=64),
+        "hwp": replace(of["hwp"], size=16),
+        "tilecfg": replace(of["tilecfg"], size=50),
+    }
+    return [
+        like("overlapping", base.xcr0 & ~apx.bit, apx=apx),
+        like("resized", base.xcr0, **sizes),
+        like("x87-alone", 1),
+    ]
+
+
+MADE = _made()
+MODELS = [*SHIPPED, *MADE]
 
 
 def run(*words: object) -> str:
@@ -79,7 +105,7 @@ def header(folder: Path, *cpus: CpuModel | str) -> Path:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return header(tmp_path_factory.mktemp("xsave_h"), "all")
+    return header(tmp_path_factory.mktemp("xsave_h"), *MODELS)
 
 
 # --- the text, and what compilers make of it -----------------------------------------------------
@@ -336,7 +362,7 @@ def test_tables_say_what_models_say(calls: Header, model: CpuModel) -> None:
     assert derived.raw == table
 
 
-@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)
+@pytest.mark.parametrize("model", SHIPPED, ids=lambda model: model.name)
 def test_a_leaf_from_cpuid(calls: Header, model: CpuModel) -> None:
     """It has the components that CPUID shows, as a model has them that is read from the same."""
     leaf = model.cpuid_leaf_0xd()
@@ -423,8 +449,10 @@ def cases(count: int, seed: int = 0) -> Iterator[Case]:
     """Areas that no processor would write among those that one would; ALIKE with one header."""
     rng = random.Random(seed)
     for _ in range(0, count, ALIKE):
-        source = rng.choice(MODELS)
-        target = source if rng.random() < 0.5 else rng.choice(MODELS)
+        source = rng.choice(MODELS if rng.random() < 0.7 else MADE)
+        target = (
+            source if rng.random() < 0.5 else rng.choice(MODELS if rng.random() < 0.7 else MADE)
+        )
         compacted = rng.random() < 0.5
         known = target.user_mask | (target.supervisor_mask if compacted else 0)
         mask = rng.choice((target.xcr0, rng.getrandbits(63) & known, target.xcr0 & known))
@@ -443,7 +471,7 @@ def _masks(rng: random.Random, model: CpuModel) -> tuple[int, int]:
     """XSTATE_BV and XCOMP_BV."""
     packed = rng.random() < 0.5
     known = model.user_mask | (model.supervisor_mask if packed else 0)
-    places = rng.choice((known, model.xcr0, rng.getrandbits(63) & known))
+    places = rng.choice((known, model.xcr0, rng.getrandbits(63) & known, 1 << rng.randrange(2)))
     xstate_bv = rng.choice((places, rng.getrandbits(63) & places, 0))
     xcomp_bv = places | COMPACTED if packed else 0
     if rng.random() < 0.03:
@@ -469,6 +497,10 @@ def area(rng: random.Random, model: CpuModel, xstate_bv: int, xcomp_bv: int) -> 
             pkru = next((slot for slot in slots if slot.number == 9), None)
     length = needed + rng.choice((0, 0, 0, 4, 200, -1 if needed > 576 else 0))
     data = bytearray(rng.randbytes(length) if rng.random() < 0.8 else bytes(length))
+    if rng.random() < 0.3:
+        data[576:] = bytes(len(data) - 576)
+        for _ in range(3):
+            data[rng.randrange(576, len(data)) if len(data) > 576 else 0] = 0x55
     if pkru and rng.random() < 0.7:  # the component that has two sizes; the rest of it is reserved
         data[pkru.offset + 4 : pkru.end] = bytes(len(data[pkru.offset + 4 : pkru.end]))
     if rng.random() < 0.6:
@@ -482,7 +514,8 @@ def area(rng: random.Random, model: CpuModel, xstate_bv: int, xcomp_bv: int) -> 
 
 def _software(rng: random.Random, model: CpuModel, xstate_bv: int, area: bytearray) -> bytes:
     kind = rng.randrange(6)
-    mask = rng.choice((model.xcr0, model.user_mask, rng.getrandbits(20) | 3, xstate_bv | 3))
+    mask = rng.choice((model.xcr0, rng.choice(MODELS).user_mask, rng.getrandbits(20), xstate_bv))
+    mask = mask & ~COMPACTED | rng.choice((3, 3, 3, 3, 3, 3, 2, COMPACTED | 3))
     if kind == 0:
         return rng.randbytes(48)
     if kind == 1:
@@ -490,12 +523,12 @@ def _software(rng: random.Random, model: CpuModel, xstate_bv: int, area: bytearr
     if kind == 2:
         return (bytes(rng.randrange(8)) + rng.randbytes(48))[:48]
     if kind == 3:
-        return (mask & ~COMPACTED).to_bytes(8, "little") + bytes(39) + rng.choice((b"\0", b"\1"))
+        return mask.to_bytes(8, "little") + bytes(39) + rng.choice((b"\0", b"\1"))
     size = rng.choice((len(area), len(area) - 4, 576, 575, 0xFFFFFFFF, len(area) + 4))
     if 0 <= size <= len(area) - 4 and rng.random() < 0.7:
         area[size : size + 4] = (0x46505845).to_bytes(4, "little")
     extended = size + rng.choice((4, 116, 8))
-    words = struct.pack("<IIQI", 0x46505853, extended & 0xFFFFFFFF, mask & ~COMPACTED, size)
+    words = struct.pack("<IIQI", 0x46505853, extended & 0xFFFFFFFF, mask, size)
     return words + bytes(27) + rng.choice((b"\0", b"\0", b"\1"))
 
 
@@ -602,10 +635,11 @@ def test_random_areas_are_refused_alike(calls: Header) -> None:
     rng = random.Random(0)
     seen: Counter[str] = Counter()
     for _ in range(COUNT // 2):
-        model = rng.choice(MODELS)
+        model = rng.choice(MODELS if rng.random() < 0.9 else MADE)
         data = bytearray(area(rng, model, *_masks(rng, model)))
-        if rng.random() < 0.5:
+        if rng.random() < 0.8:
             data[528:576] = bytes(48)
+            data[rng.randrange(528, 576)] = rng.choice((0, 0, 0, 0, 1))
         if rng.random() < 0.3:
             data[24:28] = (model.mxcsr_mask + rng.choice((0, 1))).to_bytes(4, "little")
         if rng.random() < 0.3:
