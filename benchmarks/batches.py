@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 import xsaveschema as xs
-from benchmarks.c_peer import c_conversion
+from benchmarks.c_peer import Convert, c_conversion, header_conversion
 from benchmarks.measure import Claim, Effort, Goal, Outcome, Skipped, Task, race
 from benchmarks.peers import Disagreement
 from xsaveschema.model import (
@@ -24,6 +24,7 @@ from xsaveschema.model import (
 
 CASE: Final = "batch"
 CHECK: Final = "batch-check"
+EXPORT: Final = "c-export"
 STATES: Final = 64
 """Distinct XSTATE_BV in a mixed batch."""
 IN_USE: Final = 0.7
@@ -158,6 +159,44 @@ def verify(batch: Batch, out: Areas) -> None:
         if not np.array_equal(theirs, out):
             row, byte = (int(found[0]) for found in np.nonzero(theirs != out))
             raise Disagreement(f"{batch.kind}: C differs in area {row}, byte {byte}")
+
+
+def exported(effort: Effort) -> Outcome:
+    """The header of ``export c`` against C that checks nothing, and memcpy."""
+    for name in effort.models:
+        model = xs.load_model(name)
+        ours, plain = header_conversion(model), c_conversion()
+        if isinstance(ours, Skipped):
+            yield ours
+            return
+        if isinstance(plain, Skipped):
+            return  # the same compiler: it failed above
+        for batch in batches(model, effort.areas):
+            yield from _exported(batch, ours, plain, effort)
+
+
+def _exported(batch: Batch, ours: Convert, plain: Convert, effort: Effort) -> Outcome:
+    count, target = len(batch.areas), batch.target
+    out = np.full((count, target.size), 0xEE, np.uint8)
+    room = np.empty_like(batch.areas)
+    plain(batch.areas, target, out)
+    theirs = out.copy()
+    out[:] = 0x11
+    ours(batch.areas, target, out)
+    if not np.array_equal(theirs, out):
+        raise Disagreement(f"{batch.kind}: xsave.h and C differ")
+    tasks = [
+        Task("memcpy", lambda: np.copyto(room, batch.areas), count),
+        Task("C", lambda: plain(batch.areas, target, out), count),
+        Task("xsave.h", lambda: ours(batch.areas, target, out), count),
+    ]
+    work = f"xsave.h, to_{target.format}, {target.model.name}, {batch.kind}"
+    title = f"{count:,} areas by the exported C header"
+    claims = [
+        Claim(work, "xsave.h", "C", Goal(1.1), title),
+        Claim(work, "xsave.h", "memcpy"),
+    ]
+    yield from race(EXPORT, tasks, claims, effort)
 
 
 def judging(effort: Effort) -> Outcome:

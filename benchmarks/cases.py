@@ -28,6 +28,7 @@ CASES: Final[dict[str, Callable[[Effort], Outcome]]] = {
     "registers": reading.registers,
     "batch": _with_numpy("batch", "measure"),
     "batch-check": _with_numpy("batch-check", "judging"),
+    "c-export": _with_numpy("c-export", "exported"),
     "catalogue": startup.catalogue,
     "start-up": startup.processes,
     "streams": streams.measure,

@@ -21,7 +21,7 @@ from rich.console import Console
 
 import xsaveschema as xs
 from benchmarks import cases, kaitai, peers, report, results, startup, streams, work
-from benchmarks.c_peer import c_conversion
+from benchmarks.c_peer import c_conversion, header_conversion
 from benchmarks.measure import (
     QUICK,
     SHORTEST,
@@ -284,11 +284,35 @@ def test_c_that_writes_something_else_is_told(
         batches.verify(batch, np.zeros((10, batch.target.size), "u1"))
 
 
+@pytest.mark.usefixtures("convert")
+def test_the_exported_header_converts_as_c(monkeypatch: pytest.MonkeyPatch) -> None:
+    effort = replace(QUICK, areas=50, seconds=0.0, rounds=1)
+    found = list(batches.exported(effort))
+    assert [row.against for row in found if isinstance(row, Row)] == ["C", "memcpy"] * 5
+    model = xs.load_model(effort.models[0])
+    convert = header_conversion(model)
+    assert not isinstance(convert, Skipped)
+
+    def wrong(areas: Any, layout: xs.Layout, out: Any) -> None:
+        convert(areas, layout, out)
+        out[5, 600] ^= 1
+
+    monkeypatch.setattr(batches, "header_conversion", lambda model: wrong)
+    with pytest.raises(peers.Disagreement, match=r"uniform: xsave\.h and C differ"):
+        list(batches.exported(effort))
+    refused = np.full((1, 576), 0xFF, np.uint8)
+    with pytest.raises(peers.Disagreement, match="refuses area 0"):
+        convert(refused, model.standard_layout(), refused)
+
+
 def test_without_a_compiler_c_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CC", "no-such-compiler")
     found = c_conversion.__wrapped__()
     assert isinstance(found, Skipped)
     assert "no C compiler" in found.why
+    header = header_conversion.__wrapped__(xs.load_model("zen4"))
+    assert isinstance(header, Skipped)
+    assert header.why == found.why
 
 
 def test_mixed_batches_are_mixed() -> None:
