@@ -49,6 +49,7 @@ where while abstract become box do final macro override priv typeof unsized virt
 _KEYWORDS: Final = frozenset(_WORDS.split())
 _OWN_MASKS: Final = frozenset(("EMPTY", "ALL", "LEGACY", "COMPACTED"))
 _OWN_FIELDS: Final = frozenset(("NUMBER",))
+_OWN_TYPES: Final = frozenset(("Self", "Field", "FieldArray"))
 _SDM: Final = "SDM 13.4"
 _HEADER_RULES: Final = {
     "xstate-bv-unknown": "XSTATE_BV has bits that the CPU does not know.",
@@ -136,7 +137,8 @@ def _component(whole: StateComponent, common: StateComponent) -> dict[str, Any]:
     structs = []
     if not whole.legacy:  # x87 and SSE stand within one another: they are the legacy region's
         members = members_of(common.fields, common.size)
-        structs = _struct(pascal(whole.name), members, common.size, 64)
+        name = _word(pascal(whole.name), _OWN_TYPES)
+        structs = _struct(name, members, common.size, 64)
     kind = "supervisor component" if whole.supervisor else "user component"
     return {
         "number": whole.number,
@@ -257,11 +259,12 @@ def _header() -> dict[str, Any]:
     return _struct("Header", members_of(fields, HEADER_SIZE), HEADER_SIZE, 64)[-1]
 
 
-def _initial(variants: Iterable[_Variants]) -> Iterator[tuple[int, int, int]]:
+def _initial(variants: Iterable[_Variants]) -> Iterator[tuple[int, int, str, str]]:
     for whole, _ in variants:
-        for offset, byte in enumerate(whole.initial):
-            if byte:
-                yield whole.number, offset, byte
+        for leaf in whole.leaves:
+            if leaf.initial:
+                image = ", ".join(map(hex, leaf.initial.to_bytes(leaf.size, "little")))
+                yield whole.number, leaf.offset, f"&[{image}]", f"{whole.name}.{leaf.path}"
 
 
 def _limits(variants: Iterable[_Variants]) -> Iterator[dict[str, str]]:
