@@ -26,16 +26,25 @@ _ALIKE = 100
 _STANDARD_MXCSR = (0x1F80, 0x1F80, 0x1FA0, 0xFFFF, 0x2FFFF, 0x80000000, 0)
 
 
-class Case(NamedTuple):
-    """A question. ``mask`` and ``drop`` are a conversion's, the last five a check's."""
+Op = Literal["standard", "compacted", "check"]
+OPS: tuple[Op, Op] = ("standard", "compacted")
+"""The formats that a conversion may ask for."""
 
-    op: Literal["standard", "compacted", "check"]
+
+class Case(NamedTuple):
+    """A question. ``mask`` to ``to`` are a conversion's, the last six a check's.
+
+    ``to`` is the model that an area is moved to, if it is not the one that wrote it.
+    """
+
+    op: Op
     model: int
     data: bytes
     mask: int = 0
     drop: int = 0
     keep: bool = True
     room: int = 0
+    to: int | None = None
     target: Target = "xrstor"
     rfbm: int = 0
     xfd: int = 0
@@ -69,11 +78,13 @@ def cases(models: Sequence[xs.CpuModel], count: int, seed: int) -> Iterator[Case
     dynamic = [index for index, model in enumerate(models) if "xfd" in model.instructions]
     for _ in range(-(-count // _ALIKE)):
         index = rng.randrange(len(models)) if rng.random() < 0.9 else rng.choice(dynamic)
-        yield from _alike(rng, models[index], index)
+        yield from _alike(rng, models, index)
 
 
-def _alike(rng: random.Random, model: xs.CpuModel, index: int) -> Iterator[Case]:
+def _alike(rng: random.Random, models: Sequence[xs.CpuModel], index: int) -> Iterator[Case]:
+    model = models[index]
     known = model.user_mask | model.supervisor_mask
+    other = rng.randrange(len(models))
     compacted = rng.random() < 0.5
     xcomp_bv = COMPACTED | subset(rng, known) if compacted else 0
     if rng.random() < 0.06:
@@ -100,10 +111,13 @@ def _alike(rng: random.Random, model: xs.CpuModel, index: int) -> Iterator[Case]
         if kind > 0.7:
             yield _check(rng, model, index, data)
             continue
-        op: Literal["standard", "compacted"] = "standard" if kind < 0.35 else "compacted"
+        op = OPS[kind < 0.35]
         drop = rng.choice((0, 0, known, known & rng.getrandbits(63)))
         room = 16384 if rng.random() < 0.9 else rng.randrange(500, 3000)
-        yield Case(op, index, data, masks[op], drop, rng.random() < 0.8, room)
+        to, mask = index, masks[op]
+        if rng.random() < 0.4:
+            to, mask = other, mask & (models[other].user_mask | models[other].supervisor_mask)
+        yield Case(op, index, data, mask, drop, rng.random() < 0.8, room, to)
 
 
 def _of(model: xs.CpuModel, mask: int) -> list[xs.StateComponent]:
@@ -124,7 +138,7 @@ def _check(rng: random.Random, model: xs.CpuModel, index: int, data: bytes) -> C
     if target == "kvm" and rng.random() < 0.8:
         data = data.ljust(4096, b"\0")
     return Case(
-        *("check", index, data, 0, 0, True, 0),
+        *("check", index, data),
         target=target,
         rfbm=rfbm,
         xfd=xfd,
@@ -193,30 +207,24 @@ def answer(case: Case, models: Sequence[xs.CpuModel]) -> Answer:
     model = models[case.model]
     if case.op == "check":
         return _checked(case, model)
-    known = model.user_mask | model.supervisor_mask
+    target = model if case.to is None else models[case.to]
+    known = target.user_mask | target.supervisor_mask
     if case.op == "compacted" and case.mask & ~COMPACTED & ~known:
         return Answer("mask", 0, b"")  # the caller's fault comes before the area's
     out = bytearray([UNTOUCHED]) * case.room
-    drop = tuple(bits_of(case.drop))
     try:
-        if case.op == "standard":
-            done = xs.to_standard(
-                *(case.data, model),
-                xcr0=case.mask,
-                drop=drop,
-                out=out,
-                software="keep" if case.keep else "zero",
-                assume=True,
-            )
-        else:
-            done = xs.to_compacted(
-                *(case.data, model),
-                xcomp_bv=case.mask,
-                drop=drop,
-                out=out,
-                software="keep" if case.keep else "zero",
-                assume=True,
-            )
+        done = xs.relayout(
+            case.data,
+            source=model,
+            target=target,
+            format="standard" if case.op == "standard" else "compacted",
+            xcr0=case.mask if case.op == "standard" else None,
+            xcomp_bv=case.mask if case.op == "compacted" else None,
+            drop=tuple(bits_of(case.drop)),
+            out=out,
+            software="keep" if case.keep else "zero",
+            assume=True,
+        )
     except MaskError:
         return Answer("mask", 0, b"")
     except HeaderError as error:

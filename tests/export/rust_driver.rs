@@ -5,8 +5,8 @@ mod places;
 
 use std::io::{Read, Write};
 use xsave::{
-    check, models, to_compacted, to_standard, Area, Error, Leaf, Mask, Restore, Software, Target,
-    Value, COMPONENTS, EXTENDED_OFFSET,
+    check, models, relayout, to_compacted, to_standard, Area, Error, Layout, Leaf, Mask, Restore,
+    Software, Target, Value, COMPONENTS, EXTENDED_OFFSET,
 };
 
 const UNTOUCHED: u8 = 0xee;
@@ -65,18 +65,26 @@ fn answer(question: &Question) -> Answer {
 
 fn converted(leaf: &Leaf, question: &Question) -> Answer {
     let mut out = vec![UNTOUCHED; question.room];
-    let [mask, drop, ..] = question.numbers.map(Mask);
+    let [mask, drop, other, ..] = question.numbers.map(Mask);
     let software = if question.keep {
         Software::Keep
     } else {
         Software::Zero
     };
-    let convert = if question.op == 0 {
-        to_standard
+    let (data, standard) = (question.data, question.op == 0);
+    let done = if other.0 as usize != question.model {
+        let target = &models::ALL[other.0 as usize].1;
+        let to = if standard {
+            Layout::Standard(mask)
+        } else {
+            Layout::Compacted(mask)
+        };
+        relayout(leaf, target, data, &mut out, to, drop, software)
+    } else if standard {
+        to_standard(leaf, data, &mut out, mask, drop, software)
     } else {
-        to_compacted
+        to_compacted(leaf, data, &mut out, mask, drop, software)
     };
-    let done = convert(leaf, question.data, &mut out, mask, drop, software);
     if done.is_err() {
         assert!(out.iter().all(|&byte| byte == UNTOUCHED), "written to");
     }

@@ -20,6 +20,7 @@ import random_areas
 import test_captures
 import test_processor
 import test_restore_captures
+from places import ROOT
 from random_areas import COMPACTED, TARGETS, Answer, Case
 
 import xsaveschema as xs
@@ -78,8 +79,18 @@ components:
 confirmed: false
 source: made up
 """,
+    "own-puddle.yaml": """
+model: own-puddle
+title: the same with fewer still
+extends: own-lake
+components:
+  loop: {size: 76, offset: 1200}
+confirmed: false
+source: made up
+""",
 }
 COUNT = int(os.environ.get("XSAVESCHEMA_RANDOM_AREAS", "20000"))
+EXAMPLE = ROOT / "examples/vectors/rust"
 OPS = ("standard", "compacted", "check", "enumerated", "read")
 FAULTS = ("", "short", "header", "mask", "lost", "room", "refused")
 QUESTION = struct.Struct("<BBBBQQQQQII")
@@ -107,7 +118,7 @@ class Toolchain(NamedTuple):
         self, folder: Path, *words: str, data: bytes | None = None
     ) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(
-            [self.cargo, *words, "--offline"],
+            [self.cargo, words[0], "--offline", *words[1:]],
             cwd=folder,
             env={**os.environ, **self.env, "CARGO_TERM_COLOR": "never"},
             input=data,
@@ -160,7 +171,8 @@ class Crate(NamedTuple):
         """What the driver answers to each question, and another number."""
         questions = []
         for op, case in cases:
-            numbers = (case.mask, case.drop, 0, 0, 0)
+            to = case.model if case.to is None else case.to
+            numbers = (case.mask, case.drop, to, 0, 0)
             if op == "check":
                 numbers = (case.rfbm, case.xfd, case.address, case.xcr0, case.xss)
             head = (OPS.index(op), case.model, case.keep, TARGETS.index(case.target))
@@ -386,6 +398,49 @@ def test_areas_of_components_that_break_rules(crate: Crate) -> None:
 
 
 @needs_cargo
+@pytest.mark.parametrize(
+    ("source", "target", "name"),
+    [
+        ("own-lake", "own-pond", "loop"),
+        ("own-pond", "own-lake", "loop"),
+        ("own-pond", "own-puddle", "loop"),
+        ("own-puddle", "own-lake", "loop"),
+        ("zen2", "zen3", "pkru"),
+        ("zen3", "zen2", "pkru"),
+        ("zhaoxin-yongfeng", "comet-lake", "pkru"),
+    ],
+)
+def test_fields_move_between_components_of_different_sizes(
+    source: str, target: str, name: str, crate: Crate
+) -> None:
+    rng = random.Random(source)
+    writer, reader = crate.named(source), crate.named(target)
+    model = crate.models[writer]
+    cases = []
+    for _ in range(600):
+        if rng.random() < 0.5:
+            area = xs.XsaveArea.new(model, "compacted", xcomp_bv=model.xcr0)
+        else:
+            area = xs.XsaveArea.new(model)
+        slot = area.layout[name]
+        data = bytearray(bytes(area))
+        data[512:520] = slot.component.bit.to_bytes(8, "little")
+        if rng.random() < 0.5:
+            data[slot.offset : slot.end] = slot.component.initial
+        for _ in range(rng.randrange(4)):
+            start = 0 if rng.random() < 0.3 else max(0, slot.size - 40)
+            data[slot.offset + rng.randrange(start, slot.size)] ^= rng.randrange(256)
+        op = rng.choice(random_areas.OPS)
+        mask = model.xcr0 & crate.models[reader].xcr0
+        drop = rng.choice((0, 0, slot.component.bit))
+        cases.append(Case(op, writer, bytes(data), mask, drop, True, 4096, reader))
+    answers = crate.hold(cases)
+    assert any(answer == ("", 0, answer.data) for answer in answers)
+    sizes = [crate.models[at].components[name].size for at in (writer, reader)]
+    assert any(answer.fault == "lost" for answer in answers) == (sizes[0] != sizes[1])
+
+
+@needs_cargo
 def test_a_leaf_from_cpuid_is_the_models(crate: Crate) -> None:
     cases = []
     for index, model in enumerate(crate.models):
@@ -443,6 +498,50 @@ def test_what_is_in_use_is_read_and_all_else_is_initial(crate: Crate) -> None:
         assert (answer, mxcsr) == (Answer("", area.xstate_bv, wanted), loaded)
         counted += 1
     assert counted > 500
+
+
+@needs_cargo
+def test_the_example_holds_the_crate_to_the_vectors(tmp_path: Path) -> None:
+    folder = tmp_path / "example"
+    shutil.copytree(EXAMPLE, folder)
+    write(folder / "xsave", export.render("rust", "penryn"))
+    cpus = ["penryn", "haswell", "zen2", "zen4", "sapphire-rapids"]
+    vectors = write(folder / "vectors", export.render("vectors", cpus)) / "vectors.txt"
+    tools = next(iter(TOOLCHAINS.values()))
+    done = tools.run(folder, "test", "--", "--nocapture")
+    assert done.returncode == 0, done.stdout.decode() + done.stderr.decode()
+    assert b"warning" not in done.stderr, done.stderr.decode()
+    lines = vectors.read_text().splitlines()
+    assert f"{sum(line[0] != '#' for line in lines)} lines hold" in done.stdout.decode()
+    # It fails where a line of each kind says something else.
+    for start, old, new in (
+        ("cpu ", " 832", " 833"),
+        ("walk ", "2:576", "2:640"),
+        ("means ", "0x1f80", "0x1f81"),
+        ("check ", "-", "mxcsr@24"),
+        ("to ", "512:", "513:"),
+        ("lost ", " -", " 5"),
+    ):
+        at = next(i for i, line in enumerate(lines) if line.startswith(start) and old in line)
+        changed = [*lines[:at], lines[at].replace(old, new), *lines[at + 1 :]]
+        vectors.write_text("\n".join(changed))
+        done = tools.run(folder, "test")
+        assert done.returncode, start
+        assert re.search(r"line \d+, .* (is|differs) |it is ", done.stdout.decode()), start
+
+
+@needs_cargo
+def test_the_example_of_the_documentation_runs(tmp_path: Path) -> None:
+    page = (ROOT / "docs/exports.md").read_text()
+    (code,) = re.findall(r"^```rust\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    head, body = code.split("let mut area", 1)
+    main = f"fn main() -> Result<(), Error> {{ let mut area{body} Ok(()) }}"
+    write(tmp_path / "xsave", export.render("rust", "zen4"))
+    cargo = DRIVER.format(crate=tmp_path / "xsave")
+    folder = write(tmp_path / "docs", {"Cargo.toml": cargo, "src/main.rs": head + main})
+    done = next(iter(TOOLCHAINS.values())).run(folder, "run")
+    assert done.returncode == 0, done.stderr.decode()
+    assert b"warning" not in done.stderr, done.stderr.decode()
 
 
 # --- areas that processors wrote ----------------------------------------------------------------

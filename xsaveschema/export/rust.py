@@ -174,6 +174,8 @@ def _fields(fields: Iterable[Field], reach: int) -> Iterator[dict[str, Any]]:
             "type": told,
             "value": value,
             "end": end + field.size,
+            "place": f"offset: {place.offset}, size: {field.size}, "
+            f"count: {1 if count is None else count}, stride: {place.stride}",
         }
 
 
