@@ -9,7 +9,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from heapq import merge
 from itertools import groupby
 from operator import itemgetter
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from xsaveschema.area import XsaveArea
 from xsaveschema.area.registers import register_plans, widest
@@ -22,13 +22,15 @@ from xsaveschema.area.rows import (
     other_rows,
     register_rows,
 )
-from xsaveschema.compare import Comparison, ComponentComparison
-from xsaveschema.diff import BitDelta, ByteDelta, Delta
 from xsaveschema.errors import hex_mask, plain
 from xsaveschema.layout import Layout, places
 from xsaveschema.model import SSE, CpuModel, StateComponent, bits_of
 from xsaveschema.spans import Span
 from xsaveschema.values import grouped
+
+if TYPE_CHECKING:
+    from xsaveschema.compare import Comparison, ComponentComparison
+    from xsaveschema.diff import BitDelta, ByteDelta, Delta
 
 Line = list[tuple[str, str]]
 """A line of text in parts: (text, style as rich calls it)."""
