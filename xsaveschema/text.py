@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Iterator, Sequence
 from itertools import groupby
 from operator import itemgetter
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from xsaveschema.area import XsaveArea
 from xsaveschema.area.lines import (
@@ -23,13 +23,15 @@ from xsaveschema.area.lines import (
 )
 from xsaveschema.area.loaded import as_restored
 from xsaveschema.area.registers import register_plans, widest
-from xsaveschema.compare import Comparison, ComponentComparison
-from xsaveschema.diff import BitDelta, ByteDelta, Delta
 from xsaveschema.errors import hex_mask, plain
 from xsaveschema.layout import Layout, places
 from xsaveschema.model import SSE, CpuModel, StateComponent
 from xsaveschema.spans import Span
 from xsaveschema.values import grouped
+
+if TYPE_CHECKING:
+    from xsaveschema.compare import Comparison, ComponentComparison
+    from xsaveschema.diff import BitDelta, ByteDelta, Delta
 
 _WIDTH: Final = 80  # cells of a line, where there is no terminal
 _NUMBERS: Final = ("#", "offset", "hex", "size")  # columns that are set right

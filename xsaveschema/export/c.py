@@ -17,7 +17,6 @@ from xsaveschema.layout import Layout
 from xsaveschema.members import Member, members_of
 from xsaveschema.model import (
     EXTENDED_OFFSET,
-    FCW_INITIAL,
     FEATURES,
     HEADER_OFFSET,
     HEADER_SIZE,
@@ -106,7 +105,7 @@ class _C:
                 "extended": EXTENDED_OFFSET,
             },
             mxcsr_initial=MXCSR_INITIAL,
-            fcw_initial=FCW_INITIAL,
+            fcw_initial=int.from_bytes(cpus[0].components["x87"].initial[:2], "little"),
             errors=list(_errors()),
             faults=list(_faults()),
             structs=structs,
