@@ -129,9 +129,6 @@ def test_a_component_file_of_the_users(tmp_path: Path) -> None:
     assert "hi1" not in Catalog([tmp_path]).model("zen4").registers
 
 
-# Laziness: what is read is what is needed.
-
-
 def test_the_shipped_files_are_where_the_package_looks() -> None:
     assert (shipped_directory() / "registers.yaml").is_file()
     assert len(Catalog().files()) == len(list(shipped_directory().rglob("*.yaml")))
