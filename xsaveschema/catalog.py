@@ -56,7 +56,6 @@ class Catalog(Keeper):
         library.add_shipped(models=shipped)
         for files in [*user_files(), *(schema_files(Path(path)) for path in given)]:
             library.add(files)
-        self._all: list[CpuModel] | None = None
         faults = [*library.faults(library.given), *library.shared_faults(library.given)]
         if faults:
             raise SchemaError(faults)
@@ -112,16 +111,18 @@ class Catalog(Keeper):
 
         SchemaError has all faults of all files, signatures that two models claim among them.
         """
-        if self._all is None:
-            library = self._library
-            paths = list(library.models.values())
-            users = [path for path in paths if not library.shipped(path)]
-            faults = [*library.faults(paths), *library.shared_faults(users, against=paths)]
-            if faults:
-                raise SchemaError(faults)
-            found = [self.model(name) for name in self]
-            self._all = sorted(found, key=lambda model: (model.vendor, model.name))
-        return list(self._all)
+        return list(self._models)
+
+    @cached_property
+    def _models(self) -> list[CpuModel]:
+        library = self._library
+        paths = list(library.models.values())
+        users = [path for path in paths if not library.shipped(path)]
+        faults = [*library.faults(paths), *library.shared_faults(users, against=paths)]
+        if faults:
+            raise SchemaError(faults)
+        found = [self.model(name) for name in self]
+        return sorted(found, key=lambda model: (model.vendor, model.name))
 
     @cached_property
     def user_components(self) -> int:
