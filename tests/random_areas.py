@@ -134,7 +134,7 @@ def _check(rng: random.Random, model: xs.CpuModel, index: int, data: bytes) -> C
     xss = model.xss if rng.random() < 0.8 else subset(rng, model.supervisor_mask)
     xfd = sum(c.bit for c in model.components.values() if c.xfd) if rng.random() < 0.3 else 0
     rfbm = rng.choice(((1 << 64) - 1, (1 << 64) - 1, rng.getrandbits(64)))
-    address = 0 if rng.random() < 0.9 else rng.choice((64, 8, 63))
+    address = 0 if rng.random() < 0.9 else rng.choice((64, 32, 63))
     if target == "kvm" and rng.random() < 0.8:
         data = data.ljust(4096, b"\0")
     return Case(
