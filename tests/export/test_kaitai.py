@@ -197,6 +197,19 @@ def test_masks_that_nobody_can_have_written_are_refused(
         _ = parsers.parse(Sample(model, "core", bytes(core))).header
 
 
+def test_the_other_format_is_refused(parsers: Parsers) -> None:
+    model = xs.load_model("zen4")
+    areas = {
+        "standard": xs.XsaveArea.new(model, "standard"),
+        "compacted": xs.XsaveArea.new(model, "compacted"),
+    }
+    for format, other in (("standard", "compacted"), ("compacted", "standard")):
+        data = bytes(areas[format])
+        assert parsers.modules[f"zen4_{format}"].from_bytes(data).header
+        with pytest.raises(Exception, match="validation failed"):
+            _ = parsers.modules[f"zen4_{other}"].from_bytes(data).header
+
+
 def test_state_in_use_beyond_xcomp_bv_is_refused(parsers: Parsers) -> None:
     model = xs.load_model("zen4")
     area = bytearray(bytes(xs.XsaveArea.new(model, "compacted", xcomp_bv=3)))
