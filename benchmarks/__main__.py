@@ -11,7 +11,7 @@ from rich.console import Console
 
 from benchmarks.cases import CASES, chosen
 from benchmarks.measure import FULL, QUICK, Effort, Row, Skipped
-from benchmarks.report import readme, tell, tell_movement
+from benchmarks.report import in_markdown, tell, tell_movement
 from benchmarks.results import KEPT, Results, keep, load, moved, results, save
 
 LAST = "last"
@@ -31,10 +31,10 @@ LAST = "last"
     "--json",
     "file",
     type=click.Path(path_type=Path, dir_okay=False),
-    help=f"Write the results to this file instead of {KEPT}; --readme reads it.",
+    help=f"Write the results to this file instead of {KEPT}; --markdown reads it.",
 )
 @click.option("--large", is_flag=True, help="Streams of a million areas too (6 GB of disk).")
-@click.option("--readme", "markdown", is_flag=True, help="Print the kept results for the README.")
+@click.option("--markdown", is_flag=True, help="Print the kept results as docs/speed.md has them.")
 def main(
     quick: bool,
     names: tuple[str, ...],
@@ -49,7 +49,7 @@ def main(
     skipped is said. The last results are kept, and those before them as previous.json.
     """
     if markdown:
-        click.echo(readme(_load(file or KEPT)))
+        click.echo(in_markdown(_load(file or KEPT)))
         return
     if not chosen(names):
         raise click.UsageError(f"no case is called {' or '.join(names)}: {', '.join(CASES)}")

@@ -1,4 +1,4 @@
-"""Results for people: a table, what moved, and the short table of the README."""
+"""Results for people: a table, what moved, and the short table of docs/speed.md."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def _warnings(before: Results, now: Results) -> Iterator[str]:
         yield f"{len(missing)} ratios of before were not measured now"
 
 
-def readme(found: Results) -> str:
+def in_markdown(found: Results) -> str:
     """The short table in Markdown: rows of one headline are joined, their ratios as a range."""
     lines = [f"Measured on {machine_line(found.machine)}.", ""]
     lines += ["| work | ratio | against | goal |", "|---|---|---|---|"]

@@ -133,7 +133,7 @@ def test_text() -> None:
     guest, host = SKX.limited(xcr0=0xE7), ZEN4.limited(xcr0=0x207, xss=0)
     assert str(compare(guest, host)).splitlines() == [
         "skylake-server -> zen4: lost: opmask, zmm_hi256, hi16_zmm, pt",
-        "     component  state  skylake-server  zen4",
+        "  #  component  state  skylake-server  zen4",
         "  0  x87        same   160 at 0        160 at 0",
         "  1  sse        same   256 at 160      256 at 160",
         "  2  avx        same   256 at 576      256 at 576",

@@ -128,7 +128,7 @@ def test_without_the_example_nobody_knows_its_files(tmp_path: Path) -> None:
 
 
 BROKEN = """
-from xsaveschema.artefacts import ArtefactError, Found, InPlace, of_area
+from xsaveschema.artefacts import ArtefactError, Found, InPlace, layout_of
 from xsaveschema.cpuid import CpuidRecord
 
 class Good:
@@ -183,7 +183,7 @@ class Greedy(Good):
 
 class Odd(Good, InPlace):
     def read(self, data, options):
-        yield of_area(data[3:], options).found(data[3:], options, "one", 3)
+        yield layout_of(data[3:], options).found(data[3:], options, "one", 3)
 
 class Writes(Odd):
     def replace(self, data, found, area):

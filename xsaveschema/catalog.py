@@ -145,12 +145,12 @@ class Catalog(Keeper):
     @cached_property
     def mxcsr_masks(self) -> frozenset[int]:
         """Every MXCSR_MASK that a model of the catalogue has."""
-        masks = (mask for found in self._library.mxcsr_masks().values() for mask in found)
+        masks = (mask for found in self._library.mxcsr_masks.values() for mask in found)
         return frozenset({MXCSR_MASK, *masks})
 
     def mxcsr_mask(self, vendor: str) -> int:
         """The MXCSR_MASK that most models of a vendor have (by CPUID leaf 0's string)."""
-        found = Counter(self._library.mxcsr_masks().get(vendor, (MXCSR_MASK,)))
+        found = Counter(self._library.mxcsr_masks.get(vendor, (MXCSR_MASK,)))
         return found.most_common(1)[0][0]
 
     def component_names(self) -> Mapping[str, int]:
@@ -179,12 +179,15 @@ class Catalog(Keeper):
         return self._library.files()
 
 
-def require_catalog(catalog: object) -> None:
-    """Raise WrongTypeError for what is neither a catalogue nor None, which is the default one."""
-    if catalog is not None and not isinstance(catalog, Catalog):
+def require_catalog(catalog: object) -> Catalog:
+    """This catalogue, or the default one for None; WrongTypeError for what is neither."""
+    if catalog is None:
+        return default_catalog()
+    if not isinstance(catalog, Catalog):
         raise WrongTypeError(
             f"catalog: pass a Catalog, as Catalog(paths) makes one, not {described(catalog)}"
         )
+    return catalog
 
 
 @lru_cache(maxsize=4)

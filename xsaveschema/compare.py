@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
-from xsaveschema.errors import hex_mask
-from xsaveschema.layout import Layout, compacted, standard
+from xsaveschema.layout import Layout, compacted, places, standard
 from xsaveschema.model import FEATURES, CpuModel, StateComponent, bits_of, require_model
 
 State = Literal["same", "moved", "resized", "lost", "new"]
@@ -108,14 +107,19 @@ class Comparison:
         return compacted(self.a, self.common_mask), compacted(self.b, self.common_mask)
 
     @property
+    def layouts(self) -> dict[str, tuple[Layout, Layout]]:
+        """The same by format."""
+        return {"standard": self.standard_layouts, "compacted": self.compacted_layouts}
+
+    @property
     def standard_identical(self) -> bool:
         """Whether every common user component has the same place in the standard format."""
-        return _identical(*self.standard_layouts)
+        return places(self.standard_layouts[0]) == places(self.standard_layouts[1])
 
     @property
     def compacted_identical(self) -> bool:
         """Whether every common component has the same place in the common mask's compacted form."""
-        return _identical(*self.compacted_layouts)
+        return places(self.compacted_layouts[0]) == places(self.compacted_layouts[1])
 
     @property
     def missing_instructions(self) -> tuple[str, ...]:
@@ -145,8 +149,8 @@ class Comparison:
     def to_dict(self) -> dict[str, Any]:
         """For JSON: masks are strings (``"0x2e7"``), offsets, sizes and counts numbers."""
         sizes = {
-            name: {"a": pair[0].size, "b": pair[1].size, "identical": _identical(*pair)}
-            for name, pair in self._layouts().items()
+            name: {"a": a.size, "b": b.size, "identical": places(a) == places(b)}
+            for name, (a, b) in self.layouts.items()
         }
         return {
             "a": self.a.name,
@@ -166,49 +170,19 @@ class Comparison:
             },
         }
 
-    def __repr__(self) -> str:
-        return f"<Comparison {self._verdict()}>"
-
-    def _verdict(self) -> str:
+    @property
+    def verdict(self) -> str:
+        """Who moves where, and what is lost, in one line."""
         verdict = f"lost: {', '.join(self.lost)}" if self.lost else "nothing is lost"
         return f"{self.a.label} -> {self.b.label}: {verdict}"
 
-    def __str__(self) -> str:
-        a, b = self.a.label, self.b.label
-        rows = [("", "component", "state", a, b, "")]
-        rows += [
-            (
-                str(row.number),
-                row.name,
-                row.state,
-                _place_text(row.a, row.enabled_a),
-                _place_text(row.b, row.enabled_b),
-                "; ".join(_remarks(row, self.a, self.b)),
-            )
-            for row in self.components
-        ]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = [self._verdict()]
-        for number, *cells in rows:
-            padded = [cell.ljust(width) for cell, width in zip(cells, widths[1:], strict=True)]
-            lines.append("  ".join(["", number.rjust(widths[0]), *padded]).rstrip())
-        for name, pair in self._layouts().items():
-            said = "identical" if _identical(*pair) else "different"
-            lines.append(
-                f"{name} layout of {hex_mask(pair[0].mask)}: {said}, "
-                f"{pair[0].size} bytes on {a}, {pair[1].size} on {b}"
-            )
-        if self.missing_instructions:
-            lines.append(f"{b} lacks {', '.join(self.missing_instructions)}")
-        if self.mxcsr_refused:
-            lines.append(
-                f"MXCSR: {b} refuses {', '.join(self.mxcsr_refused_bits)} "
-                f"({hex_mask(self.mxcsr_refused)}) with #GP"
-            )
-        return "\n".join(lines)
+    def __repr__(self) -> str:
+        return f"<Comparison {self.verdict}>"
 
-    def _layouts(self) -> dict[str, tuple[Layout, Layout]]:
-        return {"standard": self.standard_layouts, "compacted": self.compacted_layouts}
+    def __str__(self) -> str:
+        from xsaveschema.text import comparison_lines, text_of
+
+        return text_of(comparison_lines(self))
 
 
 def compare(a: CpuModel, b: CpuModel) -> Comparison:
@@ -262,12 +236,6 @@ def _component(
     return row("resized", moved, lost, a.size - sum(leaf.size for leaf in kept))
 
 
-def _identical(a: Layout, b: Layout) -> bool:
-    return [(slot.number, slot.offset, slot.size) for slot in a] == [
-        (slot.number, slot.offset, slot.size) for slot in b
-    ]
-
-
 def _instructions(names: frozenset[str]) -> tuple[str, ...]:
     known = [name for name in FEATURES if name in names]
     return (*known, *sorted(names.difference(known)))
@@ -283,36 +251,3 @@ def _place_dict(component: StateComponent | None, enabled: bool) -> dict[str, An
         "supervisor": component.supervisor,
         "optional": component.optional,
     }
-
-
-def _place_text(component: StateComponent | None, enabled: bool) -> str:
-    if component is None:
-        return "-"
-    if not enabled:
-        return "not enabled"
-    place = "supervisor" if component.offset is None else f"at {component.offset}"
-    return f"{component.size} {place}"
-
-
-def _remarks(row: ComponentComparison, a: CpuModel, b: CpuModel) -> list[str]:
-    said = []
-    if row.moved_fields:
-        said.append(f"moves {_some(row.moved_fields)}")
-    if row.lost_fields:
-        said.append(f"loses {_some(row.lost_fields)}")
-    if row.state == "resized" and row.unplaced:
-        what = "" if row.lossy else ", no field among them"
-        said.append(f"{row.unplaced} bytes have no place{what}")
-    for component, model in ((row.a, a), (row.b, b)):
-        if model.host:  # of this machine it is known
-            continue
-        if component is not None and component.optional == "present":
-            said.append(f"some {model.name} parts lack it")
-        elif component is not None and component.optional == "absent":
-            said.append(f"some {model.name} parts have it")
-    return list(dict.fromkeys(said))
-
-
-def _some(paths: tuple[str, ...]) -> str:
-    more = f" and {len(paths) - 4} more" if len(paths) > 4 else ""
-    return ", ".join(paths[:4]) + more

@@ -32,6 +32,7 @@ from xsaveschema.model import (
     bits_of,
 )
 from xsaveschema.spans import Span
+from xsaveschema.values import bit_runs
 
 Kind = Literal["state", "unknown", "in-use", "format", "mask", "reserved", "software"]
 
@@ -41,7 +42,6 @@ X87_POINTERS: Final = ("x87.fop", "x87.fip", "x87.fdp")
 _RESERVED: Final = HEADER_OFFSET + 16
 _FRAME: Final = ("header", "legacy")
 _INDEX: Final = re.compile(r"\[\d+\]")
-_SHOWN: Final = 16  # bytes of a raw value in one line of text
 
 
 class BitDelta(NamedTuple):
@@ -52,7 +52,9 @@ class BitDelta(NamedTuple):
     b: int
 
     def __str__(self) -> str:
-        return f"{self.name} {_small(self.a)} -> {_small(self.b)}"
+        from xsaveschema.text import bit_delta_text
+
+        return bit_delta_text(self)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -82,17 +84,9 @@ class Delta:
         return f"<Delta {self}>"
 
     def __str__(self) -> str:
-        if self.kind == "in-use":
-            return f"{self.path}: {_use(self.a)} -> {_use(self.b)}, with equal values [in-use]"
-        if self.a is None or self.b is None:
-            return f"{self.path}: {_use(self.a)} | {_use(self.b)} [unknown]"
-        if isinstance(self.a, int) and isinstance(self.b, int):
-            text = f"{self.path}: {self.a:#x} -> {self.b:#x}"
-        else:
-            text = f"{self.path}: {_bytes_text(*map(_stored, (self.a, self.b)))}"
-        if self.bits:
-            text += f" ({', '.join(map(str, self.bits))})"
-        return text if self.kind == "state" else f"{text} [{self.kind}]"
+        from xsaveschema.text import delta_text
+
+        return delta_text(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,11 +114,9 @@ class ByteDelta:
         return self.offset + max(len(self.a), len(self.b))
 
     def __str__(self) -> str:
-        owners = dict.fromkeys(owner or "nothing" for owner in (self.owner_a, self.owner_b))
-        note = "" if self.live else " [not loaded]"
-        return (
-            f"{self.offset}..{self.end} {' | '.join(owners)}: {_bytes_text(self.a, self.b)}{note}"
-        )
+        from xsaveschema.text import byte_delta_text
+
+        return byte_delta_text(self)
 
 
 def diff(
@@ -284,17 +276,12 @@ class _Side:
     leaves: dict[str, Leaf]
     counts: bool
 
-    def value(self, path: str) -> int | bytes | None:
-        """A field's value; None where this side has no such field."""
-        leaf = self.leaves.get(path)
-        if leaf is None:
-            return None
-        data = self.image[leaf.offset : leaf.offset + leaf.size]
-        return data if leaf.raw else int.from_bytes(data, "little")
-
-    def initial(self, path: str) -> int | bytes:
-        """The initial value of a field that this side has."""
-        leaf = self.leaves[path]
+    def value(self, path: str, other: _Side) -> int | bytes:
+        """A field's value; where this side has no such field, the initial one of the other's."""
+        if leaf := self.leaves.get(path):
+            data = self.image[leaf.offset : leaf.offset + leaf.size]
+            return data if leaf.raw else int.from_bytes(data, "little")
+        leaf = other.leaves[path]
         return leaf.initial.to_bytes(leaf.size, "little") if leaf.raw else leaf.initial
 
     def unnamed(self) -> bytes:
@@ -322,12 +309,9 @@ def _component(first: XsaveArea, second: XsaveArea, number: int) -> Iterator[Del
         return
     stale = _stale(a, b)
     leaves = sorted({**b.leaves, **a.leaves}.values(), key=lambda leaf: leaf.offset)
-    for path in (leaf.path for leaf in leaves):
-        value_a, value_b = a.value(path), b.value(path)
-        if value_a is None:
-            value_a = b.initial(path)
-        if value_b is None:
-            value_b = a.initial(path)
+    for leaf in leaves:
+        path = leaf.path
+        value_a, value_b = a.value(path, b), b.value(path, a)
         if value_a == value_b:
             continue
         kind: Kind = "state"
@@ -335,8 +319,7 @@ def _component(first: XsaveArea, second: XsaveArea, number: int) -> Iterator[Del
             kind = "mask"
         elif path.startswith(stale):
             kind = "reserved"
-        bits = _bits((a if path in a.leaves else b).component, path)
-        changed = _bit_deltas(bits, value_a, value_b)
+        changed = _bit_deltas(leaf.bits, value_a, value_b)
         yield Delta(name, f"{name}.{path}", value_a, value_b, changed, kind)
     kind = "reserved" if leaves else "state"
     yield from _runs(name, 0, a.unnamed(), b.unnamed(), kind)
@@ -366,14 +349,6 @@ def _stale(a: _Side, b: _Side) -> tuple[str, ...]:
     return tuple(set.intersection(*sides)) if sides else ()
 
 
-def _bits(component: StateComponent, path: str) -> tuple[BitRange, ...]:
-    fields, bits = component.fields, tuple[BitRange, ...]()
-    for name in _INDEX.sub("", path).split("."):
-        field = next(field for field in fields if field.name == name)
-        fields, bits = field.fields, field.bits
-    return bits
-
-
 def _bit_deltas(
     ranges: tuple[BitRange, ...], a: int | bytes, b: int | bytes
 ) -> tuple[BitDelta, ...]:
@@ -385,21 +360,12 @@ def _bit_deltas(
         if (a ^ b) & part.mask:
             found.append((part.low, part.name, part.mask))
             left &= ~part.mask
-    for low, high in _spans(left):
+    for low, high in bit_runs(left):
         name = f"bit {low}" if low == high else f"bits {high}:{low}"
         found.append((low, name, (1 << high + 1) - (1 << low)))
     return tuple(
         BitDelta(name, (a & mask) >> low, (b & mask) >> low) for low, name, mask in sorted(found)
     )
-
-
-def _spans(mask: int) -> Iterator[tuple[int, int]]:
-    """The (lowest, highest) of each unbroken run of set bits."""
-    while mask:
-        low = (mask & -mask).bit_length() - 1
-        high = low + (~(mask >> low) & (mask >> low) + 1).bit_length() - 2
-        yield low, high
-        mask &= -(1 << high + 1)
 
 
 def _frame(first: XsaveArea, second: XsaveArea) -> Iterator[Delta]:
@@ -422,7 +388,7 @@ def _runs(name: str, base: int, a: bytes, b: bytes, kind: Kind) -> Iterator[Delt
     size = max(len(a), len(b))
     a, b = a.ljust(size, b"\0"), b.ljust(size, b"\0")
     differing = sum(1 << index for index in range(size) if a[index] != b[index])
-    for first, last in _spans(differing):
+    for first, last in bit_runs(differing):
         path = f"{name}[{base + first}:{base + last + 1}]"
         yield Delta(name, path, a[first : last + 1], b[first : last + 1], kind=kind)
 
@@ -444,36 +410,3 @@ def _owner(area: XsaveArea, span: Span) -> tuple[str, bool]:
         return {"padding": "gap"}.get(span.kind, span.kind), False
     name = f"{span.path} reserved" if span.kind == "reserved" else span.path
     return name, span.lives(area.xstate_bv) and span.path != "sse.mxcsr_mask"
-
-
-def _use(state: int | bytes | None) -> str:
-    """A component's state on one side, as the kinds "unknown" and "in-use" have it."""
-    if state is None:
-        return "live, not in this file"
-    return "in use" if state else "initial"
-
-
-def _stored(value: int | bytes) -> bytes:
-    """A value as it stands in memory, for a field that is raw on one side only."""
-    if isinstance(value, bytes):
-        return value
-    return value.to_bytes(max(1, (value.bit_length() + 7) // 8), "little")
-
-
-def _small(value: int) -> str:
-    return str(value) if value < 10 else f"{value:#x}"
-
-
-def _bytes_text(a: bytes, b: bytes) -> str:
-    """Two byte strings in one line: in full, or from where they differ."""
-    if max(len(a), len(b)) <= _SHOWN:
-        return f"{a.hex() or 'nothing'} -> {b.hex() or 'nothing'}"
-    if not a or not b:
-        first, count = 0, max(len(a), len(b))
-    else:
-        differing = [at for at in range(len(a)) if a[at] != b[at]]
-        first, count = differing[0], len(differing)
-    parts = [part[first : first + _SHOWN] for part in (a, b)]
-    said = [part.hex() + "..." * (len(part) == _SHOWN) if part else "nothing" for part in parts]
-    total = max(len(a), len(b))
-    return f"{count} of {total} bytes differ, from byte {first}: {said[0]} -> {said[1]}"

@@ -9,36 +9,22 @@ made (header.py). The length and other masks are hints: notes beside a model's n
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
+from xsaveschema.catalog import Catalog, require_catalog
 from xsaveschema.errors import EvidenceError, hex_mask
 from xsaveschema.header import MASKS
-from xsaveschema.layout import has_layout, standard, under
-from xsaveschema.model import (
-    COMPACTED,
-    HEADER_OFFSET,
-    XCR0_OFFSET,
-    CpuModel,
-    bits_of,
-)
-from xsaveschema.traces import Shown, mxcsr_mask_of, of_kvm, shown
-
-if TYPE_CHECKING:
-    from xsaveschema.catalog import Catalog
+from xsaveschema.layout import has_layout, lays_out, standard, under
+from xsaveschema.model import COMPACTED, HEADER_OFFSET, XCR0_OFFSET, CpuModel, bits_of
+from xsaveschema.traces import Shown, credible, mxcsr_mask_of, of_kvm
 
 
 def shown_in(view: memoryview, model: CpuModel, catalog: Catalog | None = None) -> Shown | None:
     """The user components that an area says its writer's system had enabled; None: it says nothing.
 
-    A mask counts if the catalogue's CPUs, or ``model``, have its components; the words of a signal
-    frame always do. Only the standard format shows any.
+    Only the standard format shows any.
     """
     xstate_bv, xcomp_bv = MASKS.unpack_from(view, HEADER_OFFSET)
-    found = None if xcomp_bv & COMPACTED else shown(view, xstate_bv)
-    if found is None or found.size is not None or not found.mask & ~model.user_mask:
-        return found
-    known = model.user_mask | _catalog(catalog).user_components
-    return found if not found.mask & ~known else None
+    return None if xcomp_bv & COMPACTED else credible(view, xstate_bv, catalog, model)
 
 
 def describes(view: memoryview, model: CpuModel) -> bool:
@@ -46,10 +32,7 @@ def describes(view: memoryview, model: CpuModel) -> bool:
 
     In a compacted area, and under an XSTATE_BV that they do not cover, they tell nothing yet.
     """
-    found = shown(view, 0)
-    if found is None or found.size is not None or not found.mask & ~model.user_mask:
-        return found is not None
-    return not found.mask & ~(model.user_mask | _catalog(None).user_components)
+    return credible(view, 0, model=model) is not None
 
 
 def contradictions(
@@ -64,7 +47,7 @@ def contradictions(
     seen = shown_in(view, model, catalog)
     if seen is not None:
         if guest or of_kvm(view):
-            found += _by_host(model, seen, _catalog(catalog).models())
+            found += _by_host(model, seen, require_catalog(catalog).models())
         else:
             found += _by_mask(model, seen, catalog)
     mask = mxcsr_mask_of(view, model, catalog)
@@ -127,27 +110,16 @@ def _by_mask(model: CpuModel, seen: Shown, catalog: Catalog | None) -> Iterable[
 def _by_host(model: CpuModel, seen: Shown, hosts: Iterable[CpuModel]) -> Iterable[str]:
     if not seen.mask & ~model.user_mask:
         return
-    common = seen.mask & model.user_mask
-    own = _offsets(model, common)
-    if not any(_offsets(host, common) == own for host in hosts if not seen.mask & ~host.user_mask):
+    common = standard(model, seen.mask & model.user_mask)
+    if not any(lays_out(host, common) for host in hosts if not seen.mask & ~host.user_mask):
         yield (
             f"byte {XCR0_OFFSET} has the mask {hex_mask(seen.mask)} of KVM's host, and no CPU with "
             f"these components lays them out as {model.label} does"
         )
 
 
-def _offsets(model: CpuModel, mask: int) -> list[tuple[int | None, int]]:
-    return [(model.by_number[n].offset, model.by_number[n].size) for n in bits_of(mask)]
-
-
 def lacks(model: CpuModel, alien: int, catalog: Catalog | None = None) -> str:
     """That a model has no such components, by the names that others know them by."""
-    known = {number: name for name, number in _catalog(catalog).component_names().items()}
+    known = {number: name for name, number in require_catalog(catalog).component_names().items()}
     names = (known.get(number, model.name_of(number)) for number in bits_of(alien))
     return f"{model.label} has no {', '.join(names)}"
-
-
-def _catalog(catalog: Catalog | None) -> Catalog:
-    from xsaveschema.catalog import default_catalog
-
-    return catalog or default_catalog()

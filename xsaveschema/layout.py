@@ -247,6 +247,14 @@ def places(slots: Iterable[Slot]) -> tuple[tuple[int, int, int], ...]:
     return tuple((slot.number, slot.offset, slot.size) for slot in slots)
 
 
+def lays_out(model: CpuModel, layout: Layout) -> bool:
+    """Whether a model has the components of a layout, and puts them where they are there."""
+    standard_format = layout.format == "standard"
+    known = model.user_mask if standard_format else model.user_mask | model.supervisor_mask
+    make = standard if standard_format else compacted
+    return not layout.mask & ~known and places(make(model, layout.mask)) == places(layout)
+
+
 def overlap(slots: Iterable[Slot]) -> str | None:
     """Describe the first two slots that share bytes, both sides in hexadecimal ranges, or None."""
     last: Slot | None = None

@@ -141,6 +141,7 @@ class Leaf(Struct, frozen=True):
     raw: bool
     initial: int
     limits: Limits = NO_LIMITS
+    bits: tuple[BitRange, ...] = ()
 
 
 def leaves(fields: tuple[Field, ...], base: int = 0, prefix: str = "") -> Iterator[Leaf]:
@@ -153,7 +154,8 @@ def leaves(fields: tuple[Field, ...], base: int = 0, prefix: str = "") -> Iterat
                 yield from leaves(field.fields, offset, path + ".")
             else:
                 raw = field.type == "bytes"
-                yield Leaf(path, offset, field.size, raw, field.initial, field.limits)
+                rules = field.limits, field.bits
+                yield Leaf(path, offset, field.size, raw, field.initial, *rules)
 
 
 def locate(fields: tuple[Field, ...], path: str, index: int) -> tuple[int, int] | None:
@@ -245,6 +247,12 @@ class StateComponent:
     def bit(self) -> int:
         """The component's bit in every state-component bitmap."""
         return 1 << self.number
+
+    @property
+    def sub_leaf(self) -> CpuidRegisters:
+        """What CPUID leaf 0xD says of an extended component: size, offset and ECX's flags."""
+        flags = self.supervisor | self.align64 << 1 | self.xfd << 2
+        return self.size, self.offset or 0, flags, 0
 
     @property
     def legacy(self) -> bool:

@@ -16,8 +16,8 @@ from xsaveschema.area import XsaveArea
 from xsaveschema.area.loaded import as_restored
 from xsaveschema.convert import to_compacted
 from xsaveschema.errors import Fault, MaskError, WrongTypeError, XsaveError, described, hex_mask
-from xsaveschema.header import MASKS, XCOMP_BV_OFFSET, XSTATE_BV_OFFSET, Buffer, view_of
-from xsaveschema.layout import Layout, check_mask, check_user_mask, compacted, standard
+from xsaveschema.header import MASKS, Buffer, view_of
+from xsaveschema.layout import Layout, check_mask, check_user_mask, compacted, places, standard
 from xsaveschema.legality import illegal_values
 from xsaveschema.model import (
     COMPACTED,
@@ -37,7 +37,6 @@ _LEGACY: Final = X87 | SSE
 _AVX: Final = 1 << 2
 _U32: Final = Struct("<I")
 _RESERVED: Final = HEADER_OFFSET + 16
-_RESERVED_END: Final = EXTENDED_OFFSET
 _KVM_XSAVE: Final = 4096  # bytes of struct kvm_xsave
 _UNIT: Final = 8  # bytes: ptrace's register sets are counted in these
 
@@ -89,13 +88,13 @@ def check(
     Any header is judged; TooShortError only below 576 bytes. MaskError for an ``xfd`` that names a
     component of the model which extended feature disable does not know.
     """
-    case = _case(data, model, target, xcr0, xss, rfbm, mxcsr_mask, xfd)
+    masks = {"xcr0": xcr0, "xss": xss, "rfbm": rfbm}
+    case = _case(data, model, target, **masks, mxcsr_mask=mxcsr_mask, xfd=xfd)
     if address is not None and not (isinstance(address, int) and 0 <= address < 1 << 64):
         raise WrongTypeError(f"address: pass an integer of 64 bits, not {described(address)}")
     if target in ("ptrace", "kvm"):
         return list(_linux(case))
-    faults = list(_instruction(case, address))
-    return faults or list(_values(case))
+    return list(_instruction(case, address)) or list(_values(case))
 
 
 def misplaced(area: XsaveArea, model: CpuModel) -> list[Fault]:
@@ -104,25 +103,24 @@ def misplaced(area: XsaveArea, model: CpuModel) -> list[Fault]:
     A processor cannot tell: it raises nothing and loads what stands there. Components that
     ``model`` lacks, or that its masks do not allow, are ``check``'s to say.
     """
-    places = area.xcomp_bv & ~COMPACTED
-    known = model.user_mask | model.supervisor_mask
+    mask = area.xcomp_bv & ~COMPACTED
     if not area.xcomp_bv & COMPACTED:
         other = standard(model, area.layout.mask & model.user_mask)
-    elif places & ~known:
+    elif mask & ~(model.user_mask | model.supervisor_mask):
         return []
     else:
-        other = compacted(model, places)
+        other = compacted(model, mask)
+    live = [slot for slot in area.layout if slot.component.bit & area.xstate_bv]
+    pairs = [(slot, other[slot.number]) for slot in live if slot.number in other]
     return [
         _fault(
             "other-layout",
-            slot.offset,
-            f"{slot.name} stands at {slot.offset}..{slot.end} as {area.model.label} has it; "
-            f"{model.label} has it at {other[slot.number].offset}..{other[slot.number].end}",
+            f"{own.name} stands at {own.offset}..{own.end} as {area.model.label} has it; "
+            f"{model.label} has it at {its.offset}..{its.end}",
+            own.offset,
         )
-        for slot in area.layout
-        if slot.component.bit & area.xstate_bv
-        and slot.number in other
-        and (slot.offset, slot.size) != (other[slot.number].offset, other[slot.number].size)
+        for own, its in pairs
+        if places([own]) != places([its])
     ]
 
 
@@ -151,7 +149,7 @@ def notes(
     So an illegal TILECFG becomes the initial one; see area/loaded.py. The arguments
     are ``check``'s. What has no place by the header, or is cut off, is ``check``'s to say.
     """
-    case = _case(data, model, target, xcr0, xss, rfbm, None, 0)
+    case = _case(data, model, target, xcr0=xcr0, xss=xss, rfbm=rfbm)
     # What another CPU wrote is judged as this one would find it.
     area = XsaveArea.parse(case.view, model, strict=False, assume=True)
     _, reasons = as_restored(area)
@@ -204,7 +202,7 @@ def mend(
     if "header-16-23" in rules:
         area[_RESERVED : _RESERVED + 8] = bytes(8)
     if rules & {"header-24-63", "linux-header"}:
-        area[_RESERVED:_RESERVED_END] = bytes(_RESERVED_END - _RESERVED)
+        area[_RESERVED:EXTENDED_OFFSET] = bytes(EXTENDED_OFFSET - _RESERVED)
     if rules & {"mxcsr", "linux-mxcsr"}:
         (mxcsr,) = _U32.unpack_from(area, MXCSR_OFFSET)
         mask = model.mxcsr_mask if mxcsr_mask is None else mxcsr_mask
@@ -212,8 +210,7 @@ def mend(
     if "xcomp-bv-xcr0" in rules:
         area = _repacked(area, model, _enabled(model, target, xcr0, xss))
     if rules & {"memory-ends", "ptrace-length", "linux-size"}:
-        case = _case(bytes(area), model, target, xcr0, xss, rfbm, mxcsr_mask, xfd)
-        area += bytes(_missing(case))
+        area += bytes(_missing(_case(bytes(area), model, target, **options)))
     return Mended(bytes(area), tuple(check(area, model, target, **options)))
 
 
@@ -250,39 +247,34 @@ def _case(
     data: Buffer,
     model: CpuModel,
     target: Target,
+    *,
     xcr0: int | None,
     xss: int | None,
     rfbm: int | None,
-    mxcsr_mask: int | None,
-    xfd: int,
+    mxcsr_mask: int | None = None,
+    xfd: int = 0,
 ) -> _Case:
     if not isinstance(target, str) or target not in get_args(Target):
         raise XsaveError(f"{target!r} is no target: {', '.join(get_args(Target))}")
     view = view_of(data)
     require_model(model)
     check_mask(xfd, "IA32_XFD")
-    for what, mask in {"XCR0": xcr0, "IA32_XSS": xss, "RFBM": rfbm}.items():
+    for what, mask in (("XCR0", xcr0), ("IA32_XSS", xss), ("RFBM", rfbm)):
         if mask is not None:
             check_mask(mask, what)
     if mxcsr_mask is not None:
         check_mask(mxcsr_mask, "MXCSR_MASK", 32)
-    xstate_bv, xcomp_bv = MASKS.unpack_from(view, HEADER_OFFSET)
     if xcr0 is not None:
         check_user_mask(model, xcr0)
-    if xss is not None:
-        check_mask(xss, f"IA32_XSS on {model.label}")
-        if alien := xss & ~model.supervisor_mask:
-            names = ", ".join(model.names_of(alien))
-            raise MaskError(f"IA32_XSS {hex_mask(xss)}: {model.label} has no {names} there", xss)
-    for mask, name in ((rfbm, "RFBM"), (mxcsr_mask, "MXCSR_MASK"), (xfd, "IA32_XFD")):
-        check_mask(mask or 0, name)
-    enabled = _enabled(model, target, xcr0, xss)
+    if alien := (xss or 0) & ~model.supervisor_mask:
+        names = ", ".join(model.names_of(alien))
+        said = f"IA32_XSS {hex_mask(xss or 0)}: {model.label} has no {names} there"
+        raise MaskError(said, xss or 0)
     if fixed := xfd & sum(c.bit for c in model.components.values() if not c.xfd):
-        raise MaskError(
-            f"IA32_XFD {hex_mask(xfd)}: {model.label} cannot disable "
-            f"{', '.join(model.names_of(fixed))}",
-            xfd,
-        )
+        names = ", ".join(model.names_of(fixed))
+        raise MaskError(f"IA32_XFD {hex_mask(xfd)}: {model.label} cannot disable {names}", xfd)
+    xstate_bv, xcomp_bv = MASKS.unpack_from(view, HEADER_OFFSET)
+    enabled = _enabled(model, target, xcr0, xss)
     return _Case(
         view=view,
         model=model,
@@ -304,8 +296,10 @@ def _enabled(model: CpuModel, target: Target, xcr0: int | None, xss: int | None)
     return enabled
 
 
-def _fault(rule: str, offset: int, message: str) -> Fault:
-    return Fault(rule, offset, message, RULES[rule].source, RULES[rule].remedy)
+def _fault(rule: str, message: str, offset: int | None = None) -> Fault:
+    """``offset`` where the rule does not say which field of the header breaks it."""
+    said = RULES[rule]
+    return Fault(rule, said.offset if offset is None else offset, message, said.source, said.remedy)
 
 
 def _instruction(case: _Case, address: int | None) -> Iterator[Fault]:
@@ -314,23 +308,21 @@ def _instruction(case: _Case, address: int | None) -> Iterator[Fault]:
     Seen on Intel processors: alignment; XCOMP_BV, by which the compacted form reads; memory; the
     rest of the header; XFD; MXCSR.
     """
-    instructions = case.model.instructions
-    if case.target == "xrstors" and "xsaves" not in instructions:
-        yield _fault("no-xsaves", 0, f"{case.model.label} has no XRSTORS")
+    if case.target == "xrstors" and "xsaves" not in case.model.instructions:
+        yield _fault("no-xsaves", f"{case.model.label} has no XRSTORS", 0)
         return
     if address is not None and address % 64:
-        yield _fault("alignment", 0, f"the address {address:#x} is not a multiple of 64")
+        yield _fault("alignment", f"the address {address:#x} is not a multiple of 64", 0)
     form = list(_form(case))
     yield from form
-    if not form:
-        yield from _memory(case)
+    end, length = _read_end(case), len(case.view)
+    if not form and end > length:
+        said = f"the restore reads up to byte {end}, but the buffer ends at {length}"
+        yield _fault("memory-ends", said, length)
     yield from _header(case)
     if armed := case.rfbm & case.xstate_bv & case.xfd:
-        yield _fault(
-            "xfd-armed",
-            XSTATE_BV_OFFSET,
-            f"XSTATE_BV has {case.names(armed)}, disabled by IA32_XFD {hex_mask(case.xfd)}",
-        )
+        said = f"XSTATE_BV has {case.names(armed)}, disabled by IA32_XFD {hex_mask(case.xfd)}"
+        yield _fault("xfd-armed", said)
     if case.rfbm & (case.xstate_bv & SSE if case.compacted else SSE | _AVX):
         yield from _mxcsr(case, "mxcsr")
 
@@ -343,89 +335,59 @@ def _values(case: _Case) -> Iterator[Fault]:
             continue
         rule = "supervisor" if component.supervisor else "illegal-value"
         for found in illegal_values(component, bytes(case.view[slot.origin : slot.end])):
-            yield _fault(rule, slot.origin + found.offset, found.message)
+            yield _fault(rule, found.message, slot.origin + found.offset)
 
 
 def _form(case: _Case) -> Iterator[Fault]:
     """What keeps the form from telling where the instruction reads."""
     if not case.compacted:
         if case.target == "xrstors":
-            yield _fault("xrstors-form", XCOMP_BV_OFFSET, "XCOMP_BV bit 63 is clear")
+            yield _fault("xrstors-form", "XCOMP_BV bit 63 is clear")
     elif "xsavec" not in case.model.instructions:
-        yield _fault(
-            "xcomp-bv-no-xsavec", XCOMP_BV_OFFSET, f"{case.model.label} has no compacted format"
-        )
+        yield _fault("xcomp-bv-no-xsavec", f"{case.model.label} has no compacted format")
     elif outside := case.xcomp_bv & ~COMPACTED & ~case.enabled:
-        yield _fault(
-            "xcomp-bv-xcr0",
-            XCOMP_BV_OFFSET,
-            f"XCOMP_BV has {case.names(outside)}, outside the enabled {hex_mask(case.enabled)}",
-        )
-
-
-def _memory(case: _Case) -> Iterator[Fault]:
-    end, length = _read_end(case), len(case.view)
-    if end > length:
-        yield _fault(
-            "memory-ends",
-            length,
-            f"the restore reads up to byte {end}, but the buffer ends at {length}",
-        )
+        said = f"XCOMP_BV has {case.names(outside)}, outside the enabled {hex_mask(case.enabled)}"
+        yield _fault("xcomp-bv-xcr0", said)
 
 
 def _header(case: _Case) -> Iterator[Fault]:
+    xcomp_bv = hex_mask(case.xcomp_bv)
     if case.compacted:
         outside = case.xstate_bv & ~(case.xcomp_bv & ~COMPACTED)
         if outside and "xsavec" in case.model.instructions:
-            yield _fault(
-                "xstate-bv-xcomp-bv",
-                XSTATE_BV_OFFSET,
-                f"XSTATE_BV has {case.names(outside)}, which XCOMP_BV "
-                f"{hex_mask(case.xcomp_bv)} gives no place",
-            )
+            said = f"XSTATE_BV has {case.names(outside)}, which XCOMP_BV {xcomp_bv} gives no place"
+            yield _fault("xstate-bv-xcomp-bv", said)
     elif case.target == "xrstor":
         if case.xcomp_bv:
-            yield _fault(
-                "xcomp-bv-form",
-                XCOMP_BV_OFFSET,
-                f"XCOMP_BV is {hex_mask(case.xcomp_bv)}: not 0, and bit 63 is clear",
-            )
-        if outside := case.xstate_bv & ~case.enabled:
-            yield _fault(
-                "xstate-bv-xcr0",
-                XSTATE_BV_OFFSET,
-                f"XSTATE_BV has {case.names(outside)}, outside XCR0 {hex_mask(case.enabled)}",
-            )
+            yield _fault("xcomp-bv-form", f"XCOMP_BV is {xcomp_bv}: not 0, and bit 63 is clear")
+        yield from _outside(case, "xstate-bv-xcr0", "XCR0")
     yield from _reserved(case, "header-16-23", _RESERVED, _RESERVED + 8)
     if case.compacted:
-        yield from _reserved(case, "header-24-63", _RESERVED + 8, _RESERVED_END)
+        yield from _reserved(case, "header-24-63", _RESERVED + 8, EXTENDED_OFFSET)
 
 
 def _linux(case: _Case) -> Iterator[Fault]:
     """The checks of ptrace and KVM, in the kernel's order."""
     length, size = len(case.view), _linux_size(case)
     if case.target == "ptrace" and length % _UNIT:
-        yield _fault("ptrace-length", length, f"{length} bytes are no multiple of {_UNIT}")
+        yield _fault("ptrace-length", f"{length} bytes are no multiple of {_UNIT}", length)
     if length < size:
-        yield _fault("linux-size", length, f"{length} bytes, {size} are needed")
-    if outside := case.xstate_bv & ~case.enabled:
-        yield _fault(
-            "linux-xstate-bv",
-            XSTATE_BV_OFFSET,
-            f"XSTATE_BV has {case.names(outside)}, outside the mask {hex_mask(case.enabled)}",
-        )
+        yield _fault("linux-size", f"{length} bytes, {size} are needed", length)
+    yield from _outside(case, "linux-xstate-bv", "the mask")
     if dynamic := case.xstate_bv & case.enabled & case.xfd:
         why = "which the task has not used yet" if case.target == "ptrace" else "not permitted"
-        yield _fault(
-            "linux-dynamic", XSTATE_BV_OFFSET, f"XSTATE_BV has {case.names(dynamic)}, {why}"
-        )
+        yield _fault("linux-dynamic", f"XSTATE_BV has {case.names(dynamic)}, {why}")
     if case.xcomp_bv:
-        yield _fault(
-            "linux-compacted", XCOMP_BV_OFFSET, f"XCOMP_BV is {hex_mask(case.xcomp_bv)}, not 0"
-        )
-    yield from _reserved(case, "linux-header", _RESERVED, _RESERVED_END)
-    if case.xstate_bv & (1 | SSE | _AVX):
+        yield _fault("linux-compacted", f"XCOMP_BV is {hex_mask(case.xcomp_bv)}, not 0")
+    yield from _reserved(case, "linux-header", _RESERVED, EXTENDED_OFFSET)
+    if case.xstate_bv & (X87 | SSE | _AVX):
         yield from _mxcsr(case, "linux-mxcsr")
+
+
+def _outside(case: _Case, rule: str, what: str) -> Iterator[Fault]:
+    if outside := case.xstate_bv & ~case.enabled:
+        enabled = hex_mask(case.enabled)
+        yield _fault(rule, f"XSTATE_BV has {case.names(outside)}, outside {what} {enabled}")
 
 
 def _linux_size(case: _Case) -> int:
@@ -449,22 +411,15 @@ def _reserved(case: _Case, rule: str, start: int, end: int) -> Iterator[Fault]:
     if found:
         first = found[0]
         more = f" and {len(found) - 1} more" if len(found) > 1 else ""
-        yield _fault(
-            rule,
-            first,
-            f"header byte {first - HEADER_OFFSET}{more} is not 0 ({case.view[first]:#04x})",
-        )
+        said = f"header byte {first - HEADER_OFFSET}{more} is not 0 ({case.view[first]:#04x})"
+        yield _fault(rule, said, first)
 
 
 def _mxcsr(case: _Case, rule: str) -> Iterator[Fault]:
     (mxcsr,) = _U32.unpack_from(case.view, MXCSR_OFFSET)
     if reserved := mxcsr & ~case.mxcsr_mask:
-        yield _fault(
-            rule,
-            MXCSR_OFFSET,
-            f"MXCSR {mxcsr:#010x} has bits {hex_mask(reserved)} outside MXCSR_MASK "
-            f"{hex_mask(case.mxcsr_mask)}",
-        )
+        bits = f"{hex_mask(reserved)} outside MXCSR_MASK {hex_mask(case.mxcsr_mask)}"
+        yield _fault(rule, f"MXCSR {mxcsr:#010x} has bits {bits}", MXCSR_OFFSET)
 
 
 def _layout(case: _Case) -> Layout:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Final, Literal, NamedTuple
 
+from xsaveschema.header import XCOMP_BV_OFFSET, XSTATE_BV_OFFSET
+
 Target = Literal["xrstor", "xrstors", "ptrace", "kvm"]
 """Who restores: an instruction, or Linux by PTRACE_SETREGSET or KVM_SET_XSAVE."""
 
@@ -17,11 +19,15 @@ _HEADER: Final = "Linux: validate_user_xstate_header"
 
 
 class Rule(NamedTuple):
-    """Where a rule is from, what it says, and what mends an area that breaks it."""
+    """Where a rule is from, what it says, and what mends an area that breaks it.
+
+    ``offset`` is the byte where XSTATE_BV or XCOMP_BV stands, as the rule is about either.
+    """
 
     source: str
     says: str
     remedy: str
+    offset: int = XSTATE_BV_OFFSET
 
 
 RULES: Final[dict[str, Rule]] = {
@@ -50,21 +56,25 @@ RULES: Final[dict[str, Rule]] = {
         "SDM 13.8.1" + _HW,
         "In the standard form XCOMP_BV must be 0 in full, not only in bit 63.",
         "write 0 to XCOMP_BV",
+        XCOMP_BV_OFFSET,
     ),
     "xcomp-bv-no-xsavec": Rule(
         "SDM 13.8.1",
         "A processor without XSAVEC has no compacted form: XCOMP_BV must be 0.",
         "convert to the standard format",
+        XCOMP_BV_OFFSET,
     ),
     "xcomp-bv-xcr0": Rule(
         "SDM 13.8.2, 13.12" + _HW,
         "XCOMP_BV may have components of XCR0 only (XRSTORS: of XCR0 | IA32_XSS).",
         "repack with to_compacted and an XCOMP_BV within the mask",
+        XCOMP_BV_OFFSET,
     ),
     "xrstors-form": Rule(
         "SDM 13.12",
         "XRSTORS takes the compacted form only.",
         "convert with to_compacted",
+        XCOMP_BV_OFFSET,
     ),
     "other-layout": Rule(
         "SDM 13.4.3",
@@ -134,6 +144,7 @@ RULES: Final[dict[str, Rule]] = {
         _HEADER,
         "ptrace and KVM take the standard form only: XCOMP_BV must be 0.",
         "convert with to_standard",
+        XCOMP_BV_OFFSET,
     ),
     "linux-header": Rule(
         _HEADER,

@@ -7,6 +7,8 @@ from typing import Final, Literal
 
 from msgspec import Struct
 
+from xsaveschema.values import bit_runs
+
 Illegal = Literal["fault", "initial"]
 """What an illegal value does: the restore raises #GP, or loads the component's initial state."""
 
@@ -28,7 +30,8 @@ class Limits(Struct, frozen=True):
         """What a value must be and is not; nothing for a legal one."""
         if value & self.reserved:
             runs = ", ".join(
-                f"{high}:{low}" if high > low else f"{low}" for low, high in _runs(self.reserved)
+                f"{high}:{low}" if high > low else f"{low}"
+                for low, high in reversed([*bit_runs(self.reserved)])
             )
             yield f"{'bits' if self.reserved.bit_count() > 1 else 'bit'} {runs} must be 0"
         if self.canonical and value >> 56 not in (0, 0xFF):
@@ -37,15 +40,6 @@ class Limits(Struct, frozen=True):
             yield f"must be a multiple of {self.multiple_of}"
         if self.at_most is not None and value > self.at_most:
             yield f"must be at most {self.at_most}"
-
-
-def _runs(mask: int) -> Iterator[tuple[int, int]]:
-    """The (lowest, highest) of each unbroken run of set bits, the highest run first."""
-    while mask:
-        high = mask.bit_length() - 1
-        low = (~mask & (1 << high) - 1).bit_length()
-        yield low, high
-        mask &= (1 << low) - 1
 
 
 NO_LIMITS: Final = Limits()

@@ -1,18 +1,18 @@
-"""How layouts and areas look as text: for ``str()``, and with styles for the command line.
+"""How layouts, areas and differences look as text: for ``str()`` and the command line alike.
 
 A line is in parts, each with a style as rich calls it; this module does not need rich.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from heapq import merge
 from itertools import groupby
 from operator import itemgetter
-from textwrap import wrap
 from typing import Final, NamedTuple
 
 from xsaveschema.area import XsaveArea
+from xsaveschema.area.registers import register_plans, widest
 from xsaveschema.area.rows import (
     PLAIN,
     Row,
@@ -22,10 +22,13 @@ from xsaveschema.area.rows import (
     other_rows,
     register_rows,
 )
+from xsaveschema.compare import Comparison, ComponentComparison
+from xsaveschema.diff import BitDelta, ByteDelta, Delta
 from xsaveschema.errors import hex_mask, plain
-from xsaveschema.layout import Layout
-from xsaveschema.model import SSE, CpuModel, bits_of
+from xsaveschema.layout import Layout, places
+from xsaveschema.model import SSE, CpuModel, StateComponent, bits_of
 from xsaveschema.spans import Span
+from xsaveschema.values import grouped
 
 Line = list[tuple[str, str]]
 """A line of text in parts: (text, style as rich calls it)."""
@@ -35,7 +38,72 @@ _WIDTH: Final = 80  # cells of a line, where there is no terminal
 _MARGIN: Final = 13  # cells before the header's facts
 _NAME: Final = 7  # cells of a register's name; longer ones make a column of their own
 INDENT: Final = 2 + _NAME + 2  # cells before a register's value
-_RIGHT: Final = (1, 3, 4, 5)  # columns of a layout that are numbers
+_NUMBERS: Final = ("#", "offset", "hex", "size")  # columns that are set right
+
+
+# Lines, whatever they say.
+
+
+def text_of(lines: Iterable[Line]) -> str:
+    """Lines without their styles, and without what a terminal would obey."""
+    return "\n".join("".join(plain(text) for text, _ in line).rstrip() for line in lines)
+
+
+def columns(
+    table: Iterable[Sequence[str]], indent: int = 2, right: Container[str] = _NUMBERS
+) -> Iterator[Line]:
+    """Rows below their headings, a part for each cell; ``right`` are headings of set-right ones."""
+    rows = [[plain(cell) for cell in row] for row in table]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for at, row in enumerate(rows):
+        cells = [
+            f"{cell:{'>' if heading in right else '<'}{width}}"
+            for cell, heading, width in zip(row, rows[0], widths, strict=True)
+        ]
+        while cells and not cells[-1].strip():
+            cells.pop()
+        spaces = [indent] + [2] * len(cells)
+        parts = [" " * before + cell for before, cell in zip(spaces, cells, strict=False)]
+        parts[-1:] = [part.rstrip() for part in parts[-1:]]
+        yield [(part, "" if at else "bold") for part in parts]
+
+
+def folded(line: Line, width: int) -> Iterator[Line]:
+    """A line in lines of ``width`` cells, broken at spaces; those behind the first are indented.
+
+    A word that is longer sticks out. Of an indented line of several parts the last one stays below
+    itself: the others are a label, or the columns before it.
+    """
+    text = "".join(part for part, _ in line)
+    margin = len(text) - len(text.lstrip()) + 2
+    if len(line) > 1 and text.startswith("  "):
+        margin = len(text) - len(line[-1][0].lstrip())
+    margin = min(margin, width // 2)
+    start, room, indent = 0, width, ""
+    while len(text) - start > room:
+        word = start + len(text[start:]) - len(text[start:].lstrip())
+        at = text.rfind(" ", word + 1, start + room + 1)
+        if at < 0:
+            at = text.find(" ", start + room)
+        if at < 0:
+            break
+        yield [(indent, ""), *_between(line, start, at)]
+        start = at + 1
+        room, indent = width - margin, " " * margin
+    yield [(indent, ""), *_between(line, start, len(text))]
+
+
+def _between(line: Line, start: int, end: int) -> Line:
+    """The characters ``start`` to ``end`` of a line, in their styles."""
+    found: Line = []
+    at = 0
+    for text, style in line:
+        found.append((text[max(0, start - at) : max(0, end - at)], style))
+        at += len(text)
+    return found
+
+
+# Layouts
 
 GAP: Final = "unused"
 HEADER: Final = "header"
@@ -48,20 +116,14 @@ _COLOURS: Final = ("blue", "green", "magenta", "cyan", "yellow", "red")
 class Block(NamedTuple):
     """A stretch of an area: a state component, or what stands between them.
 
-    ``key`` is the letter that stands for it in the picture, "" for what belongs to no component;
-    ``order`` is the place of its component in the layout, -1 for none.
+    ``key`` is the letter that stands for it in the picture, "" for what belongs to no component.
     """
 
     name: str
     offset: int
     size: int
     key: str
-    order: int
-
-    @property
-    def style(self) -> str:
-        """The block's colours where it is a component's."""
-        return f"black on {_COLOURS[self.order % len(_COLOURS)]}" if self.key else "dim"
+    style: str
 
 
 def blocks(layout: Layout) -> list[Block]:
@@ -70,10 +132,12 @@ def blocks(layout: Layout) -> list[Block]:
     found = []
     for name, group in groupby(layout.spans(), lambda span: _drawn(layout, span)):
         spans = list(group)
+        key, style = "", "dim"
+        if name in order:
+            key = _KEYS[order[name] % len(_KEYS)]
+            style = f"black on {_COLOURS[order[name] % len(_COLOURS)]}"
         start = spans[0].offset
-        index = order.get(name, -1)
-        key = _KEYS[index % len(_KEYS)] if name in order else ""
-        found.append(Block(name, start, spans[-1].end - start, key, index))
+        found.append(Block(name, start, spans[-1].end - start, key, style))
     return found
 
 
@@ -88,38 +152,27 @@ def _drawn(layout: Layout, span: Span) -> str:
     return span.component.name
 
 
-def text_of(lines: Iterable[Line]) -> str:
-    """Lines without their styles, and without what a terminal would obey."""
-    return "\n".join("".join(plain(text) for text, _ in line).rstrip() for line in lines)
-
-
 def layout_text(layout: Layout) -> str:
     """A layout as a table of its components and what stands between them."""
     return text_of([*layout_title(layout, _named(layout.model)), [], *layout_lines(layout)])
 
 
-def layout_title(layout: Layout, name: str, width: int = _WIDTH) -> list[Line]:
+def layout_title(layout: Layout, name: str, width: int = _WIDTH) -> Iterator[Line]:
     """Whose layout it is, its format, size and mask."""
     mask = f"XCR0 {hex_mask(layout.mask)}"
     if layout.format == "compacted":
         mask = f"XCOMP_BV {hex_mask(layout.xcomp_bv)}"
-    return [
-        *_title(name, width),
-        [(f"{layout.format} format, {layout.size} bytes, {mask}", "")],
-    ]
+    yield from folded([(plain(name), "bold")], width)
+    yield [(f"{layout.format} format, {layout.size} bytes, {mask}", "")]
 
 
 def _named(model: CpuModel) -> str:
     return f"{model.name}  {model.title}"
 
 
-def _title(text: str, width: int = _WIDTH) -> list[Line]:
-    return [[(part, "bold")] for part in wrap(plain(text), width)]
-
-
 def layout_lines(layout: Layout, rule: str = "-") -> Iterator[Line]:
     """A row for each stretch of the area, in memory order, below a rule of ``rule``."""
-    table = [("", "#", "component", "offset", "hex", "size", "scope", "flags")]
+    table = [["   ", "#", "component", "offset", "hex", "size", "scope", "flags"]]
     there = blocks(layout)
     for block in there:
         number = scope = flags = ""
@@ -130,27 +183,21 @@ def layout_lines(layout: Layout, rule: str = "-") -> Iterator[Line]:
             marks = {"align64": component.align64, "xfd": component.xfd}
             flags = " ".join(name for name, marked in marks.items() if marked)
         place = str(block.offset), f"{block.offset:#x}", str(block.size)
-        table.append((block.key and f" {block.key} ", number, block.name, *place, scope, flags))
-    widths = [
-        max(3 * (not at), *map(len, column)) for at, column in enumerate(zip(*table, strict=True))
-    ]
-    for at, row in enumerate(table):
-        cells = [
-            cell.rjust(width) if column in _RIGHT else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        if not at:
-            yield [("  ".join(cells).rstrip(), "bold")]
-            yield [(rule * (sum(widths) + 2 * len(widths) - 2), "")]
-            continue
-        style = there[at - 1].style
-        tail = "  ".join(["", *cells[1:]]).rstrip()
-        yield [(cells[0], style), (tail, "" if there[at - 1].key else "dim")]
+        table.append([f" {block.key} ", number, block.name, *place, scope, flags])
+    heading, *rows = columns(table, indent=0)
+    yield heading
+    yield [(rule * max(sum(len(text) for text, _ in row) for row in [heading, *rows]), "")]
+    for block, (key, *cells) in zip(there, rows, strict=True):
+        style = "" if block.key else "dim"
+        yield [(key[0], block.style), *((text, style) for text, _ in cells)]
+
+
+# Areas
 
 
 def area_text(area: XsaveArea) -> str:
     """An area as ``decode`` shows it: header, components, registers and other fields."""
-    title = _title(_named(area.model))
+    title = folded([(_named(area.model), "bold")], _WIDTH)
     facts = fact_lines(area_facts(area), _WIDTH)
     return text_of([*title, *facts, [], *component_lines(area), *value_lines(area, _WIDTH)])
 
@@ -220,13 +267,10 @@ def row_lines(rows: Iterable[Row], width: int) -> Iterator[Line]:
 
 
 def fact_lines(facts: Mapping[str, str], width: int) -> Iterator[Line]:
-    """Facts by name, wrapped to ``width`` cells."""
-    width = max(40, width - _MARGIN)
+    """Facts by name, folded to ``width`` cells."""
     for name, value in facts.items():
-        first, *more = wrap(value, width)
-        yield [(f"  {name}".ljust(_MARGIN), "cyan"), (first, "")]
-        for part in more:
-            yield [(" " * _MARGIN + part, "")]
+        label = f"  {name}".ljust(_MARGIN)
+        yield from folded([(label, "cyan"), (value, "")], max(40 + _MARGIN, width))
 
 
 def component_lines(area: XsaveArea, states: bool = True) -> Iterator[Line]:
@@ -249,3 +293,216 @@ def component_lines(area: XsaveArea, states: bool = True) -> Iterator[Line]:
         state = ("in use   " if in_use else "initial  ") * states
         row = f"{head}{state}{slot.offset:6}  {slot.size:4}"
         yield [(row, "" if in_use or not states else "dim")]
+
+
+# Differences
+
+_LONG: Final = 80  # bits; a wider value gets lines of its own
+_SLICE: Final = 128  # bits of a line
+_OLD: Final = "bold red"
+_NEW: Final = "bold green"
+_SHOWN: Final = 16  # bytes of a raw value in one line
+
+
+def bit_delta_text(bits: BitDelta) -> str:
+    """Bits that differ: ``rc 0 -> 3``."""
+    a, b = (str(value) if value < 10 else f"{value:#x}" for value in (bits.a, bits.b))
+    return f"{bits.name} {a} -> {b}"
+
+
+def delta_text(delta: Delta) -> str:
+    """A difference in one line: ``sse.mxcsr: 0x1f80 -> 0x3f80 (pe 0 -> 1)``."""
+    a, b = delta.a, delta.b
+    if delta.kind == "in-use":
+        text = f"{_use(a)} -> {_use(b)}, with equal values"
+    elif a is None or b is None:
+        text = f"{_use(a)} | {_use(b)}"
+    elif isinstance(a, int) and isinstance(b, int):
+        text = f"{a:#x} -> {b:#x}"
+    else:
+        text = _bytes_text(_stored(a), _stored(b))
+    if delta.bits:
+        text += f" ({', '.join(map(bit_delta_text, delta.bits))})"
+    return f"{delta.path}: {text}" + ("" if delta.kind == "state" else f" [{delta.kind}]")
+
+
+def byte_delta_text(run: ByteDelta) -> str:
+    """Bytes that differ, with what they belong to: ``590..592 avx.ymm_hi128[0]: 0000 -> 1111``."""
+    owners = " | ".join(dict.fromkeys(owner or "nothing" for owner in (run.owner_a, run.owner_b)))
+    note = "" if run.live else " [not loaded]"
+    return f"{run.offset}..{run.end} {owners}: {_bytes_text(run.a, run.b)}{note}"
+
+
+def _use(state: int | bytes | None) -> str:
+    """A component's state on one side, as the kinds "unknown" and "in-use" have it."""
+    if state is None:
+        return MISSING
+    return "in use" if state else "initial"
+
+
+def _stored(value: int | bytes) -> bytes:
+    """A value as it stands in memory, for a field that is raw on one side only."""
+    if isinstance(value, bytes):
+        return value
+    return value.to_bytes(max(1, (value.bit_length() + 7) // 8), "little")
+
+
+def _bytes_text(a: bytes, b: bytes) -> str:
+    """Two byte strings in one line: in full, or from where they differ."""
+    total = max(len(a), len(b))
+    if total <= _SHOWN:
+        return f"{a.hex() or 'nothing'} -> {b.hex() or 'nothing'}"
+    differing = [at for at in range(total) if a[at : at + 1] != b[at : at + 1]]
+    first = differing[0]
+    parts = [part[first : first + _SHOWN] for part in (a, b)]
+    said = [part.hex() + "..." * (len(part) == _SHOWN) if part else "nothing" for part in parts]
+    return f"{len(differing)} of {total} bytes differ, from byte {first}: {said[0]} -> {said[1]}"
+
+
+class _Part(NamedTuple):
+    """What a field is of a whole register: ``low`` is its lowest bit there, ``width`` in bits."""
+
+    register: str
+    low: int
+    width: int
+
+
+def delta_lines(
+    deltas: Iterable[Delta], a: XsaveArea, b: XsaveArea, marks: bool = True
+) -> Iterator[Line]:
+    """Differences by whole registers, in order of their first one, then the others.
+
+    Digits that changed are styled; ``marks``: and have carets below.
+    """
+    parts = {**_parts(b.layout), **_parts(a.layout)}
+    registers: dict[str, list[tuple[_Part, int, int, Delta]]] = {}
+    others = []
+    for delta in deltas:
+        part, old, new = parts.get(delta.path), delta.a, delta.b
+        if part and isinstance(old, int) and isinstance(new, int) and delta.kind == "state":
+            registers.setdefault(part.register, []).append((part, old, new, delta))
+        else:
+            others.append(delta)
+    for name, found in registers.items():
+        part, old, new, delta = found[0]
+        if len(found) == 1 and part.low == 0 and part.width <= _LONG:
+            size = len(f"{max(old, new):x}")
+            x, y = f"{old:{size}x}", f"{new:{size}x}"  # digits are held against their like
+            bits = f" ({', '.join(map(bit_delta_text, delta.bits))})" if delta.bits else ""
+            both = [("0x", ""), *_marked(x, y, _OLD), (" -> 0x", ""), *_marked(y, x, _NEW)]
+            yield [(name, "cyan"), (": ", ""), *both, *([(bits, "")] if bits else [])]
+            continue
+        yield [(name, "cyan")]
+        for part, old, new, _ in sorted(found, key=lambda each: -each[0].low):
+            yield from _slices(part, old, new, marks)
+    for delta in others:
+        yield [(delta.path, "cyan"), (delta_text(delta).removeprefix(delta.path), "")]
+
+
+def _parts(layout: Layout) -> dict[str, _Part]:
+    """Every field that is all or a part of a whole register, by path: of the widest that is there.
+
+    Registers that are numbered relative to TOP share bytes with others.
+    """
+    found = {}
+    for name in widest(layout):
+        plan = register_plans(layout)[name]
+        for place in plan.places if plan.top is None else ():
+            span = layout.span_at(place.start)
+            if span is not None and span.end == place.end:
+                found[span.path] = _Part(name, place.shift, 8 * span.size)
+    return found
+
+
+def _slices(part: _Part, old: int, new: int, marks: bool) -> Iterator[Line]:
+    """The slices of a wide value that differ, one above the other; ``marks``: carets below."""
+    for low in reversed(range(0, part.width, _SLICE)):
+        width = min(_SLICE, part.width - low)
+        a, b = (
+            grouped(f"{value >> low & (1 << width) - 1:0{width // 4}x}") for value in (old, new)
+        )
+        if a == b:
+            continue
+        at = part.low + low
+        head = f"  [{at + width - 1}:{at}]".ljust(12)
+        yield [(head, "dim"), ("   0x", ""), *_marked(a, b, _OLD)]
+        yield [(" " * len(head), ""), ("-> 0x", ""), *_marked(b, a, _NEW)]
+        carets = "".join("^" if x != y else " " for x, y in zip(a, b, strict=True))
+        if marks and carets.count("^") <= len(carets) // 2:  # more point at nothing
+            yield [(" " * (len(head) + 5) + carets.rstrip(), "")]
+
+
+def _marked(text: str, other: str, style: str) -> Line:
+    """The digits of a value, those styled that the other one has not."""
+    pairs = [(mine, mine != its) for mine, its in zip(text, other, strict=True) if mine != " "]
+    return [
+        ("".join(mine for mine, _ in group), style if differs else "")
+        for differs, group in groupby(pairs, itemgetter(1))
+    ]
+
+
+# Comparisons
+
+_STATES: Final = {"lost": "red", "resized": "yellow", "moved": "yellow", "new": "dim"}
+
+
+def comparison_lines(found: Comparison) -> Iterator[Line]:
+    """A verdict, a row for each component, what there is to say of layouts and instructions."""
+    a, b = found.a.label, found.b.label
+    yield [(found.verdict, "bold green" if found.restorable else "bold red")]
+    table = [["#", "component", "state", a, b, ""]]
+    table += [
+        [
+            str(row.number),
+            row.name,
+            row.state,
+            _place_text(row.a, row.enabled_a),
+            _place_text(row.b, row.enabled_b),
+            "; ".join(_remarks(row, found.a, found.b)),
+        ]
+        for row in found.components
+    ]
+    heading, *rows = columns(table)
+    yield heading
+    for row, line in zip(found.components, rows, strict=True):
+        style = "red" if row.lossy else _STATES.get(row.state, "")
+        yield [(text, style) for text, _ in line]
+    for name, (on_a, on_b) in found.layouts.items():
+        said = "identical" if places(on_a) == places(on_b) else "different"
+        sizes = f"{on_a.size} bytes on {a}, {on_b.size} on {b}"
+        yield [(f"{name} layout of {hex_mask(on_a.mask)}: {said}, {sizes}", "")]
+    if found.missing_instructions:
+        yield [(f"{b} lacks {', '.join(found.missing_instructions)}", "")]
+    if found.mxcsr_refused:
+        bits = f"{', '.join(found.mxcsr_refused_bits)} ({hex_mask(found.mxcsr_refused)})"
+        yield [(f"MXCSR: {b} refuses {bits} with #GP", "")]
+
+
+def _place_text(component: StateComponent | None, enabled: bool) -> str:
+    if component is None:
+        return "-"
+    if not enabled:
+        return "not enabled"
+    place = "supervisor" if component.offset is None else f"at {component.offset}"
+    return f"{component.size} {place}"
+
+
+def _remarks(row: ComponentComparison, a: CpuModel, b: CpuModel) -> list[str]:
+    said = []
+    if row.moved_fields:
+        said.append(f"moves {_some(row.moved_fields)}")
+    if row.lost_fields:
+        said.append(f"loses {_some(row.lost_fields)}")
+    if row.state == "resized" and row.unplaced:
+        what = "" if row.lossy else ", no field among them"
+        said.append(f"{row.unplaced} bytes have no place{what}")
+    for component, model in ((row.a, a), (row.b, b)):
+        if component is not None and component.optional and not model.host:  # the host is known
+            verb = "lack" if component.optional == "present" else "have"
+            said.append(f"some {model.name} parts {verb} it")
+    return list(dict.fromkeys(said))
+
+
+def _some(paths: tuple[str, ...]) -> str:
+    more = f" and {len(paths) - 4} more" if len(paths) > 4 else ""
+    return ", ".join(paths[:4]) + more

@@ -9,8 +9,9 @@ stores itself, and CPUs of different vendors have different ones.
 from __future__ import annotations
 
 from struct import Struct
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
+from xsaveschema.catalog import Catalog, require_catalog
 from xsaveschema.model import (
     EXTENDED_OFFSET,
     HEADER_OFFSET,
@@ -21,9 +22,6 @@ from xsaveschema.model import (
     XCR0_OFFSET,
     CpuModel,
 )
-
-if TYPE_CHECKING:
-    from xsaveschema.catalog import Catalog
 
 FP_XSTATE_MAGIC1: Final = 0x46505853
 """What Linux puts at byte 464 of the area in a signal frame (struct _fpx_sw_bytes)."""
@@ -70,6 +68,21 @@ def shown(view: memoryview, xstate_bv: int) -> Shown | None:
     return None if any(view[XFEATURES_OFFSET:HEADER_OFFSET]) else Shown(mask, XCR0_OFFSET)
 
 
+def credible(
+    view: memoryview, xstate_bv: int, catalog: Catalog | None = None, model: CpuModel | None = None
+) -> Shown | None:
+    """What a standard area shows, if the catalogue's CPUs, or ``model``, have its components.
+
+    The words of a signal frame always count. The catalogue is asked where ``model`` does not do.
+    """
+    found = shown(view, xstate_bv)
+    own = model.user_mask if model else 0
+    if found is None or found.size is not None or not found.mask & ~own:
+        return found
+    known = own | require_catalog(catalog).user_components
+    return found if not found.mask & ~known else None
+
+
 def _frame(view: memoryview) -> Shown | None:
     _, extended_size, xfeatures, size = WORDS.unpack_from(view, XCR0_OFFSET)
     ends = size == len(view) or (
@@ -108,9 +121,7 @@ def mxcsr_mask_of(
 
 def mxcsr_masks(catalog: Catalog | None = None) -> frozenset[int]:
     """Every MXCSR_MASK that a CPU of the catalogue has."""
-    from xsaveschema.catalog import default_catalog
-
-    return (catalog or default_catalog()).mxcsr_masks
+    return require_catalog(catalog).mxcsr_masks
 
 
 def of_kvm(view: memoryview) -> bool:

@@ -332,20 +332,20 @@ def hexadecimal(value: int, size: int, width: int) -> "list[str]":
         return [f"0x{value:0{2 * size}x}"]
     if not value:
         return ["0"]
-    groups = []
-    while value:
-        groups.append(f"{value & (1 << 64) - 1:016x}")
-        value >>= 64
+    qwords = -(-value.bit_length() // 64)
     per_line = 1
     while per_line < -(-size // 8) and 2 * per_line * 17 + 1 <= width:
         per_line *= 2
-    lines = []
-    while groups:
-        line = "_".join(reversed(groups[:per_line]))
-        del groups[:per_line]
-        line = line if groups else "0x" + line
-        lines.append(line.rjust(per_line * 17 + 1))
-    return lines[::-1]
+    # The highest line may have fewer qwords than those below it.
+    groups = grouped(f"{value:0{16 * qwords}x}").split("_")
+    ends = range((qwords - 1) % per_line + 1, qwords + 1, per_line)
+    lines = ["_".join(groups[max(0, end - per_line) : end]) for end in ends]
+    return [line.rjust(per_line * 17 + 1) for line in ["0x" + lines[0], *lines[1:]]]
+
+
+def grouped(digits: str) -> str:
+    """Digits, 16 at a time from the first one."""
+    return "_".join(digits[at : at + 16] for at in range(0, len(digits), 16))
 
 
 def lane_lines(data: bytes, type: str, width: int) -> "list[str]":
@@ -489,15 +489,17 @@ def tile_config_lines(rows: "Sequence[int]", colsb: "Sequence[int]") -> "list[st
 
 def mask_bits(value: int) -> str:
     """The bits that a mask has, by number: ``0-7 12``."""
-    numbers = [at for at in range(value.bit_length()) if value >> at & 1]
-    runs = (f"{low}-{high}" if low < high else str(low) for low, high in spans(numbers))
-    return " ".join(runs)
+    return " ".join(f"{low}-{high}" if low < high else str(low) for low, high in bit_runs(value))
+
+
+def bit_runs(mask: int) -> "Iterator[tuple[int, int]]":
+    """The (lowest, highest) of each unbroken run of set bits, the lowest run first."""
+    return spans(at for at in range(mask.bit_length()) if mask >> at & 1)
 
 
 def binary(value: int, size: int) -> str:
     """A number of ``size`` bytes in bits, highest first, 16 at a time."""
-    digits = "{:0{}b}".format(value, 8 * size)
-    return "_".join(digits[at : at + 16] for at in range(0, len(digits), 16))
+    return grouped("{:0{}b}".format(value, 8 * size))
 
 
 _ROUNDING = ("nearest", "down", "up", "zero")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
-from xsaveschema.artefacts import ArtefactError, Data, Found, InPlace, Options, of_area
+from xsaveschema.artefacts import ArtefactError, Data, Found, InPlace, Options, layout_of
 from xsaveschema.cpuid import CpuidDumpError, CpuidRecord, Processor, records
 
 MAGIC = b"CRATE1"
@@ -41,7 +41,7 @@ class CrateReader(InPlace):
                 raise ArtefactError(f"{label}: an area of {size} bytes is cut off", at)
             view = data[at : at + size]
             # Which CPU wrote it: the user's word, held against the area, or what the area shows.
-            yield of_area(view, options).found(view, options, label, at)
+            yield layout_of(view, options).found(view, options, label, at)
             at += size
 
 

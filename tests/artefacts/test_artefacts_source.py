@@ -13,9 +13,8 @@ from writers import minidump, qemu_stream, xen
 from writers.state import INTEL, State
 
 from xsaveschema import artefacts
-from xsaveschema.artefacts.data import MAX_AT_ONCE, Data, Window
 from xsaveschema.artefacts.reader import ArtefactError, Options
-from xsaveschema.artefacts.source import MAX_AREA, Source
+from xsaveschema.artefacts.source import MAX_AREA, MAX_AT_ONCE, Data, Source, Window
 
 AREA = State().standard(7, INTEL)
 FILES = {

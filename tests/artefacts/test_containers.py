@@ -19,7 +19,7 @@ from places import TESTS
 
 from xsaveschema import artefacts
 from xsaveschema.artefacts import containers
-from xsaveschema.artefacts.data import MAX_AT_ONCE, ArtefactError
+from xsaveschema.artefacts.source import MAX_AT_ONCE, ArtefactError
 
 NOTES = cores.threads([ZEN4, ZEN4])
 LABELS = ["thread 100", "thread 101"]

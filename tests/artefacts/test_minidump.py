@@ -133,7 +133,7 @@ def test_a_table_that_no_model_has_is_a_layout_all_the_same() -> None:
     places = {2: 1024, 5: 576, 9: 704}
     area = state.standard(0x227, places)
     (found,) = read(w.dump([(1, w.context(area))], misc=w.misc_info(rows(0x227, places))))
-    assert found.area.model.name == "minidump"
+    assert found.area.model.name == "misc-info-5"
     assert found.area.registers["k5"] == state.k[5]
     assert found.area.registers["pkru"] == state.pkru
 
@@ -144,7 +144,7 @@ def test_a_table_that_no_model_has_with_tiles_and_cet() -> None:
     places = {2: 1024, 5: 576, 9: 704, 17: 2048, 18: 4096}
     misc = w.misc_info([*rows(mask, places), (11, 16, 0)])
     (found,) = read(w.dump([(1, w.context(state.compacted(mask)))], misc=misc))
-    assert found.area.model.name == "minidump"
+    assert found.area.model.name == "misc-info-5"
     said = state.registers(mask & ~0x800)
     assert found.area.registers.read(said) == said
     assert found.area["cet_u"]["ia32_pl3_ssp"] == state.ssp
@@ -402,7 +402,7 @@ def test_cet_that_the_table_leaves_out_is_the_catalogues() -> None:
     assert found.area.registers["ymm4"] == state.zmm[4] & (1 << 256) - 1
     odd = w.misc_info([(2, 256, 1024)])  # no model's
     (found,) = read(w.dump([(7, w.context(area))], misc=odd))
-    assert found.area.model.name == "minidump"
+    assert found.area.model.name == "misc-info-5"
     assert found.area["cet_u"]["ia32_pl3_ssp"] == state.ssp
     with pytest.raises(XsaveError, match="component5"):  # a user component's place is not known
         read(w.dump([(7, w.context(state.compacted(0x27)))], misc=odd))

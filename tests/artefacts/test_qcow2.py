@@ -113,14 +113,14 @@ BAD = [
     pytest.param(patched(4, "I", 1), "version 1", id="version"),
     pytest.param(patched(20, "I", 30), "cluster_bits is 30", id="cluster bits"),
     pytest.param(patched(60, "I", 1 << 30), "1073741824 snapshots", id="snapshots"),
-    pytest.param(patched(64, "Q", 1 << 60), "within its table", id="table"),
+    pytest.param(patched(64, "Q", 1 << 60), "snapshots takes 40 bytes, 0 are left", id="table"),
     pytest.param(patched(TABLE + 36, "I", 1 << 20), "1048576 bytes of extra", id="extra"),
-    pytest.param(patched(TABLE + 14, "H", 60000), "within its table", id="name"),
+    pytest.param(patched(TABLE + 14, "H", 60000), "table of snapshots takes", id="name"),
     pytest.param(patched(TABLE + 40, "Q", 1 << 50), "more bytes than the file", id="state"),
     pytest.param(patched(TABLE + 8, "I", 1), "L1 table has 1 entries", id="short L1"),
-    pytest.param(patched(TABLE, "Q", 1 << 62), "behind the file's end", id="L1"),
-    pytest.param(ONE[:60], "within the header", id="short"),
-    pytest.param(ONE[:75], "within the header", id="short version 3"),
+    pytest.param(patched(TABLE, "Q", 1 << 62), "snapshot one takes 8 bytes, 0 are", id="L1"),
+    pytest.param(ONE[:60], "header of a qcow2 disk image takes 72 bytes, 60", id="short"),
+    pytest.param(ONE[:75], "header of a qcow2 disk image takes 8 bytes, 3", id="short version 3"),
 ]
 
 

@@ -171,7 +171,7 @@ BAD = [
     pytest.param(w.libxc(w.padded(9, bytes(64))), "its one HEADER", id="no-header"),
     pytest.param(w.libxl(bytes(40)), "no libxc stream stands here", id="no-libxc"),
     pytest.param(w.libxl(STREAM)[:16] + bytes(16), "no libxc context", id="libxl-end"),
-    pytest.param(w.libxl(STREAM)[:32], "a record of libxl takes 13", id="libxl-cut"),
+    pytest.param(w.libxl(STREAM)[:32], "a record of type 0x[0-9a-f]* takes 13", id="libxl-cut"),
     pytest.param(
         patched(w.libxl(STREAM), 12, "I", 1 << 24), "libxl stream is big-endian", id="libxl-big"
     ),

@@ -61,14 +61,14 @@ class TestProgram:
         def interrupted(*_: object, **__: object) -> bytes:
             raise KeyboardInterrupt
 
-        monkeypatch.setattr("xsaveschema.cli.decode.opened", interrupted)
+        monkeypatch.setattr("xsaveschema.cli.inputs.opened_path", interrupted)
         assert run("decode", "x", code=130).output.strip() == ""
 
     def test_a_programming_error_is_not_hidden(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def broken(*_: object, **__: object) -> bytes:
             raise RuntimeError("a bug")
 
-        monkeypatch.setattr("xsaveschema.cli.decode.opened", broken)
+        monkeypatch.setattr("xsaveschema.cli.inputs.opened_path", broken)
         result = CliRunner().invoke(program, ["decode", "x"])
         assert isinstance(result.exception, RuntimeError)
 
@@ -116,6 +116,7 @@ class TestImports:
         "patch": [(["{core}", "k1=5", "-o", "{out}"], NOTHING, None)],
         "add-layout": [(["{core}", "-o", "{out}"], NOTHING, None)],
         "gdb-script": [([], NOTHING, None)],
+        "export": [(["--list"], NOTHING, NOTHING)],
         "new": [(["mine", "{dump}", "--force"], NOTHING, None)],
     }
 

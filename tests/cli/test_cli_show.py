@@ -17,6 +17,7 @@ from command import TRUE_REGISTERS, fails, run, tell
 import xsaveschema as xs
 from xsaveschema import samples
 from xsaveschema.cli.picture import picture, widths
+from xsaveschema.text import text_of
 
 
 class TestModels:
@@ -252,7 +253,8 @@ class TestPicture:
     def test_every_component_is_in_the_picture(self, name: str) -> None:
         layout = xs.load_model(name).compacted_layout()
         for width in (40, 79, 200):
-            bar, ruler = picture(layout, width, ascii_only=True, colour=False).plain.split("\n")
+            lines = picture(layout, width, ascii_only=True, colour=False)
+            bar, ruler = text_of(lines).split("\n")
             assert len(bar) == len(ruler) == width
             keys = [cell for cell in bar if cell in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"]
             assert keys == list("ABCDEFGHIJKLMNOPQRSTUVWXYZ"[: len(layout)])
@@ -550,10 +552,24 @@ class TestDecode:
         text = samples.SAMPLES[name]
         args = text.partition("--")[1:]
         options = "".join(args).split()
-        (area,) = tell("decode", f"sample:{name}", *options)["areas"]
-        assert area["format"] in text or "--lenient" in options
+        areas = tell("decode", f"sample:{name}", *options)["areas"]
+        assert len(areas) == (3 if "three threads" in text else 1)
+        for area in areas:
+            assert area["format"] in text or "--lenient" in options
         assert len(text) <= 80
         assert name == name.lower()
+
+    def test_the_samples_with_threads_and_with_tiles(self) -> None:
+        core = tell("decode", "sample:avx512-core")["areas"]
+        assert {area["layout_source"] for area in core} == {"NT_X86_XSAVE_LAYOUT"}
+        lanes = struct.pack("<16f", *range(100, 116))
+        named = [area["registers"] for area in core]
+        assert int(named[2]["zmm17"], 16) == int.from_bytes(lanes, "little")
+        assert [area["k1"] for area in named] == ["0x0", "0x0", "0xff0f"]
+        (area,) = tell("decode", "sample:amx-xsavec")["areas"]
+        assert all(part["in_use"] for part in area["components"].values())
+        tiles = area["components"]["tilecfg"]["fields"]
+        assert (tiles["rows"][1], tiles["colsb"][1]) == ("0x8", "0x10")
 
     def test_the_list_of_samples(self) -> None:
         shown = run("decode", "sample:").stdout

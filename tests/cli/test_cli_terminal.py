@@ -10,7 +10,7 @@ from command import run
 from terminal import on_terminal, unstyled
 
 import xsaveschema as xs
-from xsaveschema.cli.output import folded
+from xsaveschema.text import folded
 
 BAD = str(Path(__file__).parents[1] / "data" / "bad" / "all-at-once.yaml")
 ESCAPE = "\x1b["

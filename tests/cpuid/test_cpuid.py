@@ -217,6 +217,18 @@ def test_hybrid_cpu_gives_a_record_for_each_kind_of_core() -> None:
     assert (big.xcr0, big.xss) == (0x207, 0x1800)
 
 
+@pytest.mark.parametrize(
+    "heading",
+    ["------[ CPUID Registers / Logical CPU #7 ]------", "CPUID Registers (CPU #7):", "CPU#007"],
+)
+def test_headings_of_aida64_number_the_cores(heading: str) -> None:
+    first = "------[ Logical CPU #0 ]------"
+    content = text("aida64-hybrid.txt")
+    assert first in content
+    big, _ = cpuid.read_bytes(content.replace(first, heading).encode(), "dump")
+    assert big.label == "core 7, Intel Core"
+
+
 def test_cores_that_differ_are_not_merged() -> None:
     head, _, tail = text("cpuid-r.txt").partition("CPU 1:")
     other = tail.replace("eax=0x0000000f ebx=0x000003c0", "eax=0x0000000f ebx=0x00000440")

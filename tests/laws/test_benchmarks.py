@@ -162,9 +162,9 @@ def test_runs_that_hardly_compare_say_so() -> None:
     assert "note" not in said(before, before)
 
 
-def test_the_readme_joins_rows_of_one_headline() -> None:
+def test_the_table_in_markdown_joins_rows_of_one_headline() -> None:
     goal, speed = Goal(3), Goal(2, of="microseconds")
-    text = report.readme(
+    text = report.in_markdown(
         run_of(
             row("a", 2, goal=goal, headline="batch"),
             row("b", 4, goal=goal, headline="batch"),
@@ -426,7 +426,7 @@ def test_a_run_is_kept_and_compared(tmp_path: Path) -> None:
     assert re.search(r"reading all models: [0-9,]+ → .* \(-(99|100)%, faster\)", second.stdout)
     assert results.load(tmp_path / results.BEFORE) == kept
 
-    markdown = command(tmp_path, "--readme")
+    markdown = command(tmp_path, "--markdown")
     assert markdown.stdout.startswith(f"Measured on {results.cpu_name()}")
 
 

@@ -62,6 +62,8 @@ UP = {
     # str() of a value.
     ("layout", "text"),
     ("area.view", "text"),
+    ("compare", "text"),
+    ("diff", "text"),
 }
 """The only imports of what stands behind: (module, what it imports)."""
 EXTRAS = {"numpy", "pyarrow", "distributed", "hypothesis", "zstandard", "lz4"}
@@ -235,21 +237,18 @@ def test_a_module_without_its_extra_says_how_to_get_it(module: str, needs: str, 
 TESTED_BY = {
     "area.fields": "area/test_view",
     "area.rows": "cli/test_cli_show",
-    "artefacts.data": "artefacts/test_artefacts_source",
     "artefacts.elf_file": "artefacts/test_elf",
     "artefacts.foreign": "artefacts/test_opened",
     "artefacts.json_text": "artefacts/test_cloud_hypervisor",
     "artefacts.reader": "artefacts/test_opened",
     "artefacts.registry": "test_plugins",
     "authoring.resemblance": "authoring/test_draft",
-    "cpuid.errors": "cpuid/test_cpuid",
     "cpuid.files": "cpuid/test_cpuid",
     "cpuid.formats": "cpuid/test_cpuid",
     "cpuid.gather": "cpuid/test_cpuid",
     "cpuid.lines": "cpuid/test_cpuid",
     "cpuid.of_model": "test_catalog",
     "cpuid.record": "cpuid/test_cpuid",
-    "cpuid.xml": "cpuid/test_cpuid",
     "language.component_fields": "language/test_language",
     "language.cpu_models": "language/test_language",
     "language.document": "language/test_language",

@@ -53,7 +53,7 @@ MADE = {
     "artefacts.Found", "artefacts.Struct", "batch.Batch", "stream.Done",
 }  # fmt: skip
 # What reads and writes for the views of an area, and for readers of artefacts.
-INNER = {"XsaveArea.read", "XsaveArea.write", "artefacts.Writer.replace", "artefacts.area_of"}
+INNER = {"XsaveArea.read", "XsaveArea.write", "artefacts.Writer.replace"}
 MASKS = {"xcr0", "xss", "xcomp_bv", "rfbm", "xfd", "mxcsr_mask", "mask"}
 
 RIGHT: dict[str, Any] = {

@@ -9,10 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from operator import index
 from typing import TYPE_CHECKING, Any, Final
-
-from msgspec import Struct
 
 from xsaveschema.errors import UnknownComponentError, ValueRangeError
 from xsaveschema.model import BitRange, Field
@@ -24,61 +23,37 @@ if TYPE_CHECKING:
 _STEP: Final = re.compile(r"([a-z][a-z0-9_]*)(?:\[([0-9]{1,4})\])?(?:\.(?=.)|\Z)")
 
 
-class _Target(Struct, frozen=True):
-    """What a path leads to: a number or raw bytes of a component, or a range of its bits."""
-
-    offset: int
-    size: int
-    raw: bool
-    bits: BitRange | None
-
-
+@dataclass(slots=True, eq=False, repr=False)
 class Fields(Mapping[str, Any]):
     """The fields of a component, or of one element of a repeated group."""
 
-    __slots__ = ("_area", "_base", "_fields", "_path", "_slot")
-
-    def __init__(
-        self, area: XsaveArea, slot: Slot, fields: tuple[Field, ...], base: int, path: str
-    ):
-        self._area = area
-        self._slot = slot
-        self._fields = fields
-        self._base = base
-        self._path = path
+    _area: XsaveArea
+    _slot: Slot
+    _fields: tuple[Field, ...]
+    _base: int
+    _path: str
 
     def __getitem__(self, name: str) -> Any:
-        for field in self._fields:
-            if field.name == name:
-                if field.count is not None:
-                    return Elements(self._area, self._slot, field, self._base, self._say(name))
-                return _get(self._area, self._slot, field, self._base, self._say(name))
-        target = self._locate(name)
-        data = self._area.read(self._slot, target.offset, target.size)
-        if target.raw:
-            return bytes(data)
-        value = int.from_bytes(data, "little")
-        return (value & target.bits.mask) >> target.bits.low if target.bits else value
+        field, offset, bits = self._found(name)
+        if field.count is not None and bits is None and field.name == name:
+            return Elements(self._area, self._slot, field, offset, self._say(name))
+        value = _get(self._area, self._slot, field, offset, self._say(name))
+        return (value & bits.mask) >> bits.low if bits else value
 
     def __setitem__(self, name: str, value: Any) -> None:
-        for field in self._fields:
-            if field.name == name:
-                if field.count is not None:
-                    Elements(self._area, self._slot, field, self._base, self._say(name))[:] = value
-                else:
-                    _set(self._area, self._slot, field, self._base, self._say(name), value)
-                return
-        target, said = self._locate(name), self._say(name)
-        if target.bits:
+        field, offset, bits = self._found(name)
+        said = self._say(name)
+        if field.count is not None and bits is None and field.name == name:
+            Elements(self._area, self._slot, field, offset, said)[:] = value
+            return
+        if bits:
             value = whole_number(value, said)
-            if value < 0 or value >> target.bits.width:
-                most = (1 << target.bits.width) - 1
+            if value < 0 or value >> bits.width:
+                most = (1 << bits.width) - 1
                 raise ValueRangeError(f"{said} takes 0..{most:#x}, not {value!r}", said)
-            data = self._area.read(self._slot, target.offset, target.size)
-            rest = int.from_bytes(data, "little") & ~target.bits.mask
-            value = rest | value << target.bits.low
-        data = encode(value, target.size, said, target.raw)
-        self._area.write(self._slot, self._slot.origin + target.offset, data)
+            rest = _get(self._area, self._slot, field, offset, said) & ~bits.mask
+            value = rest | value << bits.low
+        _set(self._area, self._slot, field, offset, said, value)
 
     def __iter__(self) -> Iterator[str]:
         return (field.name for field in self._fields)
@@ -105,67 +80,63 @@ class Fields(Mapping[str, Any]):
     def _say(self, name: str) -> str:
         return f"{self._slot.name}{self._path}.{name}"
 
-    def _locate(self, path: str) -> _Target:
-        """Follow a path (``bnd[2].lower``, ``st[0].exponent``) to a value or to bits of one."""
-        if not isinstance(path, str):
-            raise self._unknown(path)
+    def _found(self, path: str) -> tuple[Field, int, BitRange | None]:
+        """A field by name, or what a path leads to (``bnd[2].lower``, ``st[0].exponent``).
+
+        The field, where the element stands, and the bits of it that are meant.
+        """
+        for field in self._fields:
+            if field.name == path:
+                return field, self._base + field.offset, None
         fields, offset, rest = self._fields, self._base, path
-        while match := _STEP.match(rest):
-            field = next((f for f in fields if f.name == match[1]), None)
-            if field is None or (field.count is None) != (match[2] is None):
+        while isinstance(rest, str) and (match := _STEP.match(rest)):
+            own = next((f for f in fields if f.name == match[1]), None)
+            if own is None or (own.count is None) != (match[2] is None):
                 break
-            index = int(match[2] or 0)
-            if index >= (field.count or 1):
+            number = int(match[2] or 0)
+            if number >= (own.count or 1):
                 break
-            offset += field.offset + index * field.stride
+            offset += own.offset + number * own.stride
             rest = rest[match.end() :]
-            if field.fields:
-                fields = field.fields
+            if own.fields:
+                fields = own.fields
                 continue
-            bits = next((b for b in field.bits if b.name == rest), None)
-            inside = offset + field.size <= len(self._slot.component.initial)
+            bits = next((b for b in own.bits if b.name == rest), None)
+            inside = offset + own.size <= len(self._slot.component.initial)
             if inside and (bits or not rest):
-                return _Target(offset, field.size, field.type == "bytes", bits)
+                return own, offset, bits
             break
         raise self._unknown(path)
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Elements(Sequence[Any]):
     """The elements of a repeated field, as many as this CPU's component has room for."""
 
-    __slots__ = ("_area", "_base", "_count", "_field", "_path", "_slot")
-
-    def __init__(self, area: XsaveArea, slot: Slot, field: Field, base: int, path: str):
-        self._area = area
-        self._slot = slot
-        self._field = field
-        self._base = base + field.offset
-        self._path = path
-        room = len(slot.component.initial) - self._base - field.size
-        fitting = 0 if room < 0 else room // field.stride + 1
-        self._count = min(field.count or 0, fitting)
+    _area: XsaveArea
+    _slot: Slot
+    _field: Field
+    _base: int
+    _path: str
 
     def __len__(self) -> int:
-        return self._count
+        room = len(self._slot.component.initial) - self._base - self._field.size
+        return 0 if room < 0 else min(self._field.count or 0, room // self._field.stride + 1)
 
     def __getitem__(self, index: int | slice) -> Any:
         if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(self._count))]
-        index = self._index(index)
-        base = self._base + index * self._field.stride - self._field.offset
-        return _get(self._area, self._slot, self._field, base, f"{self._path}[{index}]")
+            return [self[i] for i in range(*index.indices(len(self)))]
+        return _get(self._area, self._slot, self._field, *self._place(index))
 
     def __setitem__(self, index: int | slice, value: Any) -> None:
-        if isinstance(index, slice):
-            places = range(*index.indices(self._count))
-            if not isinstance(value, Sequence) or len(value) != len(places):
-                raise ValueRangeError(f"{self._path} takes {len(places)} values", self._path)
-            for place, item in zip(places, value, strict=True):
-                self[place] = item
+        if not isinstance(index, slice):
+            _set(self._area, self._slot, self._field, *self._place(index), value)
             return
-        index = self._index(index)
-        base = self._base + index * self._field.stride - self._field.offset
-        _set(self._area, self._slot, self._field, base, f"{self._path}[{index}]", value)
+        places = range(*index.indices(len(self)))
+        if not isinstance(value, Sequence) or len(value) != len(places):
+            raise ValueRangeError(f"{self._path} takes {len(places)} values", self._path)
+        for place, item in zip(places, value, strict=True):
+            self[place] = item
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and list(self) == list(other)
@@ -173,33 +144,35 @@ class Elements(Sequence[Any]):
     __hash__ = None  # type: ignore[assignment]  # it can be written through
 
     def __repr__(self) -> str:
-        return f"<{self._path}: {self._count} of {self._field.type}>"
+        return f"<{self._path}: {len(self)} of {self._field.type}>"
 
-    def _index(self, index: int) -> int:
+    def _place(self, index: int) -> tuple[int, str]:
+        """Where an element stands, and its path."""
+        count = len(self)
         index = whole_number(index, f"{self._path}[...]")
-        if not -self._count <= index < self._count:
-            raise IndexError(f"{self._path} has {self._count} elements, no [{index}]")
-        return index % self._count
+        if not -count <= index < count:
+            raise IndexError(f"{self._path} has {count} elements, no [{index}]")
+        index %= count
+        return self._base + index * self._field.stride, f"{self._path}[{index}]"
 
 
-def _get(area: XsaveArea, slot: Slot, field: Field, base: int, path: str) -> Any:
+def _get(area: XsaveArea, slot: Slot, field: Field, offset: int, path: str) -> Any:
     if field.fields:
-        inner = path.removeprefix(slot.name)
-        return Fields(area, slot, field.fields, base + field.offset, inner)
-    data = area.read(slot, base + field.offset, field.size)
+        return Fields(area, slot, field.fields, offset, path.removeprefix(slot.name))
+    data = area.read(slot, offset, field.size)
     return bytes(data) if field.type == "bytes" else int.from_bytes(data, "little")
 
 
-def _set(area: XsaveArea, slot: Slot, field: Field, base: int, path: str, value: Any) -> None:
-    if field.fields:
-        if not isinstance(value, Mapping):
-            raise ValueRangeError(f"{path} takes a mapping of its fields", path)
-        group = Fields(area, slot, field.fields, base + field.offset, path.removeprefix(slot.name))
-        for name, item in value.items():
-            group[name] = item
+def _set(area: XsaveArea, slot: Slot, field: Field, offset: int, path: str, value: Any) -> None:
+    if not field.fields:
+        data = encode(value, field.size, path, field.type == "bytes")
+        area.write(slot, slot.origin + offset, data)
         return
-    data = encode(value, field.size, path, field.type == "bytes")
-    area.write(slot, slot.origin + base + field.offset, data)
+    if not isinstance(value, Mapping):
+        raise ValueRangeError(f"{path} takes a mapping of its fields", path)
+    group = Fields(area, slot, field.fields, offset, path.removeprefix(slot.name))
+    for name, item in value.items():
+        group[name] = item
 
 
 def encode(value: Any, size: int, path: str, raw: bool) -> bytes:

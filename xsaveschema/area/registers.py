@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMappin
 from contextlib import contextmanager
 from operator import itemgetter
 from struct import Struct
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 
 from xsaveschema import values
 from xsaveschema.area.fields import encode
@@ -48,13 +48,21 @@ class Place(NamedTuple):
     slot: Slot
 
 
+class Top(NamedTuple):
+    """What MM registers are numbered by: TOP is in ``word`` from bit ``low`` on; ST(i)'s slots."""
+
+    word: Place
+    low: int
+    slots: tuple[Place, ...]
+
+
 class Plan(NamedTuple):
     """A register in this layout. ``top`` and ``shape`` are set for MM and TMM registers."""
 
     register: Register
     places: tuple[Place, ...]
     size: int
-    top: tuple[Place, int, tuple[Place, ...]] | None
+    top: Top | None
     shape: tuple[Place, Place] | None
 
 
@@ -77,11 +85,11 @@ class Registers(MutableMapping[str, Any]):
     def __getitem__(self, name: str) -> Any:
         plan = self._plans.get(name)
         if plan is None:
-            raise self._absent(name)
+            self._absent(name)
         if plan.shape is not None:
             return self._tile(plan)
         if plan.top is not None:
-            return self._number(self._physical(plan))
+            return self._number(self._physical(plan, plan.top))
         area = self._area
         view, xstate_bv = area.buffer, area.xstate_bv
         value = 0
@@ -92,15 +100,13 @@ class Registers(MutableMapping[str, Any]):
         return value
 
     def __setitem__(self, name: str, value: int | bytes) -> None:
-        plan = self._plans.get(name)
-        if plan is None:
-            raise self._absent(name)
+        plan = self._plan(name)
         if plan.shape is not None:
             self._set_tile(plan, value)
             return
         raw = isinstance(value, bytes | bytearray | memoryview)
         data = encode(value, plan.size, name, raw)
-        places = plan.places if plan.top is None else (self._physical(plan),)
+        places = plan.places if plan.top is None else (self._physical(plan, plan.top),)
         for place in places:
             at = place.shift // 8
             part = data[at : at + place.end - place.start]
@@ -136,26 +142,21 @@ class Registers(MutableMapping[str, Any]):
             found[name] = number(pick(parts), "little")
         for name, several in whole.composed:
             found[name] = number(joined(several(parts)), "little")
-        top = self._top(whole.physical[0][1]) if whole.physical else 0
-        for name, plan, picks in whole.physical:
-            found[name] = number(picks[(plan.register.index - top) & 7](parts), "little")
+        top = self._top(whole.top) if whole.top else 0
+        for name, index, picks in whole.physical:
+            found[name] = number(picks[(index - top) & 7](parts), "little")
         for name in whole.others:
             found[name] = self[name]
         return found
 
     def in_use(self, name: str) -> bool:
         """Whether any component that holds a part of the register is in use."""
-        plan = self._plans.get(name)
-        if plan is None:
-            raise self._absent(name)
-        return any(self._area.xstate_bv & place.slot.component.bit for place in plan.places)
+        bits = (place.slot.component.bit for place in self._plan(name).places)
+        return any(self._area.xstate_bv & bit for bit in bits)
 
     def size(self, name: str) -> int:
         """The register's size in bytes (of a tile: all its rows)."""
-        plan = self._plans.get(name)
-        if plan is None:
-            raise self._absent(name)
-        return plan.size
+        return self._plan(name).size
 
     def lanes(self, name: str, type: str) -> tuple[Any, ...]:
         """The register in lanes of a type (``values.TYPES``), lowest first: floats or integers.
@@ -209,16 +210,19 @@ class Registers(MutableMapping[str, Any]):
         found: int | bytes = self[name]
         return found if isinstance(found, bytes) else found.to_bytes(self.size(name), "little")
 
-    def _absent(self, name: str) -> Exception:
+    def _plan(self, name: str) -> Plan:
+        return self._plans.get(name) or self._absent(name)
+
+    def _absent(self, name: str) -> NoReturn:
         layout = self._area.layout
         register = layout.model.registers.get(name)
         if register is None:
-            return unknown(layout.model, name)
+            raise unknown(layout.model, name)
         needed = dict.fromkeys(p.component for p in (*register.pieces, *(register.shape or ())))
         absent = [component for component in needed if component not in layout]
         if missing := [component for component in self._area.missing if component in absent]:
-            return MissingStateError(missing, name, layout.mask)
-        return NoPlaceError(
+            raise MissingStateError(missing, name, layout.mask)
+        raise NoPlaceError(
             f"{name} has no place in this area: {', '.join(absent)} not in the {layout.format} "
             f"layout's mask {hex_mask(layout.mask)}",
             name,
@@ -230,32 +234,24 @@ class Registers(MutableMapping[str, Any]):
             return place.initial
         return _number(self._area.buffer[place.start : place.end], "little")
 
-    def _physical(self, plan: Plan) -> Place:
-        """The slot of a physical register: ST(i) slots are relative to TOP (SDM 10.5.1.1)."""
-        assert plan.top is not None  # noqa: S101 - the caller's condition
-        return plan.top[2][(plan.register.index - self._top(plan)) & 7]
+    def _top(self, top: Top) -> int:
+        return self._number(top.word) >> top.low & 7
 
-    def _top(self, plan: Plan) -> int:
-        """What a physical register's number is relative to: FSW.TOP."""
-        assert plan.top is not None  # noqa: S101 - the caller's condition
-        place, low, _ = plan.top
-        return self._number(place) >> low & 7
+    def _physical(self, plan: Plan, top: Top) -> Place:
+        """The slot of a physical register: ST(i) slots are relative to TOP (SDM 10.5.1.1)."""
+        return top.slots[(plan.register.index - self._top(top)) & 7]
 
     def shape(self, name: str) -> tuple[int, int]:
         """Rows and bytes a row of a tile, as its bytes are read and written here.
 
         NoPlaceError as for reading it; XsaveError for a register that is no tile.
         """
-        plan = self._plans.get(name)
-        if plan is None:
-            raise self._absent(name)
-        if plan.shape is None:
-            raise XsaveError(f"{name} is no tile: it has no rows")
-        return self._shape(plan)
+        return self._shape(self._plan(name))
 
     def _shape(self, plan: Plan) -> tuple[int, int]:
         """Rows and bytes a row of a tile; the whole tile where the TILECFG loaded is initial."""
-        assert plan.shape is not None  # noqa: S101 - the caller's condition
+        if plan.shape is None:
+            raise XsaveError(f"{plan.register.name} is no tile: it has no rows")
         most_rows, most_bytes = plan.size // _ROW, _ROW
         images = [loaded(self._area, place.slot).image for place in plan.shape]
         if not any(map(any, images)):
@@ -313,7 +309,8 @@ class _Whole(NamedTuple):
     takes: tuple[Callable[[memoryview], tuple[bytes, ...]], ...]
     stored: tuple[tuple[str, Callable[[tuple[bytes, ...]], bytes]], ...]
     composed: tuple[tuple[str, Callable[[tuple[bytes, ...]], tuple[bytes, ...]]], ...]
-    physical: tuple[tuple[str, Plan, tuple[Callable[[tuple[bytes, ...]], bytes], ...]], ...]
+    physical: tuple[tuple[str, int, tuple[Callable[[tuple[bytes, ...]], bytes], ...]], ...]
+    top: Top | None
     others: tuple[str, ...]
 
 
@@ -323,11 +320,12 @@ def _whole(layout: Layout, live: int) -> _Whole:
     parts: dict[str, list[tuple[int, int] | bytes]] = {}
     slots: dict[str, list[tuple[int, int]]] = {}
     others = []
-    for name, plan in register_plans(layout).items():
+    plans = register_plans(layout)
+    for name, plan in plans.items():
         template[name] = sum(place.initial << place.shift for place in plan.places)
         if plan.top is not None:
             if live & plan.places[0].bit:
-                slots[name] = [(place.start, place.end) for place in plan.top[2]]
+                slots[name] = [(place.start, place.end) for place in plan.top.slots]
             continue
         if plan.shape is not None:
             others.append(name)
@@ -355,9 +353,10 @@ def _whole(layout: Layout, live: int) -> _Whole:
         tuple((name, pick) for name, pick in picks.items() if len(parts[name]) == 1),
         tuple((name, pick) for name, pick in picks.items() if len(parts[name]) > 1),
         tuple(
-            (name, register_plans(layout)[name], tuple(itemgetter(index[run]) for run in runs))
+            (name, plans[name].register.index, tuple(itemgetter(index[run]) for run in runs))
             for name, runs in slots.items()
         ),
+        next((plans[name].top for name in slots), None),
         tuple(others),
     )
 
@@ -387,7 +386,7 @@ def _take(runs: list[tuple[int, int]]) -> Callable[[memoryview], tuple[bytes, ..
 def unknown(model: CpuModel, name: str) -> UnknownComponentError:
     """The error for a register that no area of a model can have."""
     hint = meant(str(name), model.registers)
-    said = f"{model.name} has no register {name!r}; {hint}".rstrip("; ")
+    said = f"{model.label} has no register {name!r}; {hint}".rstrip("; ")
     return UnknownComponentError(said, str(name))
 
 
@@ -407,16 +406,12 @@ def widest(layout: Layout) -> tuple[str, ...]:
 @kept(1)
 def register_plans(layout: Layout) -> Mapping[str, Plan]:
     """The registers that have a place in a layout, by name."""
-    found = {}
-    for name, register in layout.model.registers.items():
-        if all(piece.component in layout for piece in register.pieces) and (
-            plan := _plan(layout, register)
-        ):
-            found[name] = plan
-    return found
+    plans = ((name, _plan(layout, register)) for name, register in layout.model.registers.items())
+    return {name: plan for name, plan in plans if plan}
 
 
 def _plan(layout: Layout, register: Register) -> Plan | None:
+    """None where a piece, or what TOP or the shape stands in, has no place."""
     places: list[Place] = []
     size = 0
     for piece in register.pieces:
@@ -425,21 +420,18 @@ def _plan(layout: Layout, register: Register) -> Plan | None:
             return None
         places.append(place)
         size += place.end - place.start
-    top = None
+    top = shape = None
     if register.top is not None:
         field, _, bits = register.top.field.rpartition(".")
-        word = _place(layout, Piece(register.top.component, field), 0, 0)
-        slots = [_place(layout, register.pieces[0], index, 0) for index in range(8)]
-        low = _low_bit(layout, register.top.component, field, bits)
-        if word is None or low is None or None in slots:
+        word = _place(layout, Piece(register.top.component, field), 0)
+        slots = [_place(layout, register.pieces[0], index) for index in range(8)]
+        span = layout.span_at(word.start) if word else None
+        lows = [b.low for b in span.field.bits if b.name == bits] if span and span.field else []
+        if word is None or not lows or None in slots:
             return None
-        top = (word, low, tuple(slot for slot in slots if slot))
-    shape = None
+        top = Top(word, lows[0], tuple(slot for slot in slots if slot))
     if register.shape is not None:
-        rows, colsb = (
-            _place(layout, p, register.index, 0) if p.component in layout else None
-            for p in register.shape
-        )
+        rows, colsb = (_place(layout, piece, register.index) for piece in register.shape)
         if rows is None or colsb is None:
             return None
         shape = (rows, colsb)
@@ -452,26 +444,20 @@ def pieces(layout: Layout, register: Register, whole: Plan) -> Iterator[Place]:
     ``whole`` is the register where it has all.
     """
     for piece, place in zip(register.pieces, whole.places, strict=True):
-        if piece.component in layout:
-            found = _place(layout, piece, register.index, place.shift)
-            if found is not None:
-                yield found
+        if found := _place(layout, piece, register.index, place.shift):
+            yield found
 
 
-def _place(layout: Layout, piece: Piece, index: int, shift: int) -> Place | None:
+def _place(layout: Layout, piece: Piece, index: int, shift: int = 0) -> Place | None:
+    """None for what is not in the layout, or beyond what this CPU has of the component."""
+    if piece.component not in layout:
+        return None
     slot = layout[piece.component]
     found = locate(slot.component.fields, piece.field, index)
     span = None if found is None else layout.span_at(slot.origin + found[0])
     if found is None or span is None or span.field is None:
-        return None  # beyond what this CPU has of the component
+        return None
     start = span.offset + piece.start
     size = piece.size or found[1]
     initial = int.from_bytes(span.initial[piece.start : piece.start + size], "little")
     return Place(span.alive, start, start + size, shift, initial, slot)
-
-
-def _low_bit(layout: Layout, component: str, field: str, bits: str) -> int | None:
-    for found in layout[component].component.fields:
-        if found.name == field:
-            return next((b.low for b in found.bits if b.name == bits), None)
-    return None

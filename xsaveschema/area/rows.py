@@ -9,8 +9,8 @@ from typing import Any, Final, NamedTuple
 
 from xsaveschema.area import XsaveArea
 from xsaveschema.area.loaded import as_restored
-from xsaveschema.area.registers import widest
-from xsaveschema.model import Field
+from xsaveschema.area.registers import register_plans, widest
+from xsaveschema.model import Leaf
 from xsaveschema.spans import Slot
 from xsaveschema.values import (
     binary,
@@ -118,8 +118,9 @@ def _register(area: XsaveArea, name: str, width: int, view: View) -> Row:
             remark, more = "", [binary(value, size)]
     pieces = area.model.registers[name].pieces
     if len(pieces) == 1 and not pieces[0].size:  # the register is one whole field
-        fields = area.layout[pieces[0].component].component.fields
-        remark = remark or bit_names(_bits(fields, pieces[0].field), value)
+        place = register_plans(area.layout)[name].places[0]
+        span = area.layout.span_at(place.start)
+        remark = remark or bit_names(_bits(span.field if span else None), value)
     return Row("", first, remark, tuple(more), indented=True)
 
 
@@ -229,7 +230,7 @@ def _fields(
         elif isinstance(value, bytes):
             yield Row(f"{slot.name}.{leaf.path}", value.hex(" ", -4) if any(value) else "0")
         else:
-            bits = bit_names(_bits(slot.component.fields, path), value)
+            bits = bit_names(_bits(leaf), value)
             yield Row(f"{slot.name}.{leaf.path}", f"0x{value:0{2 * leaf.size}x}", bits)
     if zeros:
         yield Row(slot.name, f"{zeros} more {'is' if zeros == 1 else 'are'} zero", dim=True)
@@ -257,12 +258,5 @@ def _parts(value: int | bytes) -> Iterable[int]:
     return value if isinstance(value, bytes) else (value,)
 
 
-def _bits(fields: tuple[Field, ...], path: str) -> list[tuple[str, int, int]]:
-    """The named bits of the field that a dotted path without indexes leads to."""
-    name, _, rest = path.partition(".")
-    field = next((field for field in fields if field.name == name), None)
-    if field is None:
-        return []
-    if rest:
-        return _bits(field.fields, rest)
-    return [(bits.name, bits.low, bits.width) for bits in field.bits]
+def _bits(leaf: Leaf | None) -> list[tuple[str, int, int]]:
+    return [(bits.name, bits.low, bits.width) for bits in leaf.bits] if leaf else []

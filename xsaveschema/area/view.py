@@ -204,7 +204,11 @@ class XsaveArea:
         """
         xstate_bv, xcomp_bv = _masks(self._view, HEADER_OFFSET)
         if xcomp_bv != self.xcomp_bv:
-            raise self._changed(xcomp_bv)
+            raise XsaveError(
+                f"XCOMP_BV was {hex_mask(self.xcomp_bv)} when the area was parsed and is "
+                f"{hex_mask(xcomp_bv)} now: whoever changed it moved the state; parse the buffer "
+                "again"
+            )
         return int(xstate_bv | self._taken)
 
     @property
@@ -255,8 +259,9 @@ class XsaveArea:
 
         NoPlaceError where the layout does not hold it, MissingStateError where the file did not.
         """
-        if self._missing:
-            self._require(key)
+        if self._missing and (number := self._missing_number(key)) is not None:
+            name = self._missing[number]
+            raise MissingStateError([name], name, self.layout.mask)
         slot = self.layout[key]
         return Fields(self, slot, slot.component.fields, 0, "")
 
@@ -271,10 +276,16 @@ class XsaveArea:
         self._require_all("the area's bytes")
         return bytes(self._view)
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __getstate__(self) -> dict[str, Any]:
         """Pickled and copied with bytes of its own."""
-        kept = self.model, self.layout, self._taken, self.xcomp_bv, self.faults, self.assumed
-        return _rebuilt, (bytes(self._view), *kept, dict(self._missing))
+        own = {"_view": bytes(self._view), "_missing": dict(self._missing)}
+        return {name: getattr(self, name) for name in self.__slots__} | own
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            setattr(self, name, value)
+        self._view = memoryview(bytearray(state["_view"]))
+        self._missing = MappingProxyType(state["_missing"])
 
     def __eq__(self, other: object) -> bool:
         """Whether both hold the same bytes, of the same CPU, and the same state is missing."""
@@ -368,12 +379,6 @@ class XsaveArea:
         """The number of a missing component by name or number; None for any other."""
         return next((n for n, name in self._missing.items() if key in (n, name)), None)
 
-    def _require(self, key: str | int) -> None:
-        number = self._missing_number(key)
-        if number is not None:
-            name = self._missing[number]
-            raise MissingStateError([name], name, self.layout.mask)
-
     def _require_all(self, what: str) -> None:
         if self._missing:
             raise MissingStateError(self.missing, what, self.layout.mask)
@@ -393,12 +398,6 @@ class XsaveArea:
         self._taken = 0
         self._view[HEADER_OFFSET : HEADER_OFFSET + 8] = xstate_bv.to_bytes(8, "little")
 
-    def _changed(self, xcomp_bv: int) -> XsaveError:
-        return XsaveError(
-            f"XCOMP_BV was {hex_mask(self.xcomp_bv)} when the area was parsed and is "
-            f"{hex_mask(xcomp_bv)} now: whoever changed it moved the state; parse the buffer again"
-        )
-
     def _writable(self) -> memoryview:
         if self.faults:
             raise HeaderError(self.faults)
@@ -407,28 +406,6 @@ class XsaveArea:
         if self._taken:
             self._set_in_use(0, True)
         return self._view
-
-
-def _rebuilt(
-    data: bytes,
-    model: CpuModel,
-    layout: Layout,
-    taken: int,
-    xcomp_bv: int,
-    faults: tuple[Fault, ...],
-    assumed: bool,
-    missing: Mapping[int, str],
-) -> XsaveArea:
-    area = XsaveArea.__new__(XsaveArea)
-    area._view = memoryview(bytearray(data))
-    area.assumed = assumed
-    area.model = model
-    area.layout = layout
-    area.xcomp_bv = xcomp_bv
-    area._taken = taken
-    area.faults = faults
-    area._missing = MappingProxyType(missing)
-    return area
 
 
 class Raw(Mapping[str, bytes]):

@@ -7,7 +7,7 @@
 
 The content says what a file is; what gzip, xz, zstd or lz4 packed is unpacked. A package can add
 readers by entry points of the group ``xsaveschema.readers``, each an object with the methods of
-:class:`Reader`; ``of_area``, ``told``, ``assemble`` and ``InPlace`` are what the package's own
+:class:`Reader`; ``layout_of``, ``told``, ``assemble`` and ``InPlace`` are what the package's own
 readers are made of. :func:`patch` writes registers, :func:`add_layout` adds the layout note to a
 core.
 """
@@ -21,8 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from xsaveschema.artefacts.assemble import LEGACY, assemble
 from xsaveschema.artefacts.containers import Readable, unpacked
-from xsaveschema.artefacts.data import Data, Struct, behind
-from xsaveschema.artefacts.layouts import Known, of_area, told
+from xsaveschema.artefacts.layouts import Known, layout_of, told
 from xsaveschema.artefacts.opened import Artefact, opened, opened_stream
 from xsaveschema.artefacts.reader import (
     WHOLE,
@@ -33,10 +32,9 @@ from xsaveschema.artefacts.reader import (
     Origin,
     Reader,
     Writer,
-    area_of,
 )
 from xsaveschema.artefacts.registry import readers, recognise
-from xsaveschema.artefacts.source import MAX_AREA
+from xsaveschema.artefacts.source import MAX_AREA, Data, Struct, behind
 from xsaveschema.catalog import Catalog
 from xsaveschema.header import buffer_of
 from xsaveschema.model import CpuModel
@@ -63,11 +61,10 @@ __all__ = [
     "Struct",
     "Writer",
     "add_layout",
-    "area_of",
     "assemble",
     "behind",
     "gdb_script",
-    "of_area",
+    "layout_of",
     "open",
     "open_stream",
     "patch",

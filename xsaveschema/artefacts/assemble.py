@@ -22,20 +22,19 @@ from xsaveschema.layout import compacted, standard, takes_xcr0
 from xsaveschema.model import (
     EXTENDED_OFFSET,
     HEADER_OFFSET,
-    MXCSR_INITIAL,
     MXCSR_OFFSET,
     SSE,
     X87,
     CpuModel,
     bits_of,
 )
+from xsaveschema.spans import ALWAYS, MASK_PATH, MXCSR_END, MXCSR_PATH
 from xsaveschema.traces import mxcsr_mask_of
 
 LEGACY: Final = Struct("<HHBxHQQII128s256s")
 """FCW, FSW, FTW, FOP, FIP, FDP, MXCSR, MXCSR_MASK, ST0..7, XMM0..15: bytes 0..415 of an area."""
 
-MXCSR: Final = Struct("<I")
-_MASK_OFFSET: Final = 28
+_LEGACY: Final = X87 | SSE
 
 
 def assemble(
@@ -65,13 +64,12 @@ def assemble(
     xstate_bv |= sum(1 << numbers[name] for name in live)
     if infer:  # a model must have a place for it; zeros are what extended components begin with
         xstate_bv |= sum(1 << number for number, image in present.items() if any(image))
-    held = enabled | xstate_bv | X87 | SSE | sum(1 << number for number in present)
+    there = _LEGACY | sum(1 << number for number in present)
+    held = enabled | xstate_bv | there
     if held >> 63:
         raise ArtefactError(
             f"the masks of {label}, {held:#x}, have bit 63, which is no state component"
         )
-    there = X87 | SSE | sum(1 << number for number in present)
-    missing = _named(xstate_bv & ~there, catalog)
     gone = xstate_bv & ~there
     mxcsr_mask = mxcsr_mask_of(memoryview(legacy), options.model, catalog)
     model, why = _model(held, xstate_bv, gone, mxcsr_mask, options, catalog)
@@ -80,29 +78,24 @@ def assemble(
     layout = compacted(model, user | supervisor) if supervisor else standard(model, user)
     area = bytearray(layout.size)
     area[: len(legacy)] = legacy
-    if not any(area[_MASK_OFFSET : _MASK_OFFSET + 4]):
-        area[_MASK_OFFSET : _MASK_OFFSET + 4] = model.mxcsr_mask.to_bytes(4, "little")
-    for number, image in present.items():
-        if number not in layout:
-            continue
-        slot = layout[number]
+    if not any(area[MXCSR_OFFSET + 4 : MXCSR_END]):
+        area[MXCSR_OFFSET + 4 : MXCSR_END] = model.mxcsr_mask.to_bytes(4, "little")
+    for slot in layout:
+        image = present.get(slot.number, b"")
         if any(image[slot.size :]):
             raise ArtefactError(
                 f"{slot.name} has {len(image)} bytes in the file, {slot.size} on {model.name}"
             )
         area[slot.offset : slot.offset + min(len(image), slot.size)] = image[: slot.size]
-    if infer:
-        for slot in layout:
-            if any(
-                area[start:end] != slot.component.initial[start - slot.origin : end - slot.origin]
-                for start, end in slot.ranges
-            ):
-                xstate_bv |= slot.component.bit
-    if supervisor and MXCSR.unpack_from(area, MXCSR_OFFSET)[0] != MXCSR_INITIAL:
-        xstate_bv |= SSE  # the compacted format has no other way to say so (SDM 13.8.2)
+    for span in layout.spans():
+        # A compacted area has no other way to say that MXCSR is not initial (SDM 13.8.2).
+        decides = span.path == MXCSR_PATH or (infer and span.path != MASK_PATH)
+        if decides and span.alive != ALWAYS and area[span.offset : span.end] != span.initial:
+            xstate_bv |= span.alive
     MASKS.pack_into(area, HEADER_OFFSET, xstate_bv & ~gone, layout.xcomp_bv)
     # The catalogue's choice is nobody's word that the bytes could contradict.
     chosen = options.model is None
+    missing = _named(gone, catalog)
     made = XsaveArea.partial(area, model, missing, assume=chosen or options.assume)
     made.assumed &= not chosen
     return made, f"{why}; assumed, against MXCSR_MASK" if made.assumed else why
@@ -111,13 +104,9 @@ def assemble(
 def meant_legacy(area: XsaveArea) -> bytes:
     """The legacy region as FXRSTOR would have to find it: initial components have initial bytes."""
     image = bytearray(area.buffer[:HEADER_OFFSET])
-    for name in ("x87", "sse"):
-        if name in area.layout and not area.in_use(name):
-            slot = area.layout[name]
-            for start, end in slot.ranges:
-                image[start:end] = slot.component.initial[start:end]
-    if "sse" in area.layout:
-        image[MXCSR_OFFSET : MXCSR_OFFSET + 4] = area["sse"]["mxcsr"].to_bytes(4, "little")
+    for span in area.layout.spans():
+        if span.offset < HEADER_OFFSET and not span.lives(area.xstate_bv):
+            image[span.offset : span.end] = span.initial
     return bytes(image)
 
 
@@ -146,32 +135,33 @@ def _model(
     A model that has all of ``live`` goes before one that lacks what is ``gone``: its bytes are
     not there, so an area can do without. A named model can only where no model knows of it.
     """
-    needed = live | X87 | SSE
-    if options.model is not None:
-        named = options.model
-        unheard = gone & ~sum(1 << number for number in catalog.component_names().values())
-        unheard &= ~(named.user_mask | named.supervisor_mask)
-        for mask in (held, needed, held & ~unheard, needed & ~unheard):
-            if (model := _holding(named, mask)) is not None:
-                return model, f"model {named.name}, as named; the file holds fields, no offsets"
-        lacks = live & ~unheard & ~(named.user_mask | named.supervisor_mask)
-        said = ", ".join(_named(lacks or live, catalog).values())
-        raise ArtefactError(
-            f"model {named.name} cannot hold what is in use: "
-            + (f"it has no {said}" if lacks else f"components {said}")
-        )
-    for mask in (held, needed, held & ~gone, needed & ~gone):
-        if (model := _smallest(catalog, mask, mxcsr_mask)) is not None:
-            return model, f"no offsets in the file: those of {model.name}, the smallest that fits"
-    said = ", ".join(_named(live & ~gone, catalog).values())
-    raise ArtefactError(f"no model of the catalogue has all that is in use: {said}")
+    needed = live | _LEGACY
+    if options.model is None:
+        for mask in (held, needed, held & ~gone, needed & ~gone):
+            if (model := _smallest(catalog, mask, mxcsr_mask)) is not None:
+                why = f"no offsets in the file: those of {model.name}, the smallest that fits"
+                return model, why
+        said = ", ".join(_named(live & ~gone, catalog).values())
+        raise ArtefactError(f"no model of the catalogue has all that is in use: {said}")
+    named = options.model
+    silicon = named.user_mask | named.supervisor_mask
+    unheard = gone & ~silicon & ~sum(1 << number for number in catalog.component_names().values())
+    for mask in (held, needed, held & ~unheard, needed & ~unheard):
+        if (model := _holding(named, mask)) is not None:
+            return model, f"model {named.name}, as named; the file holds fields, no offsets"
+    lacks = live & ~unheard & ~silicon
+    said = ", ".join(_named(lacks or live, catalog).values())
+    raise ArtefactError(
+        f"model {named.name} cannot hold what is in use: "
+        + (f"it has no {said}" if lacks else f"components {said}")
+    )
 
 
 def _holding(model: CpuModel, mask: int) -> CpuModel | None:
     """The model limited to these components, or as it is if they are no legal XCR0 alone."""
-    if mask & ~(model.user_mask | model.supervisor_mask):
-        return None
     user, supervisor = mask & model.user_mask, mask & model.supervisor_mask
+    if mask != user | supervisor:
+        return None
     if takes_xcr0(model, user):
         return model.limited(xcr0=user, xss=supervisor)
     return model.limited(xss=supervisor) if not user & ~model.xcr0 else None

@@ -16,7 +16,7 @@ from struct import Struct
 from typing import Any, Final
 
 from xsaveschema.artefacts import json_text
-from xsaveschema.artefacts.kvm import layout_of
+from xsaveschema.artefacts.kvm import guest_layout
 from xsaveschema.artefacts.layouts import Known, told
 from xsaveschema.artefacts.reader import ArtefactError, Data, Found, Options
 from xsaveschema.identify.match import identify
@@ -78,7 +78,7 @@ class CloudHypervisorReader:
                 source = f"the vCPU's own CPUID leaf 0xD (model {model.name})"
                 known = told(Known(model, source), options, view, "the vCPU's CPUID leaf 0xD")
             else:
-                known = layout_of(view, options)
+                known = guest_layout(view, options)
             yield known.found(view, options, label)
         if not found:
             raise ArtefactError("the JSON has no object with a region of 1024 words")

@@ -12,10 +12,9 @@ from collections.abc import Callable, Iterator
 from importlib import import_module
 from typing import Any, Final, NamedTuple, Protocol
 
-from xsaveschema.artefacts.data import MAX_AT_ONCE, ArtefactError, Data, Window
-from xsaveschema.artefacts.elf_file import ElfCore, counts_elsewhere, first_segment, is_elf
+from xsaveschema.artefacts.elf_file import ElfCore, early_notes, is_elf
 from xsaveschema.artefacts.registry import recognise
-from xsaveschema.artefacts.source import MAX_AREA
+from xsaveschema.artefacts.source import MAX_AREA, MAX_AT_ONCE, ArtefactError, Data, Window
 
 Chunks = Iterator[bytes]
 
@@ -206,8 +205,7 @@ def _core(stream: _Stream) -> Data:
     pieces = _Pieces(stream)
     coming = Window(1 << 62, pieces.fetch)
     try:
-        if counts_elsewhere(coming):
-            pieces.keep(0, first_segment(coming).stop)  # before the stream is read to its end
+        pieces.keep(0, early_notes(coming))  # before the stream is read to its end
         segments = ElfCore.parse(coming).segments
     except StreamError:
         raise

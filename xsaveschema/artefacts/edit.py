@@ -20,8 +20,8 @@ from xsaveschema.artefacts.elf import (
     NT_X86_XSAVE_LAYOUT,
     ROW,
     CoreLayouts,
-    areas,
     survey_of,
+    threads,
 )
 from xsaveschema.artefacts.elf_file import ElfCore, Note, is_elf, note_bytes
 from xsaveschema.artefacts.opened import PID
@@ -124,7 +124,7 @@ def add_layout(
                 len(data),
             )
         layouts = CoreLayouts(core, survey, options)
-        layout, last, source_of, notes = _agreed(core, layouts, areas(core, survey), model)
+        layout, last, source_of, notes = _agreed(core, layouts, threads(core, survey), model)
         rows = b"".join(
             ROW.pack(slot.number, slot.size, slot.offset, 0)
             for slot in layout.by_number()
@@ -167,7 +167,7 @@ def _agreed(
     agreed: tuple[Layout, str, tuple[str, ...]] | None = None
     segment = 0
     for label, note in found:
-        known = layouts.known(core.data[note.offset : note.offset + note.size])
+        known = layouts.known(core.body(note))
         layout = known.model.standard_layout()
         if layout.size != note.size or (model and known.model.name != model.name):
             wanted = known.model if model is None else model

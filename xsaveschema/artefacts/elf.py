@@ -10,11 +10,10 @@ that fits, of the catalogue's models otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
-from typing import Final
-
-import msgspec
+from collections.abc import Iterable, Iterator
+from functools import reduce
+from operator import or_
+from typing import Final, NamedTuple
 
 from xsaveschema.area import XsaveArea
 from xsaveschema.artefacts.assemble import assemble, meant_legacy
@@ -25,7 +24,6 @@ from xsaveschema.artefacts.layouts import (
     assumed,
     best,
     named,
-    of_area,
     of_rows,
     row_faults,
     told,
@@ -45,7 +43,8 @@ from xsaveschema.model import (
     XCR0_OFFSET,
     CpuModel,
 )
-from xsaveschema.traces import mxcsr_mask_of
+from xsaveschema.spans import MXCSR_END
+from xsaveschema.traces import mxcsr_mask_of, mxcsr_mask_word
 
 NT_PRSTATUS: Final = 1
 NT_FPREGSET: Final = 2
@@ -93,10 +92,11 @@ _AVX_ALONE: Final = 7
 """Up to here, all processors and GDB lay an area out alike."""
 
 
-class Survey(msgspec.Struct, frozen=True):
+class Survey(NamedTuple):
     """What the notes of a core say as a whole: its layout note, who wrote it, how many of each.
 
-    ``areas`` counts NT_X86_XSTATE; where there is none, ``images`` counts FXSAVE images.
+    ``areas`` counts NT_X86_XSTATE; where there is none, ``images`` counts FXSAVE images. ``cut`` is
+    why the rest of a damaged core was not counted.
     """
 
     layout: Note | None
@@ -106,6 +106,11 @@ class Survey(msgspec.Struct, frozen=True):
     areas: int
     images: int
     cut: ArtefactError | None
+
+    @property
+    def damage(self) -> tuple[str, ...]:
+        """A note that says so of a damaged core."""
+        return (f"the core is damaged, threads may be missing: {self.cut}",) if self.cut else ()
 
 
 class ElfReader(InPlace):
@@ -122,13 +127,12 @@ class ElfReader(InPlace):
         """Each thread's area. Where not strict, the whole notes of a core that is cut off."""
         core = ElfCore.parse(data)
         survey = survey_of(core, options.strict)
-        if not survey.areas:
-            for label, note in fxsave_images(core, survey):
-                yield _legacy(core, label, note, survey, options)
-            return
         layouts = CoreLayouts(core, survey, options)
-        for label, note in areas(core, survey):
-            view = data[note.offset : note.offset + note.size]
+        for label, note in threads(core, survey):
+            view = core.body(note)
+            if not survey.areas:
+                yield _legacy(view, label, note, survey, options)
+                continue
             try:
                 known = layouts.known(view)
             except XsaveError as error:
@@ -145,6 +149,9 @@ class ElfReader(InPlace):
         return [(found.offset, meant_legacy(area))]
 
 
+READER: Final = ElfReader()
+
+
 def survey_of(core: ElfCore, strict: bool = True) -> Survey:
     """Go through the notes once. ArtefactError where they are at fault or hold no area."""
     layout: Note | None = None
@@ -154,18 +161,14 @@ def survey_of(core: ElfCore, strict: bool = True) -> Survey:
     try:
         for note in core.notes(_TYPES):
             by_delve |= note.owner == _DELVE
-            if _is_area(note):
-                count += 1
-            elif _is_image(note):
-                images += 1
-            elif note.type == NT_PRSTATUS and note.owner in (_CORE, FREEBSD, _DELVE):
-                threads += 1
-            elif note.type == NT_X86_XSAVE_LAYOUT and note.owner == LINUX:
-                if layout and _body(core, layout) != _body(core, note):
+            by_gdb |= (note.type, note.owner) == (_NT_GDB_TDESC, _GDB)
+            count += _is_area(note)
+            images += _is_image(note)
+            threads += note.type == NT_PRSTATUS and note.owner in (_CORE, FREEBSD, _DELVE)
+            if note.type == NT_X86_XSAVE_LAYOUT and note.owner == LINUX:
+                if layout and _table(core, layout) != _table(core, note):
                     raise ArtefactError(f"a second {_LAYOUT}, which differs", note.offset)
                 layout = note
-            elif note.type == _NT_GDB_TDESC and note.owner == _GDB:
-                by_gdb = True
     except ArtefactError as error:
         if strict or not count + images:
             raise
@@ -178,25 +181,13 @@ def survey_of(core: ElfCore, strict: bool = True) -> Survey:
     return Survey(layout, by_gdb, by_delve, threads, count, images, cut)
 
 
-def areas(core: ElfCore, survey: Survey) -> Iterator[tuple[str, Note]]:
-    """The label and the note of each area. A thread's NT_PRSTATUS comes before its other notes."""
-    for label, note in _by_thread(core, _is_area, survey.areas, "area"):
-        if note.size > MAX_AREA:
-            raise ArtefactError(
-                f"NT_X86_XSTATE of {note.size} bytes, which no area has", note.offset
-            )
-        yield label, note
+def threads(core: ElfCore, survey: Survey) -> Iterator[tuple[str, Note]]:
+    """The label and the note of each thread's area; of its FXSAVE image in a core without areas.
 
-
-def fxsave_images(core: ElfCore, survey: Survey) -> Iterator[tuple[str, Note]]:
-    """The label and the note of each thread's FXSAVE image."""
-    return _by_thread(core, _is_image, survey.images, "FXSAVE image")
-
-
-def _by_thread(
-    core: ElfCore, wanted: Callable[[Note], bool], count: int, called: str
-) -> Iterator[tuple[str, Note]]:
-    """The first ``count`` notes that are wanted, each with the thread that it stands behind."""
+    A thread's NT_PRSTATUS comes before its other notes.
+    """
+    wanted, left = (_is_area, survey.areas) if survey.areas else (_is_image, survey.images)
+    called = "area" if survey.areas else "FXSAVE image"
     label = ""
     index = 0
     for note in core.notes(_TYPES):
@@ -208,9 +199,13 @@ def _by_thread(
         elif wanted(note):
             if lwp := _lwp(note):
                 label = f"thread {lwp}"
+            if note.size > MAX_AREA:
+                raise ArtefactError(
+                    f"NT_X86_XSTATE of {note.size} bytes, which no area has", note.offset
+                )
             yield label or f"{called} {index}", note
             index += 1
-            if index == count:  # behind the last may be what cut the core off
+            if index == left:  # behind the last may be what cut the core off
                 return
 
 
@@ -233,22 +228,14 @@ def _lwp(note: Note) -> str:
     return number.decode() if number != note.owner and number.isdigit() else ""
 
 
-def _legacy(core: ElfCore, label: str, note: Note, survey: Survey, options: Options) -> Found:
-    image = core.data[note.offset : note.offset + note.size]
+def _legacy(image: memoryview, label: str, note: Note, survey: Survey, options: Options) -> Found:
     area, _ = assemble(image, {}, _LEGACY, options, label)
     notes = ["an FXSAVE image: state beyond SSE, if the machine had any, is not in the file"]
     if not image[0] | image[1] and not any(image[MXCSR_OFFSET : MXCSR_OFFSET + 4]):
         notes.append("FCW and MXCSR are 0: Valgrind writes 0 there, and not what the thread had")
-    if survey.cut:
-        notes.append(f"the core is damaged, threads may be missing: {survey.cut}")
     source = "no NT_X86_XSTATE: the legacy region alone"
+    notes += survey.damage
     return Found(label, area, source, note.offset, tuple(notes), origin="assembled")
-
-
-def _body(core: ElfCore, note: Note) -> bytes:
-    if note.size > _ROWS_MAX * ROW.size:
-        raise ArtefactError(f"{_LAYOUT} of {note.size} bytes has too many components", note.offset)
-    return bytes(core.data[note.offset : note.offset + note.size])
 
 
 class CoreLayouts:
@@ -260,14 +247,12 @@ class CoreLayouts:
         self._rows, flags = _rows(core, survey.layout)
         self._at = survey.layout.offset if survey.layout else 0
         self._found: dict[tuple[int, bytes, int], Known] = {}
-        notes = []
+        self._notes = survey.damage
         if flags:
-            notes.append(f"{_LAYOUT} has flags {hex_mask(flags)}, whose meaning is not known here")
-        if survey.cut:
-            notes.append(f"the core is damaged, threads may be missing: {survey.cut}")
-        elif survey.threads > survey.areas:
-            notes.append(f"{survey.threads - survey.areas} threads have no NT_X86_XSTATE")
-        self._notes = tuple(notes)
+            said = f"{_LAYOUT} has flags {hex_mask(flags)}, whose meaning is not known here"
+            self._notes = (said, *self._notes)
+        if not survey.cut and survey.threads > survey.areas:
+            self._notes += (f"{survey.threads - survey.areas} threads have no NT_X86_XSTATE",)
 
     def known(self, data: memoryview) -> Known:
         """The layout of an area of the core."""
@@ -295,7 +280,7 @@ class CoreLayouts:
         except MaskError as error:
             raise ArtefactError(f"{_LAYOUT}: {error}", self._at) from None
         notes = []
-        (mask,) = _U64.unpack_from(view, XCR0_OFFSET)
+        mask = _mask(view)
         if mask and mask != model.xcr0:
             if not mask & ~model.xcr0:
                 model = under(model, mask)
@@ -316,45 +301,36 @@ class CoreLayouts:
         A kernel's note is as long as the layout: a model of another length did not write it where
         one of this length is known.
         """
-        given = self._options.model
+        given, catalog = self._options.model, self._options.catalog
         wanted = None if given is None else named(view, given, self._options)
-        if wanted is not None and (
-            wanted.assumed or wanted.model.standard_layout().size == len(view)
-        ):
+        if wanted is not None and (wanted.assumed or _fits(wanted.model, view)):
             return self._judged(wanted, view)
-        (mask,) = _U64.unpack_from(view, XCR0_OFFSET)
-        what = f"{len(view)} bytes under XCR0 mask {hex_mask(mask)}"
         found = None
         try:
-            found = self._catalogued(view)
+            # A faulty XSTATE_BV must not keep the layout from being found.
+            found = best(identify(_in_use(view), catalog=catalog), catalog)
         except IdentificationError:
             if wanted is None:
                 raise
-        exact = found is not None and found.model.standard_layout().size == len(view)
-        if wanted is None and found is not None:
-            if not exact:
-                fault = f"{what} do not fit: {_size_of(found.model)}"
-                found = found._replace(notes=(*found.notes, fault))
-            return self._judged(found, view)
-        assert wanted is not None  # noqa: S101 - one of the two is there
-        fault = f"{what} do not fit: {_size_of(wanted.model)}"
-        if found is not None and exact and mask:
-            wanted = assumed(wanted.model, [f"{fault}; {_size_of(found.model)}"], self._options)
-            return self._judged(wanted, view)
-        return self._judged(wanted._replace(notes=wanted.notes or (fault,)), view)
-
-    def _catalogued(self, view: memoryview) -> Known:
-        probe = _probe(view)
-        if probe is None:
-            return of_area(view, replace(self._options, model=None))
-        catalog = self._options.catalog
-        return best(identify(probe, catalog=catalog), catalog)
+        known = wanted or found
+        assert known is not None  # noqa: S101 - one of the two is there
+        mask = _mask(view)
+        fault = (
+            f"{len(view)} bytes under XCR0 mask {hex_mask(mask)} do not fit: "
+            f"{_size_of(known.model)}"
+        )
+        exact = found is not None and _fits(found.model, view)
+        if found is not None and wanted is not None and exact and mask:
+            known = assumed(wanted.model, [f"{fault}; {_size_of(found.model)}"], self._options)
+        elif not exact or wanted is not None:
+            notes = known.notes if wanted and known.notes else (*known.notes, fault)
+            known = known._replace(notes=notes)
+        return self._judged(known, view)
 
     def _judged(self, known: Known, view: memoryview) -> Known:
         """Add what tells that a debugger wrote the area, in whatever layout it knew."""
         mask = known.model.xcr0
         seen = mxcsr_mask_of(view, known.model, self._options.catalog)
-        (stored,) = Struct("<I").unpack_from(view, MXCSR_OFFSET + 4)
         notes = list(known.notes)
         without_tiles = mask & _AVX512 and not mask & _TILES
         if without_tiles and (self._survey.by_gdb or self._survey.by_delve):
@@ -364,7 +340,7 @@ class CoreLayouts:
                 "held is not in the file"
             )
         if mask & ~_AVX_ALONE:
-            if self._survey.by_gdb or not stored:
+            if self._survey.by_gdb or not mxcsr_mask_word(view):
                 who = "GDB's gcore" if self._survey.by_gdb else "a debugger (MXCSR_MASK is 0)"
                 notes.append(
                     f"{who} wrote this core, not the kernel: up to version 13 GDB writes, and "
@@ -379,45 +355,50 @@ class CoreLayouts:
         return known._replace(notes=tuple(notes))
 
 
+def _fits(model: CpuModel, view: memoryview) -> bool:
+    return model.standard_layout().size == len(view)
+
+
 def _size_of(model: CpuModel) -> str:
     size = model.standard_layout().size
     return f"{model.name} has {size} under XCR0 {hex_mask(model.xcr0)}"
 
 
-def _probe(view: memoryview) -> bytes | None:
-    """An area with this one's size and masks, everything in use; None where it has no XCR0 mask.
+def _mask(view: memoryview) -> int:
+    """What stands at byte 464, where kernels leave their XCR0 mask."""
+    return int(_U64.unpack_from(view, XCR0_OFFSET)[0])
 
-    A faulty XSTATE_BV must not keep the layout from being found.
-    """
-    (mask,) = _U64.unpack_from(view, XCR0_OFFSET)
+
+def _in_use(view: memoryview) -> bytes | memoryview:
+    """An area with this one's size and masks, everything in use; itself where it has no mask."""
+    mask = _mask(view)
     if mask & _LEGACY != _LEGACY or mask >> 63:
-        return None
+        return view
     probe = bytearray(len(view))
-    probe[MXCSR_OFFSET + 4 : MXCSR_OFFSET + 8] = view[MXCSR_OFFSET + 4 : MXCSR_OFFSET + 8]
+    probe[MXCSR_OFFSET:MXCSR_END] = view[MXCSR_OFFSET:MXCSR_END]
     _U64.pack_into(probe, XCR0_OFFSET, mask)
     MASKS.pack_into(probe, HEADER_OFFSET, mask, 0)
     return bytes(probe)
+
+
+def _table(core: ElfCore, note: Note) -> bytes:
+    if note.size > _ROWS_MAX * ROW.size:
+        raise ArtefactError(f"{_LAYOUT} of {note.size} bytes has too many components", note.offset)
+    return bytes(core.body(note))
 
 
 def _rows(core: ElfCore, note: Note | None) -> tuple[list[Entry], int]:
     """The rows of NT_X86_XSAVE_LAYOUT, and all its flags. ArtefactError for an absurd one."""
     if note is None:
         return [], 0
-    body = _body(core, note)
-    if len(body) % ROW.size:
+    table = _table(core, note)
+    if len(table) % ROW.size:
         raise ArtefactError(
-            f"{_LAYOUT} of {len(body)} bytes is no table of {ROW.size}-byte rows", note.offset
+            f"{_LAYOUT} of {len(table)} bytes is no table of {ROW.size}-byte rows", note.offset
         )
-    rows = []
-    flags = 0
-    for number, size, offset, flag in ROW.iter_unpack(body):
-        # x87 and SSE stand where they always do; Linux leaves them out.
-        if number > 1:
-            rows.append((number, size, offset))
-        flags |= flag
-    if fault := row_faults(rows, MAX_AREA):
+    rows = [*ROW.iter_unpack(table)]
+    # x87 and SSE stand where they always do; Linux leaves them out.
+    entries = [(number, size, offset) for number, size, offset, _ in rows if number > 1]
+    if fault := row_faults(entries, MAX_AREA):
         raise ArtefactError(f"{_LAYOUT}: {fault}", note.offset)
-    return rows, flags
-
-
-READER: Final = ElfReader()
+    return entries, reduce(or_, (flags for *_, flags in rows), 0)

@@ -1,16 +1,15 @@
 """The parts of an ELF core that carry notes: its header, program headers and PT_NOTE segments.
 
 A reader of its own instead of pyelftools, which wants a file object, builds a struct per note,
-copies every note's bytes and trusts lengths. Here two tables are looked at, over a mapping, notes
-are stepped over by their headers alone, and everything a file could lie about is bounded.
+copies every note's bytes and trusts lengths. Here notes are stepped over by their headers alone,
+and everything a file could lie about is bounded.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Final, NamedTuple
-
-import msgspec
 
 from xsaveschema.artefacts.reader import ArtefactError, Data, Struct
 
@@ -41,43 +40,31 @@ class _Class(NamedTuple):
     """How one ELF class lays its structures out, and at which byte of them a field stands."""
 
     bits: int
-    header: Struct  # e_phoff, e_shoff, e_phentsize, e_phnum, e_shentsize, e_shnum
-    segment: Struct
-    wanted: tuple[int, int, int, int, int]  # which are p_type, p_offset, p_filesz, p_memsz, p_align
-    p_offset: int
-    p_filesz: int
-    p_memsz: int
-    section: Struct  # sh_name, sh_type, sh_flags, sh_addr, sh_offset, sh_size, sh_link, sh_info, …
-    sh_offset: int
-    sh_size: int
     word: Struct  # an offset or a size
+    header: Struct  # e_phoff, e_shoff, e_phentsize, e_phnum, e_shentsize, e_shnum
+    segment: Struct  # p_type, p_offset, p_filesz, p_memsz, p_align
+    segment_at: tuple[int, int, int]  # p_offset, p_filesz, p_memsz
+    section: Struct  # sh_type, sh_offset, sh_size, sh_info
+    section_at: tuple[int, int]  # sh_offset, sh_size
 
 
-_ELF64: Final = _Class(
-    bits=64,
-    header=Struct("<32xQQ6xHHHH"),
-    segment=Struct("<IIQQQQQQ"),
-    wanted=(0, 2, 5, 6, 7),
-    p_offset=8,
-    p_filesz=32,
-    p_memsz=40,
-    section=Struct("<IIQQQQIIQQ"),
-    sh_offset=24,
-    sh_size=32,
-    word=Struct("<Q"),
-)
 _ELF32: Final = _Class(
     bits=32,
-    header=Struct("<28xII6xHHHH"),
-    segment=Struct("<8I"),
-    wanted=(0, 1, 4, 5, 7),
-    p_offset=4,
-    p_filesz=16,
-    p_memsz=20,
-    section=Struct("<10I"),
-    sh_offset=16,
-    sh_size=20,
     word=Struct("<I"),
+    header=Struct("<28xII6xHHHH"),
+    segment=Struct("<II8xII4xI"),
+    segment_at=(4, 16, 20),
+    section=Struct("<4xI8xII4xI8x"),
+    section_at=(16, 20),
+)
+_ELF64: Final = _Class(
+    bits=64,
+    word=Struct("<Q"),
+    header=Struct("<32xQQ6xHHHH"),
+    segment=Struct("<I4xQ16xQQQ"),
+    segment_at=(8, 32, 40),
+    section=Struct("<4xI16xQQ4xI16x"),
+    section_at=(24, 32),
 )
 
 
@@ -111,7 +98,7 @@ class Note(NamedTuple):
     segment: int
 
 
-class ElfCore(msgspec.Struct, frozen=True):
+class ElfCore(NamedTuple):
     """An ELF core of an x86 machine: its note segments, and where its last part ends."""
 
     data: Data
@@ -148,6 +135,10 @@ class ElfCore(msgspec.Struct, frozen=True):
         if machine not in (EM_386, EM_X86_64):
             raise ArtefactError(f"is a core dump of ELF machine {machine}, which is not x86", 18)
         return _tables(data, kind)
+
+    def body(self, note: Note) -> memoryview:
+        """The description of a note."""
+        return self.data[note.offset : note.offset + note.size]
 
     def notes(self, types: frozenset[int]) -> Iterator[Note]:
         """The notes of these types of every PT_NOTE segment, in the file's order.
@@ -200,16 +191,15 @@ class ElfCore(msgspec.Struct, frozen=True):
         if (offset + size) >> kind.bits:
             raise ArtefactError(f"the file is too large for its ELF class, {kind.bits} bits")
         there, length = kind.word.pack(offset), kind.word.pack(size)
-        changes = [
-            (segment.header + kind.p_offset, there),
-            (segment.header + kind.p_filesz, length),
-        ]
+        *places, memory = (segment.header + at for at in kind.segment_at)
+        changes = [*zip(places, (there, length), strict=True)]
         if segment.memory == segment.size:
-            changes.append((segment.header + kind.p_memsz, length))
+            changes.append((memory, length))
         for at in self.sections:  # GDB's gcore describes the segment by a section too
-            fields = kind.section.unpack_from(self.data, at)
-            if (fields[1], fields[4], fields[5]) == (_SHT_NOTE, segment.offset, segment.size):
-                changes += [(at + kind.sh_offset, there), (at + kind.sh_size, length)]
+            kind_of, *place, _ = kind.section.unpack_from(self.data, at)
+            if (kind_of, *place) == (_SHT_NOTE, segment.offset, segment.size):
+                places = [at + field for field in kind.section_at]
+                changes += zip(places, (there, length), strict=True)
         return changes
 
 
@@ -222,7 +212,7 @@ def _tables(data: Data, kind: _Class) -> ElfCore:
             raise ArtefactError(
                 "the file ends before the section header with the number of segments", len(data)
             )
-        count = kind.section.unpack_from(data, sections)[7]
+        *_, count = kind.section.unpack_from(data, sections)
     if count > MAX_SEGMENTS:
         raise ArtefactError(f"{count} program headers: no system writes so many")
     if count and entry_size != kind.segment.size:
@@ -233,64 +223,51 @@ def _tables(data: Data, kind: _Class) -> ElfCore:
             f"the file ends here, before the end of its program headers at {end:#x}", len(data)
         )
     segments, reach = _segments(data[table:end], kind, table)
-    reach = max(reach, end)
     sections_end = sections + section_count * kind.section.size
     if not has_sections or sections_end > len(data):
-        return ElfCore(data, kind, segments, range(0), reach)
+        return ElfCore(data, kind, segments, range(0), max(reach, end))
     places = range(sections, sections_end, kind.section.size)
-    return ElfCore(data, kind, segments, places, max(reach, sections_end))
+    return ElfCore(data, kind, segments, places, max(reach, end, sections_end))
 
 
 def _segments(table: memoryview, kind: _Class, at: int) -> tuple[tuple[Segment, ...], int]:
     """The PT_NOTE segments of a table at byte ``at``, and where the last segment of all ends."""
     notes: list[Segment] = []
     reach = 0
-    what, offset, size, memory, align = kind.wanted
-    for fields in kind.segment.iter_unpack(table):
-        if fields[what]:
-            reach = max(reach, fields[offset] + fields[size])
-        if fields[what] == _PT_NOTE and fields[size]:
-            notes.append(Segment(at, fields[offset], fields[size], fields[memory], fields[align]))
+    for what, offset, size, memory, align in kind.segment.iter_unpack(table):
+        if what:
+            reach = max(reach, offset + size)
+        if what == _PT_NOTE and size:
+            notes.append(Segment(at, offset, size, memory, align))
             if len(notes) > MAX_NOTE_SEGMENTS:
                 raise ArtefactError(f"more than {MAX_NOTE_SEGMENTS} note segments", at)
         at += kind.segment.size
-    last: Segment | None = None
-    for segment in sorted(notes, key=lambda segment: segment.offset):
-        if last and segment.offset < last.end:
+    for last, segment in pairwise(sorted(notes, key=lambda segment: segment.offset)):
+        if segment.offset < last.end:
             raise ArtefactError(
                 f"note segments [{last.offset:#x}..{last.end:#x}) and "
                 f"[{segment.offset:#x}..{segment.end:#x}) overlap",
                 segment.header,
             )
-        last = segment
     return tuple(notes), reach
 
 
-def first_segment(data: Data) -> slice:
-    """Where the first segment stands, for which ``data`` needs no more than 128 bytes.
+def early_notes(data: Data) -> int:
+    """Where the first segment ends, in a core that tells behind everything how many it has.
 
-    Linux and GDB keep the notes there.
+    0 for any other core. Linux and GDB keep the notes there; 128 bytes of ``data`` are looked at.
     """
     kind = _ELF32 if data[4] == 1 else _ELF64
-    table, *_ = kind.header.unpack_from(data)
-    fields = kind.segment.unpack_from(data, table)
-    start, size = fields[kind.wanted[1]], fields[kind.wanted[2]]
-    return slice(start, start + size)
-
-
-def counts_elsewhere(data: Data) -> bool:
-    """Whether the number of program headers stands in the section headers, behind everything."""
-    kind = _ELF32 if data[4] == 1 else _ELF64
-    return bool(kind.header.unpack_from(data)[3] == _PN_XNUM)
+    table, _, _, count, *_ = kind.header.unpack_from(data)
+    if count != _PN_XNUM:
+        return 0
+    _, start, size, *_ = kind.segment.unpack_from(data, table)
+    return int(start + size)
 
 
 def note_bytes(owner: bytes, kind: int, body: bytes, align: int) -> bytes:
     """A note as it stands in a file."""
     name = owner + b"\0"
     head = _NOTE.pack(len(name), len(body), kind) + name
-    head = head.ljust(_up(len(head), align), b"\0")
-    return (head + body).ljust(_up(len(head) + len(body), align), b"\0")
-
-
-def _up(value: int, align: int) -> int:
-    return (value + align - 1) & -align
+    head += bytes(-len(head) % align)
+    return head + body + bytes(-len(head + body) % align)

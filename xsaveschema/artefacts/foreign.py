@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from xsaveschema.artefacts.data import Data
+from xsaveschema.artefacts.source import Data
 
 
 class Foreign(NamedTuple):

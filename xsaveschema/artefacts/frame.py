@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from xsaveschema.artefacts.layouts import of_area
+from xsaveschema.artefacts.layouts import layout_of
 from xsaveschema.artefacts.reader import ArtefactError, Data, Found, InPlace, Options, Struct
 from xsaveschema.artefacts.source import MAX_AREA
 from xsaveschema.errors import TooShortError
@@ -53,7 +53,7 @@ class FrameReader(InPlace):
                 end = start + min(len(data) - start, MAX_AREA)
         bits = 32 if start or extended_size == xstate_size + 4 + FSAVE_SIZE else 64
         view = data[start:end]
-        known = of_area(view, options)
+        known = layout_of(view, options)
         xstate_bv, _ = MASKS.unpack_from(view, HEADER_OFFSET)
         if beyond := xstate_bv & ~xfeatures:
             names = ", ".join(known.model.names_of(beyond))

@@ -13,28 +13,23 @@ machine's state has some 300 for each vCPU."""
 MAX_STRINGS: Final = 1 << 20
 
 
-def parse(text: bytes | str) -> Any:
+def parse(text: bytes | str, at: int = 0) -> Any:
     """What a JSON text says. ArtefactError where it is none, is nested too deeply, or has too much.
 
-    ``offset`` of the error is that in the text.
+    ``at`` is the text's own offset in the file, from which that of the error counts.
     """
-    require_few(text)
-    try:
-        return json.loads(text if isinstance(text, str) else text.decode("utf-8"))
-    except RecursionError:
-        raise ArtefactError("the JSON is nested too deeply") from None
-    except UnicodeDecodeError as error:
-        raise ArtefactError("the JSON is not UTF-8", error.start) from None
-    except json.JSONDecodeError as error:
-        raise ArtefactError(f"no JSON: {error.msg}", error.pos) from None
-    except ValueError as error:  # a number of thousands of digits
-        raise ArtefactError(f"no JSON that could be read: {error}") from None
-
-
-def require_few(text: bytes | str) -> None:
-    """ArtefactError for a text with more objects, lists or strings than any artefact has."""
     brackets, quote = ("[{", '"') if isinstance(text, str) else ((b"[", b"{"), b'"')
     if sum(map(text.count, brackets)) > MAX_CONTAINERS:  # type: ignore[arg-type]
         raise ArtefactError(f"more than {MAX_CONTAINERS} objects and lists in the JSON")
     if text.count(quote) > 2 * MAX_STRINGS:  # type: ignore[arg-type]
         raise ArtefactError(f"more than {MAX_STRINGS} strings in the JSON")
+    try:
+        return json.loads(text if isinstance(text, str) else text.decode("utf-8"))
+    except RecursionError:
+        raise ArtefactError("the JSON is nested too deeply") from None
+    except UnicodeDecodeError as error:
+        raise ArtefactError("the JSON is not UTF-8", at + error.start) from None
+    except json.JSONDecodeError as error:
+        raise ArtefactError(f"no JSON: {error.msg}", at + error.pos) from None
+    except ValueError as error:  # a number of thousands of digits
+        raise ArtefactError(f"no JSON that could be read: {error}") from None

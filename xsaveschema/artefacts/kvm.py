@@ -38,7 +38,7 @@ class KvmReader(InPlace):
         """The area. TooShortError names what is in use and beyond the 4096 bytes."""
         view = data[:]
         require_look(view, options)
-        known = layout_of(view, options)
+        known = guest_layout(view, options)
         whole = standard(known.model, known.model.xcr0)
         if cut := [slot.name for slot in whole if slot.end > len(data)]:
             beyond = (
@@ -57,7 +57,7 @@ class KvmReader(InPlace):
             ) from None
 
 
-def layout_of(data: memoryview, options: Options) -> Known:
+def guest_layout(data: memoryview, options: Options) -> Known:
     """How an area of struct kvm_xsave is laid out; IdentificationError where models differ."""
     if options.model is not None:
         return named(data, options.model, options, guest=True)

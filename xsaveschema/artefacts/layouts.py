@@ -7,18 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import NamedTuple
 
-from xsaveschema.artefacts.reader import Found, Options, Origin, area_of
+from xsaveschema.area import XsaveArea
+from xsaveschema.artefacts.reader import WHOLE, Found, Options, Origin
 from xsaveschema.catalog import Catalog, default_catalog
-from xsaveschema.errors import EvidenceError, hex_mask
+from xsaveschema.errors import EvidenceError, XsaveError, hex_mask
 from xsaveschema.evidence import contradictions, hints, seen_under, shown_in
 from xsaveschema.header import view_of
 from xsaveschema.identify.from_leaf import model_from_leaf
 from xsaveschema.identify.match import Match, alike, identify
-from xsaveschema.layout import Layout, places, standard, under
+from xsaveschema.kept import kept
+from xsaveschema.layout import lays_out, standard, under
 from xsaveschema.model import EXTENDED_OFFSET, MXCSR_MASK, CpuModel
-from xsaveschema.traces import mxcsr_mask_of, mxcsr_mask_word
+from xsaveschema.traces import mxcsr_mask_of
 
 Entry = tuple[int, int, int]
 """A component's number, size and standard offset."""
@@ -41,12 +44,23 @@ class Known(NamedTuple):
     def found(
         self, data: memoryview, options: Options, label: str, offset: int | None = None
     ) -> Found:
-        """The area in ``data``, at byte ``offset`` of the artefact; errors of XsaveArea.parse."""
-        area = area_of(data, self.model, options, label, self.assumed)
+        """The area in ``data``, at byte ``offset`` of the artefact.
+
+        Errors of XsaveArea.parse, with the label as their note.
+        """
+        # Copied, as it outlives the file, which may be cut off while it is looked at. Whether the
+        # model wrote it was judged when it became known: a file's word outranks what an area says.
+        try:
+            area = XsaveArea.parse(bytes(data), self.model, options.strict, assume=True)
+        except XsaveError as error:
+            if label != WHOLE:
+                error.add_note(label)
+            raise
+        area.assumed = self.assumed
         return Found(label, area, self.source, offset, self.notes, self.others, self.origin)
 
 
-def of_area(data: memoryview, options: Options) -> Known:
+def layout_of(data: memoryview, options: Options) -> Known:
     """How the area in ``data`` is laid out, where the artefact says nothing of it.
 
     By the model that the user named, limited to the XCR0 in the area: EvidenceError where the area
@@ -95,19 +109,12 @@ def told(
     given = options.model
     if given is None:
         return known._replace(others=alike(layout, options.catalog), origin=origin)
-    against = [f"{what} is not {given.label}'s layout"] if not has_places(given, layout) else []
+    against = [f"{what} is not {given.label}'s layout"] if not lays_out(given, layout) else []
     if mask := mxcsr_mask_of(view, given, options.catalog) & ~given.mxcsr_mask:
         against.append(f"MXCSR_MASK has bits {hex_mask(mask)}, which {given.label}'s lacks")
     if against:
         return assumed(given, against, options)
     return known._replace(model=under(given, known.model.xcr0), others=None, origin=origin)
-
-
-def has_places(model: CpuModel, layout: Layout) -> bool:
-    """Whether a model lays the components of a standard layout out in the same way."""
-    return not layout.mask & ~model.user_mask and (
-        places(standard(model, layout.mask)) == places(layout)
-    )
 
 
 def best(match: Match, catalog: Catalog | None = None) -> Known:
@@ -124,8 +131,11 @@ def best(match: Match, catalog: Catalog | None = None) -> Known:
     return Known(model, f"identified by {by}", notes, others, "identified")
 
 
-def row_faults(rows: Iterable[Entry], limit: int) -> str | None:
-    """What is absurd in a table of components, which may end at byte ``limit`` at the latest."""
+def row_faults(rows: Iterable[Entry], limit: int, *, supervisor: bool = False) -> str | None:
+    """What is absurd in a table of components, which may end at byte ``limit`` at the latest.
+
+    With ``supervisor``, a row without an offset is a supervisor component's.
+    """
     taken: dict[int, Entry] = {}
     for row in rows:
         number, size, offset = row
@@ -133,53 +143,52 @@ def row_faults(rows: Iterable[Entry], limit: int) -> str | None:
             return f"component {number}: the extended region has components 2 to 62"
         if number in taken:
             return f"component {number} stands there twice"
-        if not size or offset < EXTENDED_OFFSET or offset + size > limit:
+        start = EXTENDED_OFFSET if supervisor and not offset else offset
+        if not size or start < EXTENDED_OFFSET or start + size > limit:
             return (
-                f"component {number} at [{offset:#x}..{offset + size:#x}) lies outside the "
+                f"component {number} at [{start:#x}..{start + size:#x}) lies outside the "
                 f"extended region [{EXTENDED_OFFSET:#x}..{limit:#x})"
             )
         taken[number] = row
-    last: Entry | None = None
-    for row in sorted(taken.values(), key=lambda row: row[2]):
-        if last and row[2] < last[1] + last[2]:
-            return (
-                " and ".join(
-                    f"component {number} [{at:#x}..{at + size:#x})"
-                    for number, size, at in (last, row)
-                )
-                + " overlap"
-            )
-        last = row
+    ordered = sorted((at, size, number) for number, size, at in taken.values() if at)
+    for one, next in pairwise(ordered):
+        if next[0] < one[0] + one[1]:
+            both = (f"component {n} [{at:#x}..{at + size:#x})" for at, size, n in (one, next))
+            return f"{' and '.join(both)} overlap"
     return None
 
 
-def of_rows(rows: list[Entry], view: memoryview, origin: str, catalog: Catalog | None) -> Known:
+def of_rows(rows: Iterable[Entry], view: memoryview, origin: str, catalog: Catalog | None) -> Known:
     """The model with these components: the catalogue's where one has them, else one built.
 
-    ``origin`` names the table, for the built model. The rows have no :func:`row_faults`.
+    ``origin`` names the table. The rows have no :func:`row_faults`; one without an offset is a
+    supervisor component's.
     """
-    match = identify(layout=rows, mxcsr_mask=mxcsr_mask_word(view), catalog=catalog)
-    if match.models:
-        return best(match, catalog)._replace(source=origin, origin="told")
-    library = catalog or default_catalog()
+    catalog = catalog or default_catalog()
+    return _of_rows(catalog, tuple(rows), mxcsr_mask_of(view, catalog=catalog), origin)
+
+
+@kept(64)
+def _of_rows(catalog: Catalog, rows: tuple[Entry, ...], mxcsr_mask: int, origin: str) -> Known:
+    shown = [row for row in rows if row[2]]
+    hidden = {number: size for number, size, offset in rows if not offset}
+    supervisor = sum(1 << number for number in hidden)
+    for model in identify(layout=shown, mxcsr_mask=mxcsr_mask, catalog=catalog).models:
+        parts = [model.by_number.get(number) for number in hidden]
+        if all(part and part.supervisor and part.size == hidden[part.number] for part in parts):
+            return Known(model.limited(xss=supervisor) if hidden else model, origin)
     # The table says nothing of align64 and xfd, which are the same wherever a component is known.
-    known = {c.number: c for model in library.models() for c in model.components.values()}
-    mask = 3
-    end = EXTENDED_OFFSET
-    leaf = {}
+    alike = {c.number: c for model in catalog.models() for c in model.components.values()}
+    user = 3 | sum(1 << number for number, _, _ in shown)
+    leaf = {
+        0: (user & 0xFFFF_FFFF, 0, 0, user >> 32),
+        1: (0, 0, supervisor & 0xFFFF_FFFF, supervisor >> 32),
+    }
     for number, size, offset in rows:
-        mask |= 1 << number
-        end = max(end, offset + size)
-        like = known.get(number)
+        like = alike.get(number)
         flags = (like.align64 << 1 | like.xfd << 2) if like else 0
-        leaf[number] = (size, offset, flags, 0)
-    leaf[0] = (mask & 0xFFFFFFFF, end, end, mask >> 32)
-    leaf[1] = (0, 0, 0, 0)
+        leaf[number] = (size, offset, flags | (not offset), 0)
     built = model_from_leaf(leaf, name=origin.lower().replace("_", "-"), catalog=catalog)
-    built = replace(
-        built,
-        title=f"CPU as {origin} describes it",
-        mxcsr_mask=mxcsr_mask_of(view, built, catalog) or built.mxcsr_mask,
-        source=origin,
-    )
-    return Known(built, origin)
+    title = f"CPU as {origin} describes it"
+    mxcsr_mask = mxcsr_mask or built.mxcsr_mask
+    return Known(replace(built, title=title, mxcsr_mask=mxcsr_mask, source=origin), origin)

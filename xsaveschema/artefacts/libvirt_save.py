@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from xsaveschema.artefacts.data import behind
 from xsaveschema.artefacts.qemu_stream import vcpus
 from xsaveschema.artefacts.reader import ArtefactError, Data, Found, Options, Struct
+from xsaveschema.artefacts.source import behind
 
 _HEADER: Final = Struct("<16sIIIII56x")  # magic, version, data_len, was_running, format, cookie
 _VERSIONS: Final = (1, 2)

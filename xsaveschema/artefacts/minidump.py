@@ -19,15 +19,12 @@ from typing import Final, NamedTuple
 
 from xsaveschema.area import XsaveArea
 from xsaveschema.artefacts.assemble import assemble, joined, meant_legacy
-from xsaveschema.artefacts.layouts import Entry, Known, of_area, row_faults, told
+from xsaveschema.artefacts.layouts import Entry, layout_of, of_rows, row_faults, told
 from xsaveschema.artefacts.reader import ArtefactError, Data, Found, Options, Struct
-from xsaveschema.artefacts.source import MAX_AREA
+from xsaveschema.artefacts.source import MAX_AREA, part, require
 from xsaveschema.catalog import Catalog, default_catalog
 from xsaveschema.errors import XsaveError
 from xsaveschema.header import MASKS
-from xsaveschema.identify.from_leaf import model_from_leaf
-from xsaveschema.identify.match import identify
-from xsaveschema.kept import kept
 from xsaveschema.model import (
     COMPACTED,
     EXTENDED_OFFSET,
@@ -37,23 +34,21 @@ from xsaveschema.model import (
     MXCSR_OFFSET,
     SSE,
     X87,
-    CpuModel,
     bits_of,
 )
-from xsaveschema.traces import mxcsr_mask_of
 
 _HEADER: Final = Struct("<4sIIIIIQ")  # signature, version, streams, directory RVA, …
 _VERSION: Final = 0xA793
 _ENTRY: Final = Struct("<III")  # stream type, size, RVA
-_LOCATION: Final = Struct("<II")  # size, RVA
-_COUNT: Final = Struct("<I")
-_THREAD_SIZE: Final = 48
-_THREAD_CONTEXT: Final = 40
-_EXCEPTION_CONTEXT: Final = 160
-_CONTEXT_EX: Final = Struct("<iIiIiI")  # All, Legacy, XState: offset from CONTEXT_EX, length
+_U16: Final = Struct("<H")
+_U32: Final = Struct("<I")
+_THREAD: Final = Struct("<I36xII")  # number, …; size and RVA of the context
+_EXCEPTION_STREAM: Final = Struct("<I156xII")
+_CONTEXT_EX: Final = Struct("<16xiI")  # All, Legacy, XState: offset from CONTEXT_EX, length
 _XSTATE_DATA: Final = 832  # MINIDUMP_MISC_INFO_5.XStateData
-_XSTATE_CONFIG: Final = Struct("<IIQ")  # SizeOfInfo, ContextSize, EnabledFeatures
-_FEATURES: Final = 64
+_XSTATE_CONFIG: Final = Struct("<I4xQ")  # SizeOfInfo, ContextSize, EnabledFeatures
+_FEATURE: Final = Struct("<II")  # offset, size
+_CONFIG_SIZE: Final = _XSTATE_CONFIG.size + 64 * _FEATURE.size
 
 _THREADS, _EXCEPTION, _SYSTEM_INFO, _MISC_INFO = 3, 6, 7, 15
 _WANTED: Final = {
@@ -68,9 +63,12 @@ _XSTATE_FLAG: Final = 0x40
 _PROCESSORS: Final = 0x07FF_0000  # the bits of ContextFlags that say whose CONTEXT it is
 _RAISED: Final = "exception in thread "
 _TOLD_MAX: Final = 8  # contexts that could not be read, in a note
+_LEGACY: Final = X87 | SSE
 
-_Streams = dict[int, list[tuple[int, int]]]
-"""(size, offset) of the streams of each type; of several only where they are exceptions."""
+_Place = tuple[int, int]
+"""The size and the offset of a part of the file."""
+_Streams = dict[int, list[_Place]]
+"""The streams of each type; of several only where they are exceptions."""
 
 
 class _Shape(NamedTuple):
@@ -90,6 +88,21 @@ _SHAPES: Final = {  # by PROCESSOR_ARCHITECTURE
 }
 
 
+class _Context(NamedTuple):
+    """A context of the dump that has been looked at: where it stands, and its ContextFlags."""
+
+    label: str
+    size: int
+    at: int
+    shape: _Shape
+    flags: int
+
+    @property
+    def legacy(self) -> int:
+        """Where the legacy region stands."""
+        return self.at + self.shape.legacy
+
+
 class MinidumpReader:
     """Reads Windows minidumps, and says where an edited area goes."""
 
@@ -98,9 +111,10 @@ class MinidumpReader:
 
     def recognises(self, data: Data) -> bool:
         """Whether this is a minidump: its signature and version."""
-        if len(data) < _HEADER.size or bytes(data[:4]) != b"MDMP":
+        if len(data) < _HEADER.size:
             return False
-        return bool(_HEADER.unpack_from(data)[1] & 0xFFFF == _VERSION)
+        signature, version, *_ = _HEADER.unpack_from(data)
+        return bool(signature == b"MDMP" and version & 0xFFFF == _VERSION)
 
     def read(self, data: Data, options: Options) -> Iterator[Found]:
         """The contexts of the thread list, then those of exceptions.
@@ -121,7 +135,7 @@ class MinidumpReader:
         failed = 0
         for label, size, at in _contexts(data, streams):
             try:
-                found = _found(data, label, size, at, shape, rows, options)
+                found = _found(data, _context(data, shape, label, size, at), rows, options)
             except XsaveError as error:
                 failed += 1
                 if len(errors) < _TOLD_MAX:
@@ -135,65 +149,46 @@ class MinidumpReader:
                 last = replace(found, exception=label.startswith(_RAISED))
         if last is None:
             raise errors[0] if errors else ArtefactError("no context has x87 and SSE registers", 0)
-        if not errors:
-            yield last
-        elif options.strict:
-            yield last
-            raise errors[0]
-        else:
+        if errors and not options.strict:
             said = "; ".join(f"{error.__notes__[-1]}: {error}" for error in errors)
-            yield replace(last, notes=(*last.notes, f"{failed} contexts left out: {said}"))
+            last = replace(last, notes=(*last.notes, f"{failed} contexts left out: {said}"))
+        yield last
+        if errors and options.strict:
+            raise errors[0]
 
     def replace(self, data: Data, found: Found, area: XsaveArea) -> Iterable[tuple[int, bytes]]:
         """Where the legacy region, MxCsr and the XState chunk of an edited area go."""
         streams = _streams(data)
         shape = _shape(data, streams)
         for label, size, at in _contexts(data, streams):
-            if label != found.label:
-                continue
-            _part(data, at, size, f"the context of {label}")
-            used = shape or _guessed(data, size, at)
-            if used and at + used.legacy == found.offset:
-                return _patches(data, size, at, used, area)
+            if label == found.label and found.offset in range(at, at + size):
+                return [*_patches(data, _context(data, shape, label, size, at), area)]
         raise ArtefactError(f"the dump has no context of {found.label}", found.offset)
 
 
 READER: Final = MinidumpReader()
 
 
-def _patches(
-    data: Data, size: int, at: int, shape: _Shape, area: XsaveArea
-) -> list[tuple[int, bytes]]:
+def _patches(data: Data, context: _Context, area: XsaveArea) -> Iterator[tuple[int, bytes]]:
     legacy = meant_legacy(area)
-    writes = [(at + shape.legacy, legacy)]
-    if shape.mxcsr is not None:
-        writes.append((at + shape.mxcsr, legacy[MXCSR_OFFSET : MXCSR_OFFSET + 4]))
-    chunk = None if len(area) == EXTENDED_OFFSET else _chunk(data, size, at, shape)
-    if chunk is None:
-        if area.xstate_bv & ~(X87 | SSE):
-            raise ArtefactError("the context has no XState chunk for extended components", at)
-        return writes
-    start, length = chunk
-    body = bytes(area.buffer[HEADER_OFFSET:])
-    mask, compaction = MASKS.unpack(data[start : start + MASKS.size])
-    if len(body) != length or (area.xcomp_bv ^ compaction) & ~(X87 | SSE):
-        raise ArtefactError(
-            f"the area has {len(body)} bytes behind its legacy region and XCOMP_BV "
-            f"{area.xcomp_bv:#x}; its place has {length} and {compaction:#x}",
-            start,
-        )
-    masks = MASKS.pack(area.xstate_bv & ~(X87 | SSE) | mask & (X87 | SSE), compaction)
-    writes.append((start, masks + body[MASKS.size :]))
-    return writes
-
-
-def _part(data: Data, at: int, size: int, what: str) -> memoryview:
-    """A part of the file; ArtefactError if it is not all there."""
-    if at + size > len(data):
-        raise ArtefactError(
-            f"{what} takes bytes {at:#x}..{at + size:#x}; the file ends at {len(data):#x}", at
-        )
-    return data[at : at + size]
+    chunk = None if len(area) == EXTENDED_OFFSET else _chunk(data, context)
+    if chunk is not None:
+        start, length = chunk
+        body = bytes(area.buffer[HEADER_OFFSET:])
+        mask, compaction = MASKS.unpack(data[start : start + MASKS.size])
+        if len(body) != length or (area.xcomp_bv ^ compaction) & ~_LEGACY:
+            raise ArtefactError(
+                f"the area has {len(body)} bytes behind its legacy region and XCOMP_BV "
+                f"{area.xcomp_bv:#x}; its place has {length} and {compaction:#x}",
+                start,
+            )
+        masks = MASKS.pack(area.xstate_bv & ~_LEGACY | mask & _LEGACY, compaction)
+        yield start, masks + body[MASKS.size :]
+    elif area.xstate_bv & ~_LEGACY:
+        raise ArtefactError("the context has no XState chunk for extended components", context.at)
+    yield context.legacy, legacy
+    if context.shape.mxcsr is not None:
+        yield context.at + context.shape.mxcsr, legacy[MXCSR_OFFSET : MXCSR_OFFSET + 4]
 
 
 def _streams(data: Data) -> _Streams:
@@ -201,7 +196,7 @@ def _streams(data: Data) -> _Streams:
     _, _, count, directory, *_ = _HEADER.unpack_from(data)
     if count > _MAX_STREAMS:
         raise ArtefactError(f"{count} streams are more than a minidump has", 8)
-    entries = _part(data, directory, count * _ENTRY.size, "the stream directory")
+    entries = part(data, directory, count * _ENTRY.size, "the stream directory")
     found: _Streams = {}
     for index, (kind, size, at) in enumerate(_ENTRY.iter_unpack(entries)):
         if kind not in _WANTED:
@@ -209,7 +204,7 @@ def _streams(data: Data) -> _Streams:
         if kind in found and kind != _EXCEPTION:
             where = directory + index * _ENTRY.size
             raise ArtefactError(f"a second {_WANTED[kind]} stream", where)
-        _part(data, at, size, f"the {_WANTED[kind]} stream")
+        require(data, at, size, f"the {_WANTED[kind]} stream")
         found.setdefault(kind, []).append((size, at))
     return found
 
@@ -219,24 +214,12 @@ def _shape(data: Data, streams: _Streams) -> _Shape | None:
     if _SYSTEM_INFO not in streams:
         return None
     ((size, at),) = streams[_SYSTEM_INFO]
-    if size < 2:
+    if size < _U16.size:
         raise ArtefactError("the system info stream is empty", at)
-    architecture = int.from_bytes(data[at : at + 2], "little")
+    (architecture,) = _U16.unpack_from(data, at)
     if architecture not in _SHAPES:
         raise ArtefactError(f"the processor architecture is {architecture}, not x86 or AMD64", at)
     return _SHAPES[architecture]
-
-
-def _guessed(data: Data, size: int, at: int) -> _Shape | None:
-    """The CONTEXT structure that a context's own flags tell."""
-    for shape in _SHAPES.values():
-        if size >= shape.size and _flags(data, at, shape) & _PROCESSORS == shape.own:
-            return shape
-    return None
-
-
-def _flags(data: Data, at: int, shape: _Shape) -> int:
-    return int.from_bytes(data[at + shape.flags : at + shape.flags + 4], "little")
 
 
 def _contexts(data: Data, streams: _Streams) -> Iterator[tuple[str, int, int]]:
@@ -245,68 +228,65 @@ def _contexts(data: Data, streams: _Streams) -> Iterator[tuple[str, int, int]]:
     An exception may share the context of its thread. Contexts that take more bytes than the file
     has overlap otherwise too, and reading them would take longer than any file is worth.
     """
-    for found in (_of_threads(data, streams), _of_exceptions(data, streams)):
+    for whose, found in (
+        ("thread ", _of_threads(data, streams)),
+        (_RAISED, _of_exceptions(data, streams)),
+    ):
         left = len(data)
-        for label, size, at in found:
+        for number, size, at in found:
             left -= min(size, len(data))
             if left < 0:
                 raise ArtefactError("contexts share bytes: together they are longer than all", at)
-            yield label, size, at
-
-
-def _of_threads(data: Data, streams: _Streams) -> Iterator[tuple[str, int, int]]:
-    for size, at in streams.get(_THREADS, ()):
-        if size < _COUNT.size:
-            raise ArtefactError("the thread list has no count", at)
-        (count,) = _COUNT.unpack_from(data, at)
-        room = size - count * _THREAD_SIZE
-        if room < _COUNT.size:
-            raise ArtefactError(f"{count} threads do not fit in {size} bytes", at)
-        first = at + (8 if room == 8 else _COUNT.size)  # some writers align the array to 8 bytes
-        for index in range(count):
-            thread = first + index * _THREAD_SIZE
-            (ident,) = _COUNT.unpack_from(data, thread)
-            size, where = _LOCATION.unpack_from(data, thread + _THREAD_CONTEXT)
             if size:
-                yield f"thread {ident}", size, where
+                yield f"{whose}{number}", size, at
 
 
-def _of_exceptions(data: Data, streams: _Streams) -> Iterator[tuple[str, int, int]]:
+def _of_threads(data: Data, streams: _Streams) -> Iterator[tuple[int, int, int]]:
+    for size, at in streams.get(_THREADS, ()):
+        if size < _U32.size:
+            raise ArtefactError("the thread list has no count", at)
+        (count,) = _U32.unpack_from(data, at)
+        room = size - count * _THREAD.size
+        if room < _U32.size:
+            raise ArtefactError(f"{count} threads do not fit in {size} bytes", at)
+        first = at + (8 if room == 8 else _U32.size)  # some writers align the array to 8 bytes
+        for index in range(count):
+            yield _THREAD.unpack_from(data, first + index * _THREAD.size)
+
+
+def _of_exceptions(data: Data, streams: _Streams) -> Iterator[tuple[int, int, int]]:
     for size, at in streams.get(_EXCEPTION, ()):
-        if size < _EXCEPTION_CONTEXT + _LOCATION.size:
+        if size < _EXCEPTION_STREAM.size:
             raise ArtefactError(f"the exception stream has {size} bytes, 168 are needed", at)
-        (ident,) = _COUNT.unpack_from(data, at)
-        size, where = _LOCATION.unpack_from(data, at + _EXCEPTION_CONTEXT)
-        if size:
-            yield f"{_RAISED}{ident}", size, where
+        yield _EXCEPTION_STREAM.unpack_from(data, at)
 
 
-def _found(
-    data: Data,
-    label: str,
-    size: int,
-    at: int,
-    shape: _Shape | None,
-    rows: list[Entry],
-    options: Options,
-) -> Found | None:
-    _part(data, at, size, f"the context of {label}")
-    shape = shape or _guessed(data, size, at)
+def _context(data: Data, shape: _Shape | None, label: str, size: int, at: int) -> _Context:
+    """A context, held against ``shape``, or the structure that its own flags tell."""
+    require(data, at, size, f"the context of {label}")
+    for known in [shape] if shape else _SHAPES.values():
+        flags_at = at + known.flags
+        if size < known.size:
+            fault = ArtefactError(f"the context of {label} has {size} of {known.size} bytes", at)
+            continue
+        (flags,) = _U32.unpack_from(data, flags_at)
+        if flags & _PROCESSORS == known.own:
+            return _Context(label, size, at, known, flags)
+        fault = ArtefactError(f"ContextFlags {flags:#x} are of another processor", flags_at)
     if shape is None:
-        raise ArtefactError(f"the context of {label} is neither AMD64's nor x86's", at)
-    if size < shape.size:
-        raise ArtefactError(f"the context of {label} has {size} of {shape.size} bytes", at)
-    flags = _flags(data, at, shape)
-    if flags & _PROCESSORS != shape.own:
-        raise ArtefactError(f"ContextFlags {flags:#x} are of another processor", at + shape.flags)
-    legacy_at = at + shape.legacy
-    legacy = data[legacy_at : legacy_at + LEGACY_SIZE]
-    live = X87 | SSE if flags & shape.legacy_flag else 0
+        fault = ArtefactError(f"the context of {label} is neither AMD64's nor x86's", at)
+    raise fault
+
+
+def _found(data: Data, context: _Context, rows: list[Entry], options: Options) -> Found | None:
+    label, at = context.label, context.legacy
+    legacy = data[at : at + LEGACY_SIZE]
+    live = _LEGACY if context.flags & context.shape.legacy_flag else 0
     notes: tuple[str, ...] = ()
     if not live:
         notes = ("ContextFlags say that the x87 and SSE registers are not there",)
     try:
-        chunk = _chunk(data, size, at, shape)
+        chunk = _chunk(data, context)
     except ArtefactError as error:  # the legacy region is whole all the same
         chunk, notes = None, (*notes, str(error))
     if chunk is None:
@@ -314,41 +294,41 @@ def _found(
             return None
         area, _ = assemble(legacy, {}, live, options, label)
         source = "no XState: the legacy region alone"
-        return Found(label, area, source, legacy_at, notes, origin="assembled")
+        return Found(label, area, source, at, notes, origin="assembled")
     start, length = chunk
     mask, compaction = MASKS.unpack(data[start : start + MASKS.size])
     image = joined(
         legacy,
         data[start + MASKS.size : start + length],
         mask | live,
-        compaction | X87 | SSE if compaction & COMPACTED else compaction,
+        compaction | _LEGACY if compaction & COMPACTED else compaction,
     )
     view = memoryview(image)
     if rows:
         catalog = options.catalog or default_catalog()
         rows = [*rows, *_untold(rows, compaction | mask, catalog)]
-        model, source = _described(catalog, tuple(rows), mxcsr_mask_of(view, catalog=catalog))
-        known = told(Known(model, source), options, view, "the dump's MISC_INFO_5")
+        known = of_rows(rows, view, "MISC_INFO_5", catalog)
+        known = told(known, options, view, "the dump's MISC_INFO_5")
     else:
-        known = of_area(view, options)
+        known = layout_of(view, options)
     known = known._replace(notes=(*notes, *known.notes))
-    return known.found(view, options, label, legacy_at)
+    return known.found(view, options, label, at)
 
 
-def _chunk(data: Data, size: int, at: int, shape: _Shape) -> tuple[int, int] | None:
+def _chunk(data: Data, context: _Context) -> _Place | None:
     """The offset and length of a context's XState chunk; None where it has none."""
-    if not _flags(data, at, shape) & _XSTATE_FLAG:
+    if not context.flags & _XSTATE_FLAG:
         return None
-    extra = at + shape.size
-    if size < shape.size + _CONTEXT_EX.size:
+    extra, end = context.at + context.shape.size, context.at + context.size
+    if end - extra < _CONTEXT_EX.size:
         raise ArtefactError(
             "ContextFlags promise XState, but the context is cut off before its CONTEXT_EX: state "
             "beyond SSE is not in the file",
             extra,
         )
-    *_, offset, length = _CONTEXT_EX.unpack_from(data, extra)
+    offset, length = _CONTEXT_EX.unpack_from(data, extra)
     start = extra + offset
-    if not extra + _CONTEXT_EX.size <= start <= start + length <= at + size:
+    if not extra + _CONTEXT_EX.size <= start <= start + length <= end:
         raise ArtefactError(
             f"the XState chunk ({length} bytes at {offset:+d}) is not within its context", extra
         )
@@ -360,29 +340,27 @@ def _chunk(data: Data, size: int, at: int, shape: _Shape) -> tuple[int, int] | N
 
 
 def _rows(data: Data, streams: _Streams) -> list[Entry]:
-    """The layout in MINIDUMP_MISC_INFO_5; empty where the dump has none."""
-    needed = _XSTATE_DATA + _XSTATE_CONFIG.size + 8 * _FEATURES
+    """The layout in MINIDUMP_MISC_INFO_5; empty where the dump has none.
+
+    A component without an offset is a supervisor component: CET_U, which Windows shows to users.
+    """
     ((size, at),) = streams.get(_MISC_INFO, [(0, 0)])
-    if size < needed:
-        return []
     config = at + _XSTATE_DATA
-    length, _, enabled = _XSTATE_CONFIG.unpack_from(data, config)
+    if size < _XSTATE_DATA + _CONFIG_SIZE:
+        return []
+    length, enabled = _XSTATE_CONFIG.unpack_from(data, config)
     if length == 0:
         return []  # written by a system without XSAVE
-    if length < _XSTATE_CONFIG.size + 8 * _FEATURES:
+    if length < _CONFIG_SIZE:
         raise ArtefactError(f"XSTATE_CONFIG_FEATURE_MSC_INFO has {length} bytes, not 528", config)
-    found = []
-    for number in bits_of(enabled & ~(X87 | SSE | COMPACTED)):
-        where = config + _XSTATE_CONFIG.size + 8 * number
-        offset, length = (int.from_bytes(data[p : p + 4], "little") for p in (where, where + 4))
-        found.append((number, length, offset))
-        # Of a supervisor component only the size can be absurd.
-        fault = row_faults([(number, length, offset or EXTENDED_OFFSET)], _LIMIT)
-        if fault:
-            raise ArtefactError(f"MISC_INFO_5: {fault}", where)
-    if fault := row_faults([row for row in found if row[2]], _LIMIT):
+    rows = []
+    for number in bits_of(enabled & ~(_LEGACY | COMPACTED)):
+        where = config + _XSTATE_CONFIG.size + number * _FEATURE.size
+        offset, length = _FEATURE.unpack_from(data, where)
+        rows.append((number, length, offset))
+    if fault := row_faults(rows, _LIMIT, supervisor=True):
         raise ArtefactError(f"MISC_INFO_5: {fault}", config)
-    return found
+    return rows
 
 
 def _untold(rows: list[Entry], mask: int, catalog: Catalog) -> list[Entry]:
@@ -390,40 +368,10 @@ def _untold(rows: list[Entry], mask: int, catalog: Catalog) -> list[Entry]:
 
     Their sizes are the catalogue's, where all models agree.
     """
-    lacks = mask & ~(X87 | SSE | COMPACTED) & ~sum(1 << number for number, _, _ in rows)
+    lacks = mask & ~(_LEGACY | COMPACTED) & ~sum(1 << number for number, _, _ in rows)
     sizes: dict[int, set[int]] = {}
     for model in catalog.models() if lacks else ():
-        for part in model.components.values():
-            if part.supervisor and lacks & part.bit:
-                sizes.setdefault(part.number, set()).add(part.size)
+        for component in model.components.values():
+            if component.supervisor and lacks & component.bit:
+                sizes.setdefault(component.number, set()).add(component.size)
     return [(number, min(size), 0) for number, size in sorted(sizes.items()) if len(size) == 1]
-
-
-@kept(16)
-def _described(catalog: Catalog, rows: tuple[Entry, ...], mxcsr_mask: int) -> tuple[CpuModel, str]:
-    """The model with this table of components, or one made from it.
-
-    A component without an offset is a supervisor component: CET_U, which Windows shows to users.
-    """
-    hidden = {number: size for number, size, offset in rows if not offset}
-    supervisor = sum(1 << number for number in hidden)
-    shown = [row for row in rows if row[2]]
-    for model in identify(layout=shown, mxcsr_mask=mxcsr_mask, catalog=catalog).models:
-        parts = [model.by_number.get(number) for number in hidden]
-        if all(part and part.supervisor and part.size == hidden[part.number] for part in parts):
-            return model.limited(xss=supervisor), f"MISC_INFO_5, the layout of {model.name}"
-    # The table does not say what is aligned; CPUs do not differ there.
-    aligned = {
-        part.number
-        for model in catalog.models()
-        for part in model.components.values()
-        if part.align64
-    }
-    user = X87 | SSE | sum(1 << number for number, _, _ in shown)
-    leaf = {
-        number: (size, offset, (not offset) | (number in aligned) << 1, 0)
-        for number, size, offset in rows
-    }
-    leaf[0] = user & 0xFFFF_FFFF, 0, 0, user >> 32
-    leaf[1] = 0, 0, supervisor & 0xFFFF_FFFF, supervisor >> 32
-    return model_from_leaf(leaf, name="minidump", catalog=catalog), "MISC_INFO_5"

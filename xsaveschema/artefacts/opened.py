@@ -13,11 +13,10 @@ from typing import Final
 from xsaveschema import samples
 from xsaveschema.artefacts import criu_folder, raw
 from xsaveschema.artefacts.containers import streamed, unpacked
-from xsaveschema.artefacts.data import ArtefactError, Data
 from xsaveschema.artefacts.reader import WHOLE, Found, Options, Reader
 from xsaveschema.artefacts.registry import recognise
 from xsaveschema.artefacts.select import is_sole, numbered
-from xsaveschema.artefacts.source import Source
+from xsaveschema.artefacts.source import ArtefactError, Data, Source
 from xsaveschema.identify.match import alike
 from xsaveschema.io import is_pipe, open_pipe
 

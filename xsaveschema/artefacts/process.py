@@ -23,7 +23,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from xsaveschema.artefacts.layouts import Known, of_area, told
+from xsaveschema.artefacts.layouts import Known, layout_of, told
 from xsaveschema.artefacts.reader import ArtefactError, Found, Options
 from xsaveschema.errors import XsaveError
 from xsaveschema.evidence import seen_under, shown_in
@@ -111,7 +111,7 @@ class HostLayouts:
 
     def _known(self, view: memoryview) -> Known:
         if self._host is None:
-            known = of_area(view, self._options)
+            known = layout_of(view, self._options)
             return known._replace(notes=(*known.notes, f"this machine's CPUID: {self._why}"))
         model = seen_under(self._host, shown_in(view, self._host, self._options.catalog))
         size = model.standard_layout().size

@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 from xsaveschema.artefacts.qemu_stream import MAX_DESCRIPTION, vcpus
 from xsaveschema.artefacts.reader import ArtefactError, Data, Found, Options, Struct
+from xsaveschema.artefacts.source import Window, part, require
 
 _HEADER: Final = Struct(">4sI12xIQI24xIQ")
 """Magic, version, cluster_bits, size, crypt_method, nb_snapshots, snapshots_offset."""
@@ -26,19 +27,25 @@ _MORE: Final = Struct(">QQ")  # vm_state_size, the disk's size
 _ENTRY: Final = Struct(">Q")
 _PLACE: Final = 0x00FF_FFFF_FFFF_FE00
 _COMPRESSED, _ZERO = 1 << 62, 1
+_ALL: Final = 0xFFFF_FFFF  # the 32nds of a cluster
 _MAX_SNAPSHOTS: Final = 1 << 16
 _MAX_MORE: Final = 1024
 _NAME_MAX: Final = 128
 
 
 class _Snapshot(NamedTuple):
-    """A snapshot: its name, its L1 table, the sizes of its state and of the disk in bytes."""
+    """A snapshot: its name, its L1 table, the sizes of its state and of the disk in bytes.
+
+    ``bits`` is the image's cluster_bits, ``extended`` whether its L2 entries are.
+    """
 
     name: str
     table: int
     entries: int
     state: int
     disk: int
+    bits: int
+    extended: bool
 
 
 class Qcow2Reader:
@@ -56,10 +63,9 @@ class Qcow2Reader:
 
         ArtefactError for an image that has none, or that is encrypted or split.
         """
-        bits, wide, disk, found = _snapshots(data)
         left = len(data)
         seen = False
-        for snapshot in found:
+        for snapshot in _snapshots(data):
             if not snapshot.state:
                 continue  # of the disk alone
             # Each is looked at as far as a description reaches: together no more than the file.
@@ -67,7 +73,7 @@ class Qcow2Reader:
             if left < 0:
                 raise ArtefactError("the snapshots' states take more bytes than the file has")
             seen = True
-            state = _State(data, snapshot, bits, wide, disk)
+            state = _state(data, snapshot)
             yield from vcpus(state, options, f"snapshot {snapshot.name}, ")
         if not seen:
             raise ArtefactError(
@@ -76,82 +82,60 @@ class Qcow2Reader:
             )
 
 
-class _State:
-    """The bytes of a saved state, cluster by cluster."""
+def _state(data: Data, snapshot: _Snapshot) -> Window:
+    """The bytes of a saved state, which stand in clusters."""
+    called = f"snapshot {snapshot.name}"
+    bits, extended = snapshot.bits, snapshot.extended
+    entry_bits = 4 if extended else 3
+    table_bits = bits - entry_bits
+    first = -(-snapshot.disk >> (bits + table_bits))
 
-    def __init__(self, data: Data, snapshot: _Snapshot, bits: int, wide: bool, disk: int):
-        self._data = data
-        self._snapshot = snapshot
-        self._bits = bits
-        self._entry = 4 if wide else 3  # the size of an L2 entry, as a power of two
-        self._per_table = bits - self._entry
-        size = snapshot.disk or disk
-        self._first = -(-size >> (bits + self._per_table))
+    def word(at: int) -> int:
+        return int(_ENTRY.read(data, at, called)[0])
 
-    def __len__(self) -> int:
-        return self._snapshot.state
-
-    def __getitem__(self, key: slice, /) -> bytes:
-        start, end, _ = key.indices(len(self))
-        parts = []
-        while start < end:
-            within = start & ((1 << self._bits) - 1)
-            size = min(end - start, (1 << self._bits) - within)
-            place = self._cluster(start >> self._bits)
-            parts.append(bytes(size) if place is None else self._at(place + within, size))
-            start += size
-        return b"".join(parts)
-
-    def _at(self, place: int, size: int) -> bytes:
-        if place + size > len(self._data):
-            raise ArtefactError(
-                f"snapshot {self._snapshot.name} has {size} bytes here, behind the file's end",
-                place,
-            )
-        return bytes(self._data[place : place + size])
-
-    def _cluster(self, number: int) -> int | None:
+    def place(number: int) -> int | None:
         """Where a cluster of the state stands in the file; None for zeros."""
-        index = self._first + (number >> self._per_table)
-        if index >= self._snapshot.entries:
+        index = first + (number >> table_bits)
+        if index >= snapshot.entries:
             raise ArtefactError(
-                f"snapshot {self._snapshot.name}: its L1 table has {self._snapshot.entries} "
-                f"entries, and the state goes on in entry {index}",
-                self._snapshot.table,
+                f"{called}: its L1 table has {snapshot.entries} entries, and the state goes on in "
+                f"entry {index}",
+                snapshot.table,
             )
-        (entry,) = _ENTRY.unpack(self._at(self._snapshot.table + _ENTRY.size * index, _ENTRY.size))
-        table = entry & _PLACE
+        table = word(snapshot.table + _ENTRY.size * index) & _PLACE
         if not table:
             return None
-        at = table + ((number & ((1 << self._per_table) - 1)) << self._entry)
-        (entry,) = _ENTRY.unpack(self._at(at, _ENTRY.size))
+        at = table + ((number & (1 << table_bits) - 1) << entry_bits)
+        entry = word(at)
         if entry & _COMPRESSED:
-            raise ArtefactError(f"snapshot {self._snapshot.name} has a compressed cluster", at)
-        if self._entry == 4:
-            return self._whole(entry, at)
-        return None if entry & _ZERO or not entry & _PLACE else entry & _PLACE
+            raise ArtefactError(f"{called} has a compressed cluster", at)
+        there = not entry & _ZERO
+        if extended:  # a bitmap says which 32nds of the cluster are there, and which zero
+            bitmap = word(at + _ENTRY.size) & _ALL
+            if bitmap not in (0, _ALL):
+                raise ArtefactError(f"{called} has a cluster in parts", at)
+            there = bitmap != 0
+        return entry & _PLACE or None if there else None
 
-    def _whole(self, entry: int, at: int) -> int | None:
-        """As above, where a bitmap says which 32nds of the cluster are there, and which zero."""
-        (bitmap,) = _ENTRY.unpack(self._at(at + _ENTRY.size, _ENTRY.size))
-        there = bitmap & 0xFFFF_FFFF
-        if there not in (0, 0xFFFF_FFFF):
-            raise ArtefactError(f"snapshot {self._snapshot.name} has a cluster in parts", at)
-        return entry & _PLACE if there and entry & _PLACE else None
+    def fetch(start: int, size: int) -> memoryview:
+        found = bytearray()
+        while len(found) < size:
+            number, within = divmod(start + len(found), 1 << bits)
+            length = min(size - len(found), (1 << bits) - within)
+            at = place(number)
+            found += bytes(length) if at is None else part(data, at + within, length, called)
+        return memoryview(bytes(found))
+
+    return Window(snapshot.state, fetch)
 
 
-def _snapshots(data: Data) -> tuple[int, bool, int, Iterator[_Snapshot]]:
-    """cluster_bits, whether L2 entries are extended, the disk's size, and the snapshots."""
-    if len(data) < _HEADER.size:
-        raise ArtefactError("ends within the header of a qcow2 disk image", len(data))
-    _, version, bits, size, crypt, count, at = _HEADER.unpack_from(data)
+def _snapshots(data: Data) -> Iterator[_Snapshot]:
+    """The snapshots of an image, by its table of them."""
+    what = "the header of a qcow2 disk image"
+    _, version, bits, size, crypt, count, at = _HEADER.read(data, 0, what)
     if version not in (2, 3):
         raise ArtefactError(f"is a qcow disk image of version {version}; 2 and 3 are read", 4)
-    features = 0
-    if version == 3:
-        if len(data) < _FEATURES_AT + _FEATURES.size:
-            raise ArtefactError("ends within the header of a qcow2 disk image", len(data))
-        (features,) = _FEATURES.unpack_from(data, _FEATURES_AT)
+    features = _FEATURES.read(data, _FEATURES_AT, what)[0] if version == 3 else 0
     if not 9 <= bits <= 21:
         raise ArtefactError(f"cluster_bits is {bits}, not 9 to 21", 20)
     if crypt:
@@ -164,29 +148,23 @@ def _snapshots(data: Data) -> tuple[int, bool, int, Iterator[_Snapshot]]:
         )
     if count > _MAX_SNAPSHOTS:
         raise ArtefactError(f"{count} snapshots are more than QEMU writes", 60)
-    return bits, bool(features & _EXTENDED_L2), size, _table(data, at, count)
-
-
-def _table(data: Data, at: int, count: int) -> Iterator[_Snapshot]:
+    extended = bool(features & _EXTENDED_L2)
+    what = "an entry of the table of snapshots"
     for _ in range(count):
-        head = data[at : at + _SNAPSHOT.size]
-        if len(head) < _SNAPSHOT.size:
-            raise ArtefactError("the file ends within its table of snapshots", at)
-        table, entries, id_size, name_size, state, more = _SNAPSHOT.unpack(head)
+        table, entries, id_size, name_size, state, more = _SNAPSHOT.read(data, at, what)
         if more > _MAX_MORE:
             raise ArtefactError(f"a snapshot with {more} bytes of extra data", at)
         body = at + _SNAPSHOT.size
         name_at = body + more + id_size
+        require(data, at, name_at + name_size - at, what)
         disk = 0
-        if name_at + name_size > len(data):
-            raise ArtefactError("the file ends within its table of snapshots", at)
         if more >= _MORE.size:
             state, disk = _MORE.unpack_from(data, body)
         elif more >= _ENTRY.size:
             (state,) = _ENTRY.unpack_from(data, body)
         raw = bytes(data[name_at : name_at + min(name_size, _NAME_MAX)]).decode("utf-8", "replace")
         name = "".join(letter if letter.isprintable() else "\ufffd" for letter in raw)
-        yield _Snapshot(name, table, entries, state, disk)
+        yield _Snapshot(name, table, entries, state, disk or size, bits, extended)
         at = name_at + name_size + 7 & ~7
 
 

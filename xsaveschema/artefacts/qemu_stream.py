@@ -21,10 +21,9 @@ other component in XSTATE_BV without its field is missing.
 
 from __future__ import annotations
 
-import json
-import re
+import struct
 from collections.abc import Iterator, Mapping
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple
 
 from xsaveschema.artefacts import json_text
 from xsaveschema.artefacts.assemble import LEGACY, assemble
@@ -38,8 +37,7 @@ MAX_DESCRIPTION: Final = 1 << 24
 _PADDING: Final = 2 << 20
 """Zeros behind the description that are no part of it: up to a cluster of a disk image."""
 
-_MAGIC: Final = Struct(">4sI")
-_MARK: Final = Struct("B")
+_MAGIC: Final = b"QEVM\0\0\0\3"
 _SECTION: Final = Struct(">BI")  # the header before the name, and the footer
 _IDENT: Final = Struct(">II")  # the header behind the name: instance, version
 _LENGTH: Final = Struct(">I")
@@ -47,58 +45,55 @@ _SECTION_FULL, _SUBSECTION, _DESCRIPTION, _FOOTER, _EOF = 4, 5, 6, 0x7E, 0
 _MAX_DEVICES: Final = 1 << 16
 _MAX_DEPTH: Final = 32
 _TOP: Final = 11
-
-_GAP: Final = re.compile(r"[ \t\r\n]*")
+_FPREG: Final = Struct(">QH")
+_ST: Final = Struct("<QH6x")
 
 
 class _Wanted(NamedTuple):
-    """A field that is read: the size of an element in bytes, and how many there may be."""
+    """A field that is read: the size of an element in bytes, and how many there may be.
+
+    ``component`` is the state component that it makes up, with other fields of that name.
+    """
 
     size: int
     counts: tuple[int, ...] = (1,)
+    component: str = ""
 
 
+_HEAD: Final = (
+    "env.fpuc",
+    "env.fpus_vmstate",
+    "env.fptag_vmstate",
+    "env.fpop",
+    "env.fpip",
+    "env.fpdp",
+    "env.mxcsr",
+)
+"""What the legacy region begins with."""
 _WANTED: Final = {
-    "env.fpuc": _Wanted(2),
-    "env.fpus_vmstate": _Wanted(2),
-    "env.fptag_vmstate": _Wanted(2),
+    **dict(zip(_HEAD, map(_Wanted, (2, 2, 2, 2, 8, 8, 4)), strict=True)),
     "env.fpregs_format_vmstate": _Wanted(2),
-    "env.fpop": _Wanted(2),
-    "env.fpip": _Wanted(8),
-    "env.fpdp": _Wanted(8),
-    "env.mxcsr": _Wanted(4),
     "env.xcr0": _Wanted(8),
     "env.xstate_bv": _Wanted(8),
-    "env.bndcs_regs.cfgu": _Wanted(8),
-    "env.bndcs_regs.sts": _Wanted(8),
-    "env.opmask_regs": _Wanted(8, (8,)),
-    "env.pkru": _Wanted(4),
     "env.msr_xfd": _Wanted(8),
-    "env.xtilecfg": _Wanted(1, (64,)),
-    "env.xtiledata": _Wanted(1, (8192,)),
+    "env.bndcs_regs.cfgu": _Wanted(8, (1,), "bndcsr"),
+    "env.bndcs_regs.sts": _Wanted(8, (1,), "bndcsr"),
+    "env.opmask_regs": _Wanted(8, (8,), "opmask"),
+    "env.pkru": _Wanted(4, (1,), "pkru"),
+    "env.xtilecfg": _Wanted(1, (64,), "tilecfg"),
+    "env.xtiledata": _Wanted(1, (8192,), "tiledata"),
     # The rest of an array whose first part is a field of the section itself, by the same name.
-    "cpu/apx env.regs": _Wanted(8, (16,)),
+    "cpu/apx env.regs": _Wanted(8, (16,), "apx"),
     # Arrays of structs, by the name of the struct: the field's own name is not unique.
     "fpreg": _Wanted(10, (8,)),
     "xmm_reg": _Wanted(16, (8, 16)),
-    "ymmh_reg": _Wanted(16, (8, 16)),
-    "zmmh_reg": _Wanted(32, (8, 16)),
-    "hi16_zmm_reg": _Wanted(64, (16,)),
-    "bnd_regs": _Wanted(16, (4,)),
+    "ymmh_reg": _Wanted(16, (8, 16), "avx"),
+    "zmmh_reg": _Wanted(32, (8, 16), "zmm_hi256"),
+    "hi16_zmm_reg": _Wanted(64, (16,), "hi16_zmm"),
+    "bnd_regs": _Wanted(16, (4,), "bndregs"),
 }
 _NEEDED: Final = ("env.fpuc", "env.fpus_vmstate", "env.fptag_vmstate", "env.mxcsr")
 _NEEDED_STRUCTS: Final = ("fpreg", "xmm_reg")
-
-_WORDS: Final = {
-    "ymmh_reg": "avx",
-    "bnd_regs": "bndregs",
-    "env.opmask_regs": "opmask",
-    "zmmh_reg": "zmm_hi256",
-    "hi16_zmm_reg": "hi16_zmm",
-    "cpu/apx env.regs": "apx",
-}
-"""Fields of 64-bit words, and the state component that they make up."""
-_BYTES: Final = {"env.xtilecfg": "tilecfg", "env.xtiledata": "tiledata"}
 _ZERO_WITHOUT: Final = {
     "bndregs": "cpu/mpx",
     "bndcsr": "cpu/mpx",
@@ -114,13 +109,7 @@ _ELSEWHERE: Final = {
 }
 """Subsections with registers that XSAVES could hold; a stream keeps them as MSRs."""
 
-
-class Stretch(Protocol):
-    """The bytes of a stream, wherever they stand: a view, or the clusters of a disk image."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, key: slice, /) -> bytes | memoryview: ...
+_Node = Mapping[str, Any]
 
 
 class QemuStreamReader:
@@ -131,47 +120,32 @@ class QemuStreamReader:
 
     def recognises(self, data: Data) -> bool:
         """Whether this is a migration stream: QEVM, version 3."""
-        return bytes(data[:8]) == b"QEVM\0\0\0\3"
+        return bytes(data[: len(_MAGIC)]) == _MAGIC
 
     def read(self, data: Data, options: Options) -> Iterator[Found]:
         """The state of every vCPU, by instance of its section."""
         yield from vcpus(data, options)
 
 
-def vcpus(data: Stretch, options: Options, whose: str = "") -> Iterator[Found]:
+READER: Final = QemuStreamReader()
+
+
+def vcpus(data: Data, options: Options, whose: str = "") -> Iterator[Found]:
     """The state of every vCPU of a stream; ``whose`` stands before their labels.
 
     ArtefactError where it is no whole stream of an x86 machine.
     """
-    if bytes(data[: _MAGIC.size]) != _MAGIC.pack(b"QEVM", 3):
+    if not READER.recognises(data):
         raise ArtefactError("no migration stream: it does not begin with QEVM, version 3", 0)
-    text, end = _description(data)
-    json_text.require_few(text)
-    cpus = _sections(data, end, _devices(text, end))
+    text, at = _description(data)
+    cpus = _sections(data, at, _devices(json_text.parse(text, at), at))
     if not cpus:
         raise ArtefactError("the stream has no section of an x86 vCPU")
     for instance, start, described in cpus:
-        fields, subsections = _fields(data, start, json.loads(text[described]))
-        yield _found(data, f"{whose}vCPU {instance}", start, fields, subsections, options)
+        yield _found(data, f"{whose}vCPU {instance}", start, described, options)
 
 
-READER: Final = QemuStreamReader()
-
-
-class _Device(NamedTuple):
-    """A device of the description: ``size`` is that of its section's data in bytes.
-
-    ``described`` is where a vCPU's description stands in the text: parsed, many of them would not
-    be small.
-    """
-
-    name: str
-    instance: int
-    size: int
-    described: slice | None
-
-
-def _description(data: Stretch) -> tuple[str, int]:
+def _description(data: Data) -> tuple[str, int]:
     """The JSON at the end, and the offset of its first byte."""
     tail_at = max(0, len(data) - MAX_DESCRIPTION - 5 - _PADDING)
     tail = bytes(data[tail_at : len(data)]).rstrip(b"\0")
@@ -198,69 +172,48 @@ def _description(data: Stretch) -> tuple[str, int]:
     )
 
 
-def _devices(text: str, at: int) -> Iterator[_Device]:
-    """The devices of a description, parsed one at a time. ``at`` is its offset in the file."""
-    decode = json.JSONDecoder().raw_decode
-
-    def value(position: int) -> tuple[Any, int]:
-        try:
-            return decode(text, _GAP.match(text, position).end())  # type: ignore[union-attr]
-        except RecursionError:
-            raise ArtefactError("the description is nested too deeply", at + position) from None
-        except ValueError as error:
-            raise ArtefactError(f"the description is no JSON: {error}", at + position) from None
-
-    def mark(position: int, marks: str) -> tuple[str, int]:
-        position = _GAP.match(text, position).end()  # type: ignore[union-attr]
-        found = text[position : position + 1]
-        if not found or found not in marks:
-            raise ArtefactError(f"the description lacks one of {marks}", at + position)
-        return found, position + 1
-
-    found, position = mark(0, "{")
-    while found != "}":
-        key, position = value(position)
-        _, position = mark(position, ":")
-        if key == "devices":
-            break
-        _, position = value(position)
-        found, position = mark(position, ",}")
-    else:
+def _devices(described: _Node, at: int) -> list[tuple[str, int, _Node]]:
+    """(name, instance, description) of the devices of a description at byte ``at``."""
+    if "devices" not in described:
         raise ArtefactError("the description has no devices", at)
-    found, position = mark(position, "[")
-    for _ in range(_MAX_DEVICES):
-        start = _GAP.match(text, position).end()  # type: ignore[union-attr]
-        node, position = value(start)
-        yield _device(node, at + start, slice(start, position))
-        found, position = mark(position, ",]")
-        if found == "]":
-            return
-    raise ArtefactError(f"more than {_MAX_DEVICES} devices", at)
+    nodes = _list(described, "devices", at)
+    if len(nodes) > _MAX_DEVICES:
+        raise ArtefactError(f"more than {_MAX_DEVICES} devices", at)
+    devices = []
+    for node in nodes:
+        name, instance = _name(node, "name", at), node.get("instance_id")
+        if not isinstance(instance, int) or not 0 <= instance < 1 << 32:
+            raise ArtefactError(f"{name} has the instance {instance!r:.40}", at)
+        devices.append((name, instance, node))
+    return devices
 
 
-def _device(node: Any, at: int, text: slice) -> _Device:
-    if not isinstance(node, dict):
-        raise ArtefactError("the description has a device that is no object", at)
-    name, instance = node.get("name"), node.get("instance_id")
+def _name(node: _Node, key: str, at: int) -> str:
+    name = node.get(key)
     if not isinstance(name, str) or not name.isascii() or not 0 < len(name) < 256:
-        raise ArtefactError(f"the description has a device named {name!r:.40}", at)
-    if not isinstance(instance, int) or not 0 <= instance < 1 << 32:
-        raise ArtefactError(f"{name} has the instance {instance!r:.40}", at)
-    vcpu = name == "cpu" and node.get("vmsd_name") == "cpu"
-    return _Device(name, instance, _size(node, at), text if vcpu else None)
+        what = "device" if key == "name" else "subsection"
+        raise ArtefactError(f"the description has a {what} named {name!r:.40}", at)
+    return name
 
 
-def _size(node: Mapping[str, Any], at: int, depth: int = 0) -> int:
+def _list(node: _Node, key: str, at: int) -> list[_Node]:
+    found = node.get(key, [])
+    if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
+        raise ArtefactError(f"the description's {key} are no list of objects", at)
+    return found
+
+
+def _size(node: _Node, at: int, depth: int = 0) -> int:
     """The size in bytes of a section's or subsection's data, its own subsections included."""
     if depth > _MAX_DEPTH:
         raise ArtefactError("the description has subsections without end", at)
     size = sum(_extent(field, at) for field in _list(node, "fields", at))
     for inner in _list(node, "subsections", at):
-        size += 6 + len(_name(inner, at)) + _size(inner, at, depth + 1)
+        size += 6 + len(_name(inner, "vmsd_name", at)) + _size(inner, at, depth + 1)
     return size
 
 
-def _extent(field: Mapping[str, Any], at: int) -> int:
+def _extent(field: _Node, at: int) -> int:
     size, count = field.get("size"), field.get("array_len", 1)
     for number in (size, count):
         if type(number) is not int or not 0 <= number < 1 << 40:
@@ -268,89 +221,59 @@ def _extent(field: Mapping[str, Any], at: int) -> int:
     return int(size) * int(count)  # type: ignore[arg-type]
 
 
-def _list(node: Mapping[str, Any], key: str, at: int) -> list[Mapping[str, Any]]:
-    found = node.get(key, [])
-    if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
-        raise ArtefactError(f"the description's {key} are no list of objects", at)
-    return found
-
-
-def _name(node: Mapping[str, Any], at: int) -> str:
-    name = node.get("vmsd_name")
-    if not isinstance(name, str) or not name.isascii() or len(name) > 255:
-        raise ArtefactError(f"the description has a subsection named {name!r:.40}", at)
-    return name
-
-
 def _sections(
-    data: Stretch, description: int, devices: Iterator[_Device]
-) -> list[tuple[int, int, slice]]:
+    data: Data, description: int, devices: list[tuple[str, int, _Node]]
+) -> list[tuple[int, int, _Node]]:
     """(instance, offset of the data, description) of every vCPU's section.
 
     ``description`` is the offset of the JSON: a type byte and a length stand before it, the
     stream's EOF byte before them, and the last section before that.
     """
-    known = list(devices)
     end = description - 6
-    if end < 0 or _taken(data, end, _MARK)[0] != _EOF:
+    if end < 0 or data[end] != _EOF:
         raise ArtefactError("no end mark before the description", max(end, 0))
-    left = sum(device.described is not None for device in known)
-    footers = end >= _SECTION.size and _taken(data, end - _SECTION.size, _SECTION)[0] == _FOOTER
-    found: list[tuple[int, int, slice]] = []
-    seen = set()
-    for device in reversed(known):
-        if not left:
-            break
-        data_end = end - _SECTION.size if footers else end
-        name = device.name.encode()
-        start = data_end - device.size
-        head = start - _IDENT.size - len(name) - 1 - _SECTION.size
-        if head < _MAGIC.size:
-            raise ArtefactError(f"the section of {device.name} would begin before the file", 0)
-        kind, section = _taken(data, head, _SECTION)
-        named = head + _SECTION.size
-        good = (
-            kind == _SECTION_FULL
-            and bytes(data[named : named + 1 + len(name)]) == bytes([len(name)]) + name
-        )
-        good = good and _taken(data, start - _IDENT.size, _IDENT)[0] == device.instance
-        if footers:
-            good = good and _taken(data, data_end, _SECTION) == (_FOOTER, section)
-        if not good:
-            raise ArtefactError(
-                f"the section of {device.name} is not where the description has it", head
-            )
-        if device.described is not None:
-            if device.instance in seen:
-                raise ArtefactError(f"a second section of vCPU {device.instance}", head)
-            seen.add(device.instance)
-            found.append((device.instance, start, device.described))
-            left -= 1
+    footer = _SECTION.size if end >= _SECTION.size and data[end - _SECTION.size] == _FOOTER else 0
+    found: dict[int, tuple[int, int, _Node]] = {}
+    cpus = [node.get("vmsd_name") == name == "cpu" for name, _, node in devices]
+    first = cpus.index(True) if any(cpus) else len(cpus)
+    for (name, instance, node), is_cpu in reversed([*zip(devices, cpus, strict=True)][first:]):
+        behind = end - footer
+        start = behind - _size(node, description)
+        named = bytes([len(name)]) + name.encode()
+        head = start - _IDENT.size - len(named) - _SECTION.size
+        if head < len(_MAGIC):
+            raise ArtefactError(f"the section of {name} would begin before the file", 0)
+        kind, section = _SECTION.unpack_from(data, head)
+        if (
+            kind != _SECTION_FULL
+            or bytes(data[head + _SECTION.size : start - _IDENT.size]) != named
+            or _IDENT.unpack_from(data, start - _IDENT.size)[0] != instance
+            or (footer and _SECTION.unpack_from(data, behind) != (_FOOTER, section))
+        ):
+            raise ArtefactError(f"the section of {name} is not where the description has it", head)
+        if is_cpu:
+            if instance in found:
+                raise ArtefactError(f"a second section of vCPU {instance}", head)
+            found[instance] = instance, start, node
         end = head
-    found.reverse()
-    return found
+    return [*found.values()][::-1]
 
 
 _Place = tuple[int, int]
 """The offset of a field in the file, and the number of its elements."""
 
 
-def _fields(
-    data: Stretch, start: int, described: Mapping[str, Any]
-) -> tuple[dict[str, _Place], list[str]]:
+def _fields(data: Data, start: int, described: _Node) -> tuple[dict[str, _Place], list[str]]:
     """The fields that are read, by name or by the name of their struct, and the subsections."""
     found: dict[str, _Place] = {}
     subsections: list[str] = []
 
-    def walk(node: Mapping[str, Any], at: int, inside: str = "") -> int:
+    def walk(node: _Node, at: int, inside: str = "") -> int:
         for field in _list(node, "fields", at):
-            extent = _extent(field, at)
-            struct = field.get("struct")
-            key = struct.get("vmsd_name") if isinstance(struct, dict) else field.get("name")
-            if f"{inside} {key}" in _WANTED:
-                key = f"{inside} {key}"
-            wanted = _WANTED.get(key) if isinstance(key, str) else None
-            if isinstance(key, str) and wanted is not None:
+            kind = field.get("struct")
+            name = kind.get("vmsd_name") if isinstance(kind, dict) else field.get("name")
+            key = f"{inside} {name}" if f"{inside} {name}" in _WANTED else f"{name}"
+            if wanted := _WANTED.get(key):
                 count = field.get("array_len", 1)
                 if key in found:
                     raise ArtefactError(f"a second field {key}", at)
@@ -361,84 +284,57 @@ def _fields(
                         at,
                     )
                 found[key] = at, count
-            at += extent
+            at += _extent(field, at)
         for inner in _list(node, "subsections", at):
-            name = _name(inner, at).encode()
-            head = bytes([_SUBSECTION, len(name)]) + name
+            name = _name(inner, "vmsd_name", at)
+            head = bytes([_SUBSECTION, len(name)]) + name.encode()
             if bytes(data[at : at + len(head)]) != head:
-                raise ArtefactError(f"no subsection {name.decode()} here", at)
-            subsections.append(name.decode())
-            at = walk(inner, at + len(head) + _LENGTH.size, name.decode())
+                raise ArtefactError(f"no subsection {name} here", at)
+            subsections.append(name)
+            at = walk(inner, at + len(head) + _LENGTH.size, name)
         return at
 
     walk(described, start)
     return found, subsections
 
 
-def _taken(data: Stretch, at: int, form: Struct) -> tuple[Any, ...]:
-    """The numbers that stand at byte ``at``."""
-    part = data[at : at + form.size]
-    if len(part) < form.size:
-        raise ArtefactError(f"the stream ends within {form.size} bytes", at)
-    return form.unpack(part)
-
-
-def _found(
-    data: Stretch,
-    label: str,
-    start: int,
-    fields: Mapping[str, _Place],
-    subsections: list[str],
-    options: Options,
-) -> Found:
+def _found(data: Data, label: str, start: int, described: _Node, options: Options) -> Found:
+    fields, subsections = _fields(data, start, described)
     for name in (*_NEEDED, *_NEEDED_STRUCTS):
         if name not in fields:
             raise ArtefactError(f"the section of {label} has no {name}", start)
 
-    def number(name: str) -> int:
+    def image(name: str) -> bytes:
+        """A field as an area holds it: in the stream its words are big-endian. Zeros for none."""
+        size = _WANTED[name].size
         if name not in fields:
-            return 0
-        at = fields[name][0]
-        return int.from_bytes(data[at : at + _WANTED[name].size], "big")
+            return bytes(size)
+        at, count = fields[name]
+        letter = {1: "B", 2: "H", 4: "I"}.get(size, "Q")
+        form = f"{count * size // struct.calcsize(letter)}{letter}"
+        return struct.pack("<" + form, *Struct(">" + form).read(data, at, f"{name} of {label}"))
+
+    def number(name: str) -> int:
+        return int.from_bytes(image(name), "little")
 
     if number("env.fpregs_format_vmstate"):
         raise ArtefactError("the x87 registers are in a format of old QEMU versions", start)
     xstate_bv, top = number("env.xstate_bv"), number("env.fpus_vmstate") >> _TOP & 7
     at, count = fields["fpreg"]
-    stack = [_x87(data, at + 10 * index) for index in range(count)]
+    stack = [_ST.pack(*_FPREG.read(data, at + 10 * index, label)) for index in range(count)]
     notes = []
     if top and not xstate_bv & X87:
-        stack = [stack[(top + index) & 7] for index in range(count)]
+        stack = [*stack[top:], *stack[:top]]
         notes.append("the x87 registers are taken to be in TCG's order: XSTATE_BV lacks x87")
     ftw = number("env.fptag_vmstate")
     if ftw > 0xFF:
         raise ArtefactError(f"the x87 tag word {ftw:#x} has more than 8 bits", start)
-    legacy = LEGACY.pack(
-        number("env.fpuc"),
-        number("env.fpus_vmstate"),
-        ftw,
-        number("env.fpop"),
-        number("env.fpip"),
-        number("env.fpdp"),
-        number("env.mxcsr"),
-        0,
-        b"".join(stack),
-        _swapped(data, fields["xmm_reg"], 16),
-    )
-    images = {
-        component: _swapped(data, fields[name], _WANTED[name].size)
-        for name, component in _WORDS.items()
-        if name in fields
-    }
-    for name, component in _BYTES.items():
-        if name in fields:
-            at, count = fields[name]
-            images[component] = bytes(data[at : at + count])
-    if "env.bndcs_regs.cfgu" in fields:
-        pair = number("env.bndcs_regs.cfgu"), number("env.bndcs_regs.sts")
-        images["bndcsr"] = b"".join(word.to_bytes(8, "little") for word in pair)
-    if "env.pkru" in fields:
-        images["pkru"] = number("env.pkru").to_bytes(4, "little")
+    legacy = LEGACY.pack(*map(number, _HEAD), 0, b"".join(stack), image("xmm_reg"))
+    there = {wanted.component for name, wanted in _WANTED.items() if name in fields} - {""}
+    images = dict.fromkeys(there, b"")
+    for name, wanted in _WANTED.items():
+        if wanted.component in there:
+            images[wanted.component] += image(name)
     if xfd := number("env.msr_xfd"):
         notes.append(f"IA32_XFD is {xfd:#x}")
     notes += [
@@ -459,15 +355,3 @@ def _found(
     if inferred := area.model.names_of(area.xstate_bv & ~xstate_bv):
         notes.append(f"not in the stream's XSTATE_BV, but not initial: {', '.join(inferred)}")
     return Found(label, area, source, None, tuple(notes), origin="assembled")
-
-
-def _x87(data: Stretch, at: int) -> bytes:
-    """One x87 register as an area holds it: 10 bytes and 6 of padding."""
-    return bytes(data[at : at + 8])[::-1] + bytes(data[at + 8 : at + 10])[::-1] + bytes(6)
-
-
-def _swapped(data: Stretch, place: _Place, size: int) -> bytes:
-    """64-bit words, big-endian in the stream, as an area holds them."""
-    at, count = place
-    words = _taken(data, at, Struct(f">{count * size // 8}Q"))
-    return Struct(f"<{len(words)}Q").pack(*words)

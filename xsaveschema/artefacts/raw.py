@@ -11,7 +11,7 @@ from functools import reduce
 from operator import or_
 from typing import TYPE_CHECKING, Final
 
-from xsaveschema.artefacts.layouts import of_area
+from xsaveschema.artefacts.layouts import layout_of
 from xsaveschema.artefacts.reader import WHOLE, ArtefactError, Data, Found, InPlace, Options
 from xsaveschema.artefacts.source import MAX_AREA
 from xsaveschema.errors import Fault
@@ -48,7 +48,7 @@ class RawReader(InPlace):
     def read(self, data: Data, options: Options) -> Iterator[Found]:
         """The area. TooShortError below 576 bytes."""
         view = bare(data, options)
-        found = of_area(view, options).found(view, options, WHOLE, 0)
+        found = layout_of(view, options).found(view, options, WHOLE, 0)
         if not options.strict:
             found.area.faults += tuple(look(view, options.catalog))
         yield found

@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, Protocol, runtime_checkable
 
 from xsaveschema.area import XsaveArea
-from xsaveschema.artefacts.data import ArtefactError as ArtefactError
-from xsaveschema.artefacts.data import Data as Data
-from xsaveschema.artefacts.data import Struct as Struct
+from xsaveschema.artefacts.source import ArtefactError as ArtefactError
+from xsaveschema.artefacts.source import Data as Data
+from xsaveschema.artefacts.source import Struct as Struct
 from xsaveschema.catalog import Catalog, require_catalog
-from xsaveschema.errors import XsaveError
 from xsaveschema.model import CpuModel, require_model
 
 WHOLE: Final = "area"
@@ -104,22 +103,3 @@ class InPlace:
                 "it can be written back only where it stood"
             )
         return [(found.offset, bytes(area))]
-
-
-def area_of(
-    data: memoryview, model: CpuModel, options: Options, label: str, assumed: bool = False
-) -> XsaveArea:
-    """The area in ``data``, copied: it outlives the file. Errors are told with the label.
-
-    Whether ``model`` wrote it is the reader's to judge (layouts.py): what an artefact says outranks
-    what the area says; ``assumed`` where it is the user's word against theirs. A file may be cut
-    off while it is mapped, which would kill whoever looks at it later.
-    """
-    try:
-        area = XsaveArea.parse(bytes(data), model, options.strict, assume=True)
-    except XsaveError as error:
-        if label != WHOLE:
-            error.add_note(label)
-        raise
-    area.assumed = assumed
-    return area

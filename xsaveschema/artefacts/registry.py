@@ -20,9 +20,9 @@ from xsaveschema.artefacts import (
     raw,
     xen,
 )
-from xsaveschema.artefacts.data import Data
 from xsaveschema.artefacts.foreign import foreign
 from xsaveschema.artefacts.reader import ArtefactError, Found, Options, Reader, Writer
+from xsaveschema.artefacts.source import Data
 from xsaveschema.plugins import Plugin, asked, given, loaded
 
 GROUP: Final = "xsaveschema.readers"

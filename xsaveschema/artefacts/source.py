@@ -1,4 +1,4 @@
-"""Files as readers see them, whatever their size.
+"""Files as readers see them: bytes by position, whether or not all of them are in memory.
 
 Small files are read whole. Of larger ones what readers look at is read when they do: never mapped,
 because whoever cuts a mapped file off kills the process that looks at it.
@@ -7,22 +7,127 @@ because whoever cuts a mapped file off kills the process that looks at it.
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack
+import struct
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import lru_cache
+from operator import index
 from pathlib import Path
-from types import TracebackType
-from typing import Final
+from typing import Any, Final, Protocol, SupportsIndex, overload
 
-from xsaveschema.artefacts.data import ArtefactError, Data, Window
+from xsaveschema.errors import XsaveError
 from xsaveschema.io import open_regular
 
 MAX_AREA: Final = 16 << 20
 """Bytes. Areas of real CPUs have 576 to 11,776; this leaves 256 KiB for each component."""
+MAX_AT_ONCE: Final = 256 << 20
+"""The most bytes of a file that are looked at, or kept, at once."""
 
 _PAGE: Final = 64 << 10
 _PAGES: Final = 16
 
 
-class Source:
+class ArtefactError(XsaveError):
+    """A file that is not what it says, or is cut off. ``offset`` is the byte where it shows."""
+
+    def __init__(self, message: str, offset: int | None = None):
+        super().__init__(message if offset is None else f"at byte {offset:#x}: {message}")
+        self.offset = offset
+
+
+class Data(Protocol):
+    """The bytes of a file: a memoryview, or a :class:`Window` of a file that is not in memory.
+
+    A slice is a memoryview of bytes, clipped at the end of the file as slices are.
+    """
+
+    def __len__(self) -> int: ...
+
+    @overload
+    def __getitem__(self, key: SupportsIndex, /) -> int: ...
+
+    @overload
+    def __getitem__(self, key: slice, /) -> memoryview: ...
+
+
+def require(data: Data, at: int, size: int, what: str, end: int | None = None) -> None:
+    """ArtefactError, which calls them ``what``, where there are no ``size`` bytes at byte ``at``.
+
+    ``end`` is where what holds them ends, if not the file. Nothing is looked at.
+    """
+    end = len(data) if end is None else end
+    if at + size > end:
+        raise ArtefactError(f"{what} takes {size} bytes, {max(0, end - at)} are left", at)
+
+
+def part(data: Data, at: int, size: int, what: str, end: int | None = None) -> memoryview:
+    """These bytes; ArtefactError as :func:`require`'s where they are not all there."""
+    require(data, at, size, what, end)
+    return data[at : at + size]
+
+
+class Struct(struct.Struct):
+    """A struct that is read from :class:`Data`."""
+
+    def unpack_from(self, buffer: Any, offset: int = 0) -> tuple[Any, ...]:
+        """The values at byte ``offset``; struct.error where the data end before."""
+        return self.unpack(buffer[offset : offset + self.size])
+
+    def read(self, data: Data, at: int, what: str, end: int | None = None) -> tuple[Any, ...]:
+        """The values at byte ``at``; ArtefactError as :func:`require`'s where the data end."""
+        return self.unpack(part(data, at, self.size, what, end))
+
+
+class Window:
+    """Data that ``fetch(start, size)`` brings, piece by piece, as readers look at them.
+
+    Slices are 256 MiB at most: ArtefactError beyond.
+    """
+
+    __slots__ = ("_fetch", "_size")
+
+    def __init__(self, size: int, fetch: Callable[[int, int], memoryview]):
+        self._size = size
+        self._fetch = fetch
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __bytes__(self) -> bytes:
+        return bytes(self[:])
+
+    @overload
+    def __getitem__(self, key: SupportsIndex, /) -> int: ...
+
+    @overload
+    def __getitem__(self, key: slice, /) -> memoryview: ...
+
+    def __getitem__(self, key: SupportsIndex | slice, /) -> int | memoryview:
+        if not isinstance(key, slice):
+            at = index(key)
+            if at < 0:
+                at += self._size
+            if not 0 <= at < self._size:
+                raise IndexError(f"byte {at} of {self._size}")
+            return self._fetch(at, 1)[0]
+        start, stop, step = key.indices(self._size)
+        if step != 1:
+            raise ValueError("slices of a file have no steps")
+        if stop - start > MAX_AT_ONCE:
+            raise ArtefactError(
+                f"{stop - start} bytes would have to be looked at together; "
+                f"{MAX_AT_ONCE >> 20} MiB is the most",
+                start,
+            )
+        return self._fetch(start, stop - start) if stop > start else memoryview(b"")
+
+
+def behind(data: Data, start: int) -> Window:
+    """The data from byte ``start`` on, however much that is; nothing of it is looked at yet."""
+    return Window(len(data) - start, lambda at, size: data[start + at : start + at + size])
+
+
+class Source(AbstractContextManager["Source"]):
     """An open regular file: its ``path``, its ``data`` and, for copying it, its ``descriptor``.
 
     The data can be looked at until the file is closed. Raises OSError, and ArtefactError for what
@@ -32,23 +137,17 @@ class Source:
     __slots__ = ("_pages", "data", "descriptor", "path")
 
     def __init__(self, path: str | os.PathLike[str]):
-        self.data: Data = memoryview(b"")
         self._pages: _Pages | None = None
         self.descriptor = -1
         self.path = Path(path)
         self.descriptor = open_regular(self.path, ArtefactError)
-        with ExitStack() as undo:
-            undo.callback(self.close)
-            self._load()
-            undo.pop_all()
-
-    def _load(self) -> None:
         size = os.fstat(self.descriptor).st_size
+        self.data: Data
         if size > MAX_AREA:
             self._pages = _Pages(self.descriptor, size)
             self.data = Window(size, self._pages.fetch)
             return
-        with os.fdopen(os.dup(self.descriptor), "rb") as file:
+        with open(self.descriptor, "rb", closefd=False) as file:
             self.data = memoryview(file.read(MAX_AREA + 1))
 
     def close(self) -> None:
@@ -62,15 +161,7 @@ class Source:
     def __del__(self) -> None:
         self.close()  # of an iterator that nobody started
 
-    def __enter__(self) -> Source:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
@@ -80,24 +171,21 @@ class _Pages:
     def __init__(self, file: int, size: int):
         self.file = file
         self._size = size
-        self._pages: dict[int, memoryview] = {}
+        self._page = lru_cache(_PAGES)(self._whole)
 
     def fetch(self, start: int, size: int) -> memoryview:
         """Bytes that the file had when it was opened; ArtefactError where it has them no longer."""
         number, at = divmod(start, _PAGE)
         if at + size > _PAGE:
             return self._read(start, size)
-        page = self._pages.get(number)
-        if page is None:
-            if len(self._pages) >= _PAGES:
-                del self._pages[next(iter(self._pages))]
-            first = number * _PAGE
-            page = self._read(first, min(_PAGE, self._size - first))
-            self._pages[number] = page
-        return page[at : at + size]
+        return self._page(number)[at : at + size]
+
+    def _whole(self, number: int) -> memoryview:
+        first = number * _PAGE
+        return self._read(first, min(_PAGE, self._size - first))
 
     def _read(self, start: int, size: int) -> memoryview:
-        found = _pread(self.file, size, start)
+        found = b""
         while len(found) < size:
             more = _pread(self.file, size - len(found), start + len(found))
             if not more:

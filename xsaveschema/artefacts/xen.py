@@ -12,12 +12,12 @@ producer**: the tests' files are built from those structures.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from xsaveschema.artefacts.layouts import Known, assumed
 from xsaveschema.artefacts.reader import ArtefactError, Data, Found, InPlace, Options, Struct
-from xsaveschema.artefacts.source import MAX_AREA
+from xsaveschema.artefacts.source import MAX_AREA, require
 from xsaveschema.catalog import Catalog, default_catalog
 from xsaveschema.cpuid.record import signature_parts
 from xsaveschema.errors import IdentificationError, hex_mask
@@ -28,20 +28,19 @@ from xsaveschema.layout import has_layout, places, standard, under
 from xsaveschema.model import EXTENDED_OFFSET, CpuModel
 
 _RECORD: Final = Struct("<HHI")  # HVM: typecode, instance, length
-_HEADER: Final = Struct("<IIQII")  # magic, version, changeset, CPUID leaf 1 EAX, TSC kHz
+_HEADER: Final = Struct("<I12xI4x")  # magic, version, changeset, CPUID leaf 1 EAX, TSC kHz
 _HVM_MAGIC: Final = 0x5438_1286
 _END, _HEADER_CODE, _XSAVE_CODE = 0, 1, 16
-_XSAVE: Final = Struct("<QQQ")  # xfeature_mask, xcr0, xcr0_accum
-_PV_XSAVE: Final = Struct("<IIQQ")  # vCPU, reserved, xcr0, xcr0_accum
+_XSAVE: Final = Struct("<8xQQ")  # xfeature_mask, xcr0, xcr0_accum
+_PV_XSAVE: Final = Struct("<I4xQQ")  # vCPU, reserved, xcr0, xcr0_accum
 
 _XL_MAGIC: Final = b"Xen saved domain, xl format\n \0 \r"
 _LIBXL_MAGIC: Final = b"LibxlFmt"
-_LIBXC_MAGIC: Final = b"\xff\xff\xff\xff\xff\xff\xff\xffXENF"  # marker, id
-_XL: Final = Struct("<32sIIII")  # magic, byte order, two sets of flags, optional data's length
+_LIBXC_MAGIC: Final = b"\xff" * 8 + b"XENF"  # marker, id
+_XL: Final = Struct("<32xI8xI")  # magic, byte order, two sets of flags, optional data's length
 _XL_BYTE_ORDER: Final = 0x0102_0304
-_LIBXL: Final = Struct(">8sII")  # ident, version, options
-_LIBXC: Final = Struct(">QIIH6x")  # marker, id, version, options
-_DOMAIN: Final = 16
+_LIBXL: Final = Struct(">12xI")  # ident, version, options
+_LIBXC: Final = Struct(">12s4xH22x")  # marker and id, version, options; the header of the domain
 _STREAM_RECORD: Final = Struct("<II")  # type, length; bodies are padded to 8 bytes
 _LIBXC_CONTEXT: Final = 1
 _PV_VCPU_XSAVE, _HVM_CONTEXT = 6, 9
@@ -92,88 +91,75 @@ def _is_stream(data: Data) -> bool:
     return len(head) == 32 and (head == _XL_MAGIC or head.startswith((_LIBXL_MAGIC, _LIBXC_MAGIC)))
 
 
-def _need(data: Data, at: int, size: int, end: int, what: str) -> None:
-    if at + size > end:
-        raise ArtefactError(f"{what} takes {size} bytes, {max(0, end - at)} are left", at)
+def _records(
+    data: Data, at: int, end: int, form: Struct, what: str, align: int = 1
+) -> Iterator[tuple[list[int], int, int]]:
+    """A chain of records: what else than the length stands in their heads, and where bodies are.
+
+    ``form`` is that of a head, the body's length last. Ends where the caller knows the last one.
+    """
+    for _ in range(_MAX_RECORDS):
+        *kind, length = form.read(data, at, f"a record of {what}", end)
+        at += form.size
+        require(data, at, length, f"a record of type {kind[0]:#x}", end)
+        yield kind, at, at + length
+        at += length + align - 1 & -align
+    raise ArtefactError(f"{what} has records without end", at)
 
 
 def _stream(data: Data, options: Options) -> Iterator[Found]:
     """Go through the wrappings of a libxc stream, then through its records."""
     at, end = 0, len(data)
     if bytes(data[:32]) == _XL_MAGIC:
-        _need(data, 0, _XL.size, end, "the header of xl")
-        _, order, _, _, length = _XL.unpack_from(data)
+        order, length = _XL.read(data, 0, "the header of xl")
         if order != _XL_BYTE_ORDER:
             raise ArtefactError(f"the byte order mark is {order:#x}, not {_XL_BYTE_ORDER:#x}", 32)
+        require(data, _XL.size, length, "the optional data of xl")
         at = _XL.size + length
-        _need(data, _XL.size, length, end, "the optional data of xl")
     if bytes(data[at : at + 8]) == _LIBXL_MAGIC:
-        _need(data, at, _LIBXL.size, end, "the header of libxl")
-        if _LIBXL.unpack_from(data, at)[2] & 1:
+        (flags,) = _LIBXL.read(data, at, "the header of libxl")
+        if flags & 1:
             raise ArtefactError("the libxl stream is big-endian", at)
         at += _LIBXL.size
-        for _ in range(_MAX_RECORDS):
-            _need(data, at, _STREAM_RECORD.size, end, "a record of libxl")
-            kind, length = _STREAM_RECORD.unpack_from(data, at)
-            at += _STREAM_RECORD.size
+        for (kind,), body, _ in _records(data, at, end, _STREAM_RECORD, "libxl", 8):
+            at = body
             if kind == _LIBXC_CONTEXT:
                 break
             if kind == _END:
                 raise ArtefactError("the libxl stream has no libxc context", at)
-            _need(data, at, length, end, "a record of libxl")
-            at += (length + 7) & ~7
-        else:
-            raise ArtefactError("the libxl stream has records without end", at)
-    _need(data, at, _LIBXC.size + _DOMAIN, end, "the header of libxc")
-    if bytes(data[at : at + 12]) != _LIBXC_MAGIC:
+    magic, flags = _LIBXC.read(data, at, "the header of libxc")
+    if magic != _LIBXC_MAGIC:
         raise ArtefactError("no libxc stream stands here: a format of Xen before 4.6?", at)
-    if _LIBXC.unpack_from(data, at)[3] & 1:
+    if flags & 1:
         raise ArtefactError("the libxc stream is big-endian", at)
-    at += _LIBXC.size + _DOMAIN
-    for _ in range(_MAX_RECORDS):
-        _need(data, at, _STREAM_RECORD.size, end, "a record of libxc")
-        kind, length = _STREAM_RECORD.unpack_from(data, at)
-        at += _STREAM_RECORD.size
-        _need(data, at, length, end, f"a record of type {kind:#x}")
+    for (kind,), body, stop in _records(data, at + _LIBXC.size, end, _STREAM_RECORD, "libxc", 8):
         if kind == _END:
             return
         if kind == _HVM_CONTEXT:
-            yield from _hvm(data, at, at + length, options)
-        elif kind == _PV_VCPU_XSAVE and length > 8:
-            _need(data, at, _PV_XSAVE.size + EXTENDED_OFFSET, at + length, "a PV XSAVE record")
-            vcpu, _, xcr0, accumulated = _PV_XSAVE.unpack_from(data, at)
-            if accumulated:
-                place = at + _PV_XSAVE.size, at + length
-                yield _found(data, *place, vcpu, (xcr0, accumulated), None, options)
-        at += (length + 7) & ~7
-    raise ArtefactError("the libxc stream has records without end", at)
+            yield from _hvm(data, body, stop, options)
+        elif kind == _PV_VCPU_XSAVE and stop - body > 8:
+            require(data, body, _PV_XSAVE.size + EXTENDED_OFFSET, "a PV XSAVE record", stop)
+            vcpu, *masks = _PV_XSAVE.unpack_from(data, body)
+            if masks[1]:
+                yield _found(data, body + _PV_XSAVE.size, stop, vcpu, masks, None, options)
 
 
 def _hvm(data: Data, at: int, end: int, options: Options) -> Iterator[Found]:
     """The areas of an HVM context: the chain of records in bytes ``at`` to ``end``."""
     signature = None
-    first = True
-    for _ in range(_MAX_RECORDS):
-        _need(data, at, _RECORD.size, end, "a record of the HVM context")
-        code, instance, length = _RECORD.unpack_from(data, at)
-        at += _RECORD.size
-        _need(data, at, length, end, f"the record of type {code}")
-        if first != (code == _HEADER_CODE):
-            raise ArtefactError("the HVM context does not begin with its one HEADER", at)
-        if first:
-            if length < _HEADER.size or _HEADER.unpack_from(data, at)[0] != _HVM_MAGIC:
-                raise ArtefactError("the HVM context has another HEADER", at)
-            signature = _HEADER.unpack_from(data, at)[3]
-            first = False
+    for (code, instance), body, stop in _records(data, at, end, _RECORD, "the HVM context"):
+        if (signature is None) != (code == _HEADER_CODE):
+            raise ArtefactError("the HVM context does not begin with its one HEADER", body)
+        if code == _HEADER_CODE:
+            if stop - body < _HEADER.size or _HEADER.unpack_from(data, body)[0] != _HVM_MAGIC:
+                raise ArtefactError("the HVM context has another HEADER", body)
+            signature = _HEADER.unpack_from(data, body)[1]
         elif code == _END:
             return
         elif code == _XSAVE_CODE:
-            _need(data, at, _XSAVE.size + EXTENDED_OFFSET, at + length, "an XSAVE record")
-            _, xcr0, accumulated = _XSAVE.unpack_from(data, at)
-            place = at + _XSAVE.size, at + length
-            yield _found(data, *place, instance, (xcr0, accumulated), signature, options)
-        at += length
-    raise ArtefactError("the HVM context has records without end", at)
+            require(data, body, _XSAVE.size + EXTENDED_OFFSET, "an XSAVE record", stop)
+            masks = _XSAVE.unpack_from(data, body)
+            yield _found(data, body + _XSAVE.size, stop, instance, masks, signature, options)
 
 
 def _found(
@@ -181,7 +167,7 @@ def _found(
     at: int,
     end: int,
     vcpu: int,
-    masks: tuple[int, int],
+    masks: Sequence[int],
     signature: int | None,
     options: Options,
 ) -> Found:
@@ -189,8 +175,8 @@ def _found(
     if end - at > MAX_AREA:
         raise ArtefactError(f"the XSAVE record of vCPU {vcpu} has {end - at} bytes, no area", at)
     view = data[at:end]
-    catalog = options.catalog or default_catalog()
     if options.model is None:
+        catalog = options.catalog or default_catalog()
         known = _known(catalog, accumulated, len(view), signature)
     else:
         known = _named(view, options.model, accumulated, options)

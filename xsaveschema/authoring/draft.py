@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final
 
 from xsaveschema.authoring.resemblance import differences, owner_of, same_layout
-from xsaveschema.catalog import Catalog, default_catalog
+from xsaveschema.catalog import Catalog, require_catalog
 from xsaveschema.errors import SchemaError, XsaveError, hex_mask, plain
 from xsaveschema.identify.from_leaf import model_from_leaf
 from xsaveschema.layout import compacted, standard
@@ -67,7 +67,7 @@ def seen_model(
     """
     from xsaveschema.cpuid import signature_parts
 
-    catalog = catalog or default_catalog()
+    catalog = require_catalog(catalog)
     _require_complete(record, catalog)
     vendor = record.vendor or vendor
     if not vendor:
@@ -101,7 +101,7 @@ def _require_complete(record: CpuidRecord, catalog: Catalog) -> None:
 
 def proposal(seen: CpuModel, same: CpuModel, catalog: Catalog | None = None) -> str:
     """What to write into a model that has the CPU's layout, instead of a file of its own."""
-    catalog = catalog or default_catalog()
+    catalog = require_catalog(catalog)
     said = f"{same.name} has exactly this layout"
     if same is owner_of(seen, catalog.models()):
         said += " and this CPU's signature: there is nothing to add"
@@ -133,7 +133,7 @@ def draft(
     stepping that was seen. ``schema`` is where an editor finds the JSON Schema; ``paths`` are the
     catalogue's own. DraftError where the record describes what no CPU can have.
     """
-    catalog = catalog or default_catalog()
+    catalog = require_catalog(catalog)
     text, notes = _Writer(record, seen, base, catalog).write(provenance, title, stepping, schema)
     model = _read_back(text, seen.name, paths, replaces=seen.name in catalog)
     return Draft(text, model, tuple(notes))

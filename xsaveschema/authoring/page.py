@@ -152,9 +152,7 @@ def _by_layout(models: Iterable[CpuModel]) -> list[list[CpuModel]]:
     """Models with the same components in the same places, small layouts first."""
     groups: dict[tuple[object, ...], list[CpuModel]] = {}
     for model in models:
-        key = tuple(
-            (c.number, c.size, c.offset, c.supervisor, c.align64, c.xfd) for c in _default(model)
-        )
+        key = tuple((c.number, c.sub_leaf) for c in _default(model))
         groups.setdefault(key, []).append(model)
     return sorted(
         groups.values(),

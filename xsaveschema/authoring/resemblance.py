@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 
-from xsaveschema.catalog import Catalog, default_catalog
+from xsaveschema.catalog import Catalog, require_catalog
 from xsaveschema.model import CpuModel, StateComponent
 
 CLOSE: Final = 3
@@ -34,7 +34,7 @@ def kin_of(seen: CpuModel, catalog: Catalog | None = None) -> Kin:
     differ, up to ``CLOSE``. A model of the CPU's own name is replaced by the new file and cannot
     be extended.
     """
-    catalog = catalog or default_catalog()
+    catalog = require_catalog(catalog)
     models = catalog.models()
     owner = owner_of(seen, models)
     if owner and same_layout(seen, owner):
@@ -93,15 +93,10 @@ def _distance(seen: CpuModel, other: CpuModel) -> tuple[int | bool | str, ...]:
     )
 
 
-def _row(component: StateComponent) -> tuple[int, int | None, bool, bool, bool]:
-    c = component
-    return c.size, c.offset, c.supervisor, c.align64, c.xfd
-
-
 def same_layout(seen: CpuModel, other: CpuModel) -> bool:
     """Whether every component is where the CPU has it; optional ones may lack, or be there."""
-    rows = {n: _row(c) for n, c in other.by_number.items()}
-    mine = {n: _row(c) for n, c in seen.by_number.items() if c.optional is None}
+    rows = {n: c.sub_leaf for n, c in other.by_number.items()}
+    mine = {n: c.sub_leaf for n, c in seen.by_number.items() if c.optional is None}
     return all(rows.get(number) == row for number, row in mine.items()) and all(
         component.number in mine or component.optional for component in other.components.values()
     )
@@ -120,6 +115,6 @@ def differences(seen: CpuModel, base: CpuModel) -> dict[str, StateComponent | No
                 found[its.name] = None
         elif its is None:
             found[mine.name] = mine
-        elif _row(mine) != _row(its) or (mine.optional, its.optional).count("absent") == 1:
+        elif mine.sub_leaf != its.sub_leaf or (mine.optional, its.optional).count("absent") == 1:
             found[its.name] = replace(mine, name=its.name)
     return found

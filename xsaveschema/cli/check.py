@@ -2,50 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from operator import attrgetter
 from typing import Any, Final, get_args
 
 import click
 
-from xsaveschema.area import XsaveArea
-from xsaveschema.artefacts import select
 from xsaveschema.artefacts.reader import WHOLE, Found
 from xsaveschema.catalog import Catalog
-from xsaveschema.cli.areas import (
-    called,
-    columns,
-    looked_ahead,
-    naming,
-    noted,
-    opened,
-    options_of,
-    tells,
-    until_fault,
-)
 from xsaveschema.cli.files import about, named, write_area
-from xsaveschema.cli.options import (
-    area_option,
-    assume_option,
-    bits_option,
-    catalog_of,
-    cpu_option,
-    json_option,
-    mask_option,
-    model_option,
-    schemas_option,
-)
-from xsaveschema.cli.output import echo, print_json, print_json_items, print_lines
+from xsaveschema.cli.inputs import Input, called, naming, noted, reads_areas
+from xsaveschema.cli.options import bits_option, cpu_option, json_option, mask_option
+from xsaveschema.cli.output import echo, print_json, print_lines, print_rows
 from xsaveschema.convert import relayout
 from xsaveschema.errors import Fault, IdentificationError, hex_mask
+from xsaveschema.header import MASKS, view_of
 from xsaveschema.identify import load_model
 from xsaveschema.identify.match import Match, alike, identify
-from xsaveschema.model import CpuModel
+from xsaveschema.model import COMPACTED, HEADER_OFFSET, CpuModel
 from xsaveschema.restore import Note, check, mend, misplaced, notes
 from xsaveschema.restore_rules import RULES, Target
-from xsaveschema.text import Line
-from xsaveschema.traces import without_frame
+from xsaveschema.text import MISSING, Line
+from xsaveschema.traces import shown, without_frame
 
 _WHO: Final[dict[Target, str]] = {
     "xrstor": "XRSTOR",
@@ -64,8 +43,6 @@ _WHO: Final[dict[Target, str]] = {
     show_default=True,
     help="Who restores: an instruction, or Linux by PTRACE_SETREGSET or KVM_SET_XSAVE.",
 )
-@model_option("The CPU that wrote the area, where FILE does not say.")
-@assume_option
 @cpu_option
 @mask_option("--xcr0", "The restoring machine's XCR0; default: the CPU's.")
 @mask_option("--xss", "Its IA32_XSS; default: the CPU's.")
@@ -79,16 +56,11 @@ _WHO: Final[dict[Target, str]] = {
 @click.option(
     "--fix", metavar="OUT", help="Write the area with what can be mended without losing state."
 )
-@area_option
 @json_option
-@schemas_option
-@click.pass_context
+@reads_areas("The CPU that wrote the area, where FILE does not say.")
 def command(
-    ctx: click.Context,
-    source: str,
+    file: Input,
     target: Target,
-    model_name: str | None,
-    assume: bool,
     cpu_name: str | None,
     xcr0: int | None,
     xss: int | None,
@@ -96,9 +68,7 @@ def command(
     mxcsr_mask: int | None,
     xfd: int | None,
     fix: str | None,
-    selector: str | None,
     as_json: bool,
-    schemas: tuple[str, ...],
 ) -> int:
     """Tell whether a restore takes an area, and by which rule it does not.
 
@@ -106,24 +76,19 @@ def command(
     with --fix, where faults are left that only losing state would mend. State that is live, but not
     in the file, is told and not judged.
     """
-    catalog = catalog_of(ctx, schemas)
-    writer = options_of(catalog, model_name, assume, strict=False)
-    cpu = None if cpu_name is None else load_model(cpu_name, catalog)
+    writer = file.options(strict=False)
+    cpu = None if cpu_name is None else load_model(cpu_name, file.catalog)
     masks = {"xcr0": xcr0, "xss": xss, "rfbm": rfbm}
     rules = {"mxcsr_mask": mxcsr_mask, "xfd": xfd or 0}
-    with about(source):
-        judge = _Judge(catalog, cpu, target, masks, rules, fix is not None)
-        with opened(source, writer) as artefact:
-            several = select.is_plural(selector)
-            bare = artefact.bare(selector) if writer.model is None else None
-            if bare is not None and cpu is not None and tells(bare):
+    with about(file.source):
+        judge = _Judge(file.catalog, cpu, target, masks, rules, fix is not None)
+        with file.opened(writer) as artefact:
+            bare = artefact.bare(file.selector) if writer.model is None else None
+            if bare is not None and cpu is not None and _tells(bare):
                 bare = None
-            areas: Iterable[Found | bytes] = [] if bare is None else [bare]
-            if bare is None:
-                more, areas = looked_ahead(select.selected(artefact.areas(), selector))
-                several = several or more
-                if not as_json:
-                    areas = noted(areas, several, attrgetter("notes"))
+            several, areas = file.areas_or_bytes(artefact, bare)
+            if not as_json:
+                areas = noted(areas, several, attrgetter("notes"))
             if several and fix is not None:
                 raise click.UsageError("--fix mends one area: choose it with --area")
             verdicts = map(judge.verdict, areas)
@@ -136,7 +101,7 @@ def command(
         _show(target, verdict)
     if fix is not None:
         assert verdict.mended is not None  # noqa: S101 - the judge was told to
-        write_area(fix, verdict.mended, source)
+        write_area(fix, verdict.mended, file.source)
         faults, left = verdict.faults, verdict.left
         said = f"{len(faults) - len(left)} of {len(faults)} fault{'s' * (len(faults) != 1)} mended"
         for fault in left:
@@ -175,14 +140,20 @@ class _Judge:
     def verdict(self, found: Found | bytes) -> _Verdict:
         """Judge an area; bytes alone are those of whatever model they fit."""
         options = self.masks | self.rules
-        common: set[str] | None = None
+        index, label = 0, WHOLE
         missing: tuple[str, ...] = ()
+        said: tuple[str, ...] = ()
+        common: set[str] | None = None
         elsewhere: list[Fault] = []
         if isinstance(found, Found):
-            model, name = found.area.model, called(found)
-            data, missing = _judged(found.area, self.fix)
+            area, index, label, said = found.area, found.index, found.label, found.notes
+            model, name = area.model, called(found)
+            # What is there of an area is one, too, unless it must be whole to be mended.
+            missing = () if self.fix else area.missing
+            whole = relayout(area, target=model, drop=missing).data if missing else area
+            data = bytes(whole)
             if self.cpu is not None:
-                elsewhere = misplaced(found.area, self.cpu)
+                elsewhere = misplaced(area, self.cpu)
         else:
             data = found
         if self.cpu is not None:
@@ -197,52 +168,45 @@ class _Judge:
         mended = mend(without_frame(data), model, self.target, **options) if self.fix else None
         xcr0, xss = self.masks["xcr0"], self.masks["xss"]
         return _Verdict(
-            found.index if isinstance(found, Found) else 0,
-            found.label if isinstance(found, Found) else WHOLE,
-            name,
-            (model.xcr0 if xcr0 is None else xcr0, model.xss if xss is None else xss),
-            [*faults, *elsewhere],
-            [*(faults if mended is None else mended.left), *elsewhere],
-            notes(data, model, self.target, **self.masks),
-            missing,
-            found.notes if isinstance(found, Found) else (),
-            None if mended is None else mended.data,
+            index=index,
+            label=label,
+            name=name,
+            enabled=(model.xcr0 if xcr0 is None else xcr0, model.xss if xss is None else xss),
+            faults=[*faults, *elsewhere],
+            left=[*(faults if mended is None else mended.left), *elsewhere],
+            noted=notes(data, model, self.target, **self.masks),
+            missing=missing,
+            said=said,
+            mended=None if mended is None else mended.data,
         )
+
+
+def _tells(data: bytes) -> bool:
+    """Whether a bare area says which components its writer's system had enabled."""
+    view = view_of(data)
+    xstate_bv, xcomp_bv = MASKS.unpack_from(view, HEADER_OFFSET)
+    return not xcomp_bv & COMPACTED and shown(view, xstate_bv) is not None
 
 
 def _told(verdict: _Verdict) -> dict[str, Any]:
     told = [each._asdict() for each in verdict.noted]
     told += [{"component": None, "offset": None, "message": text} for text in verdict.said]
-    faults = [_facts(fault) for fault in verdict.faults]
+    faults = [asdict(fault) for fault in verdict.faults]
     return {"faults": faults, "notes": told, "missing": verdict.missing}
 
 
-def _show_rows(target: Target, verdicts: Iterator[_Verdict], as_json: bool) -> int:
+def _show_rows(target: Target, verdicts: Iterable[_Verdict], as_json: bool) -> int:
     """A row for each area; what a rule is, and what mends it, is told of one that is named."""
-    refused = 0
-
-    def counted() -> Iterator[_Verdict]:
-        nonlocal refused
-        for verdict in verdicts:
-            refused += bool(verdict.faults)
-            yield verdict
-
-    if as_json:
-        told = ({"index": v.index, "label": v.label} | _told(v) for v in counted())
-        print_json_items({}, "areas", told)
-        return 1 if refused else 0
-    rows, fault = until_fault(
-        [str(v.index), v.label, _said(target, v), _result(v)] for v in counted()
+    refused = print_rows(
+        verdicts,
+        as_json,
+        lambda each: {"index": each.index, "label": each.label} | _told(each),
+        ["#", "area", "who restores", "result"],
+        lambda each: [str(each.index), each.label, _said(target, each), _result(each)],
+        attrgetter("faults"),
+        above="who restores",
     )
-    if len({said for _, _, said, _ in rows}) == 1:
-        echo(f"{rows[0][2]}:\n")
-        rows = [[index, label, result] for index, label, _, result in rows]
-        print_lines(columns([["#", "area", "result"], *rows]))
-    else:
-        print_lines(columns([["#", "area", "who restores", "result"], *rows]))
-    if fault is not None:
-        raise fault
-    if refused:
+    if refused and not as_json:
         echo("\n--area with one of them says why, and what would mend it")
     return 1 if refused else 0
 
@@ -271,25 +235,6 @@ def _result(verdict: _Verdict) -> str:
 def _elsewhere(verdict: _Verdict) -> bool:
     """Whether nothing is refused, but other bytes are loaded than were saved."""
     return all(fault.rule == "other-layout" for fault in verdict.faults)
-
-
-def _judged(area: XsaveArea, whole: bool) -> tuple[bytes, tuple[str, ...]]:
-    """The bytes to judge, and the names of what is missing from the area.
-
-    What is there of an area is one, too, unless it must be ``whole``: MissingStateError then.
-    """
-    missing = () if whole else area.missing
-    return bytes(relayout(area, target=area.model, drop=missing).data if missing else area), missing
-
-
-def _facts(fault: Fault) -> dict[str, Any]:
-    return {
-        "rule": fault.rule,
-        "offset": fault.offset,
-        "message": fault.message,
-        "source": fault.source,
-        "remedy": fault.remedy,
-    }
 
 
 def _common_rules(data: bytes, match: Match, target: Target, options: dict[str, Any]) -> set[str]:
@@ -337,6 +282,6 @@ def _show(target: Target, verdict: _Verdict) -> None:
     for each in verdict.noted:
         lines += [[], [("note: ", "yellow"), (str(each), "")]]
     if verdict.missing:
-        missing = f"{', '.join(verdict.missing)}: live, not in this file"
+        missing = f"{', '.join(verdict.missing)}: {MISSING}"
         lines += [[], [("not looked at: ", "yellow"), (missing, "")]]
     print_lines(lines)

@@ -4,33 +4,20 @@ from __future__ import annotations
 
 import click
 
+from xsaveschema import qemu
 from xsaveschema.area import XsaveArea
-from xsaveschema.artefacts import select
-from xsaveschema.artefacts.reader import Found, Options
+from xsaveschema.artefacts.reader import Options
 from xsaveschema.catalog import Catalog
-from xsaveschema.cli.areas import opened, options_of
+from xsaveschema.cli.convert_batch import Many, batch_options, convert_many
 from xsaveschema.cli.files import about, named, refuse_terminal, write_area
-from xsaveschema.cli.options import (
-    Many,
-    area_option,
-    assume_option,
-    batch_options,
-    catalog_of,
-    cpu_option,
-    drop_option,
-    listed,
-    mask_option,
-    model_option,
-    note,
-    output_option,
-    schemas_option,
-)
-from xsaveschema.cli.output import echo
+from xsaveschema.cli.inputs import Input, limits, reads_areas
+from xsaveschema.cli.options import cpu_option, listed, mask_option
+from xsaveschema.cli.output import echo, note
 from xsaveschema.convert import Conversion, relayout
 from xsaveschema.errors import IdentificationError, XsaveError, hex_mask
 from xsaveschema.identify import load_model
 from xsaveschema.identify.match import identify
-from xsaveschema.layout import Layout, places, takes_xcr0
+from xsaveschema.layout import places, takes_xcr0
 from xsaveschema.model import COMPACTED, CpuModel, Format
 
 
@@ -42,8 +29,6 @@ from xsaveschema.model import COMPACTED, CpuModel, Format
     type=click.Choice(["standard", "compacted"]),
     help="The result's format; default: the one that a mask option tells, else FILE's own.",
 )
-@model_option("The CPU that wrote the area, where FILE does not say.")
-@assume_option
 @cpu_option
 @mask_option("--xcr0", "The components of a standard result; default: the CPU's XCR0.")
 @mask_option(
@@ -51,7 +36,13 @@ from xsaveschema.model import COMPACTED, CpuModel, Format
     "The components that have a place in a compacted result, bit 63 optional; "
     "default: the CPU's XCR0 and IA32_XSS.",
 )
-@drop_option
+@click.option(
+    "--drop",
+    metavar="NAME",
+    multiple=True,
+    help="State that may be lost: components by name or number, separated by commas; "
+    "may be repeated.",
+)
 @click.option(
     "--as-qemu",
     is_flag=True,
@@ -59,16 +50,17 @@ from xsaveschema.model import COMPACTED, CpuModel, Format
     "--model is the host, --cpu the guest.",
 )
 @batch_options
-@output_option
-@area_option
-@schemas_option
-@click.pass_context
+@click.option(
+    "-o",
+    "--output",
+    metavar="OUT",
+    required=True,
+    help="The file to write; - is standard output. It is replaced whole or not at all.",
+)
+@reads_areas("The CPU that wrote the area, where FILE does not say.")
 def command(
-    ctx: click.Context,
-    source: str,
+    file: Input,
     format: Format | None,
-    model_name: str | None,
-    assume: bool,
     cpu_name: str | None,
     xcr0: int | None,
     xcomp_bv: int | None,
@@ -76,8 +68,6 @@ def command(
     as_qemu: bool,
     many: Many | None,
     output: str,
-    selector: str | None,
-    schemas: tuple[str, ...],
 ) -> int | None:
     """Convert an area to the standard or the compacted format, for the same CPU or another one.
 
@@ -89,28 +79,31 @@ def command(
     """
     format = _format(format, xcr0, xcomp_bv)
     refuse_terminal(output)
-    catalog = catalog_of(ctx, schemas)
-    options = options_of(catalog, model_name, assume)
+    options, catalog = file.options(), file.catalog
     cpu = None if cpu_name is None else load_model(cpu_name, catalog)
     mask = xcr0 if format == "standard" else xcomp_bv
+    drops = tuple(
+        int(name) if name.isdecimal() and len(name) < 3 else name for name in listed(drop)
+    )
     if many is not None:
         if options.model is None:
             raise click.UsageError("--batch needs --model")
-        if as_qemu or selector is not None:
+        if as_qemu or file.selector is not None:
             raise click.UsageError("--batch goes with neither --as-qemu nor --area")
-        from xsaveschema.cli.convert_batch import convert_many
-
-        drops = tuple(permitted(drop))
-        return convert_many(source, output, many, options, cpu, format, mask, drops)
-    with about(source):
-        with opened(source, options) as artefact:
-            found = select.one(artefact.areas(), selector)
-        _require_offsets(found, options, cpu)
+        return convert_many(file.source, output, many, options, cpu, format, mask, drops)
+    with about(file.source):
+        with file.opened(options) as artefact:
+            found = file.one(artefact)
+        if found.origin == "assembled" and options.model is None and cpu is None:
+            raise XsaveError(
+                f"holds registers but no offsets, and {found.area.model.name} is but one CPU that "
+                "could hold them: name the CPU whose layout you want (--model)"
+            )
         area = found.area
         format = format or area.format
         if as_qemu:
             written = _as_qemu(area, _silicon(area.model, catalog), cpu, format, mask)
-            write_area(output, written, source)
+            write_area(output, written, file.source)
             echo(f"{named(output)}: {len(written)} bytes, as QEMU writes them", err=True)
             return None
         if cpu is None or cpu.name == area.model.name:
@@ -126,13 +119,13 @@ def command(
             format=format,
             xcr0=mask if format == "standard" else None,
             xcomp_bv=mask if format == "compacted" else None,
-            drop=permitted(drop),
+            drop=drops,
         )
         if area.assumed and any(result.data[28:32]):
             # The user's word goes for the result, too: it is to be read as this CPU's.
             result.data[28:32] = cpu.mxcsr_mask.to_bytes(4, "little")
-    write_area(output, result.data, source)
-    for text in (*found.notes, *_limits(found)):
+    write_area(output, result.data, file.source)
+    for text in (*found.notes, *limits(found)):
         note(text)
     _summary(output, result)
     return None
@@ -151,15 +144,6 @@ def _format(format: Format | None, xcr0: int | None, xcomp_bv: int | None) -> Fo
     if format is None and xcr0 is not None:
         return "standard"
     return "compacted" if format is None and xcomp_bv is not None else format
-
-
-def _require_offsets(found: Found, options: Options, cpu: CpuModel | None) -> None:
-    """XsaveError where the layout of what would be written is nobody's word."""
-    if found.origin == "assembled" and options.model is None and cpu is None:
-        raise XsaveError(
-            f"holds registers but no offsets, and {found.area.model.name} is but one CPU that "
-            "could hold them: name the CPU whose layout you want (--model)"
-        )
 
 
 def _require_mxcsr(area: XsaveArea, cpu: CpuModel) -> None:
@@ -189,8 +173,6 @@ def _as_qemu(
     ``host`` wrote the area, ``cpu`` is the guest, the same by default; a mask is the guest's XCR0
     features.
     """
-    from xsaveschema import qemu
-
     data = bytes(area)
     guest = cpu or host
     host_leaf, guest_leaf = host.cpuid_leaf_0xd(), guest.cpuid_leaf_0xd()
@@ -228,7 +210,8 @@ def _require_agreement(area: XsaveArea, catalog: Catalog, format: Format, mask: 
     match = identify(area.buffer, catalog=catalog)
     groups: dict[object, list[str]] = {}
     for candidate in match.models:
-        layout = _target(candidate, format, mask)
+        standard = format == "standard"
+        layout = (candidate.standard_layout if standard else candidate.compacted_layout)(mask)
         groups.setdefault(places(layout), []).append(candidate.name)
     if len(groups) > 1:
         listed_groups = "; ".join(", ".join(names) for names in groups.values())
@@ -237,19 +220,6 @@ def _require_agreement(area: XsaveArea, catalog: Catalog, format: Format, mask: 
             "name the one whose layout you want (--model)",
             [candidate.model for candidate in match.candidates],
         )
-
-
-def _target(model: CpuModel, format: Format, mask: int | None) -> Layout:
-    return model.standard_layout(mask) if format == "standard" else model.compacted_layout(mask)
-
-
-def permitted(drop: tuple[str, ...]) -> list[str | int]:
-    """What ``--drop`` names: components by name or number."""
-    return [int(name) if name.isdecimal() and len(name) < 3 else name for name in listed(drop)]
-
-
-def _limits(found: Found) -> list[str]:
-    return [found.layout_source] if " limited to " in found.layout_source else []
 
 
 def _summary(output: str, result: Conversion) -> None:

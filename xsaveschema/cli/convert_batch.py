@@ -9,10 +9,10 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from functools import partial
+from functools import partial, wraps
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final, TextIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple, TextIO, TypeVar, cast
 
 import click
 
@@ -20,15 +20,9 @@ from xsaveschema import samples
 from xsaveschema.artefacts.containers import packed
 from xsaveschema.artefacts.opened import SAMPLE
 from xsaveschema.artefacts.reader import Options
-from xsaveschema.cli.files import (
-    about,
-    named,
-    permitted,
-    standard_input,
-    standard_stream,
-)
-from xsaveschema.cli.options import Many, note
-from xsaveschema.cli.output import console, echo, stop_waiting
+from xsaveschema.artefacts.source import MAX_AREA
+from xsaveschema.cli.files import about, named, permitted, standard_input, standard_stream
+from xsaveschema.cli.output import console, echo, note, stop_waiting
 from xsaveschema.errors import TooShortError, XsaveError
 from xsaveschema.evidence import seen_under, shown_in
 from xsaveschema.header import MASKS
@@ -40,8 +34,57 @@ if TYPE_CHECKING:
     from xsaveschema.many.stream import Done, Task
     from xsaveschema.plan import Errors
 
+_F = TypeVar("_F", bound=Callable[..., Any])
+
 _SAID: Final = 20
 """Bad areas that are told one by one on standard error."""
+
+
+class Many(NamedTuple):
+    """What ``--batch`` and the options that go with it say."""
+
+    stride: int | None
+    errors: str
+    threads: int
+    bad: str | None
+
+
+def batch_options(command: _F) -> _F:
+    """``--batch`` and what goes with it, as the argument ``many``: None where it is not given."""
+
+    @wraps(command)
+    def wrapped(*args: Any, **options: Any) -> Any:
+        many = Many(*(options.pop(name) for name in ("stride", "errors", "threads", "bad")))
+        if not options.pop("batch"):
+            if many != Many(None, "raise", 1, None):
+                raise click.UsageError("--stride, --errors, --threads and --bad need --batch")
+            return command(*args, many=None, **options)
+        return command(*args, many=many, **options)
+
+    found: Any = wrapped
+    for option in (
+        click.option("--bad", metavar="FILE", help="Write index and fault of each bad area there."),
+        click.option(
+            "--threads", type=click.IntRange(1, 64), default=1, help="Threads that convert."
+        ),
+        click.option(
+            "--errors",
+            type=click.Choice(["raise", "skip", "copy"]),
+            default="raise",
+            help="What becomes of a bad area, whose place in OUT stays its own: raise an error "
+            "there (the default), skip it, which leaves zeros, or copy its bytes as they are.",
+        ),
+        click.option(
+            "--stride",
+            type=click.IntRange(EXTENDED_OFFSET, MAX_AREA),
+            metavar="BYTES",
+            help="From one area to the next; default: the first area's own length.",
+        ),
+        click.option("--batch", is_flag=True, help="FILE holds many areas; needs --model."),
+    ):
+        found = option(found)
+    wrapper: _F = found
+    return wrapper
 
 
 def convert_many(

@@ -10,24 +10,17 @@ import click
 from xsaveschema import samples
 from xsaveschema.area import XsaveArea
 from xsaveschema.area.loaded import as_restored
-from xsaveschema.area.rows import View, laned, lanes_told
-from xsaveschema.artefacts import select
+from xsaveschema.area.registers import unknown
+from xsaveschema.area.rows import View, laned, lanes_told, stem
 from xsaveschema.artefacts.opened import SAMPLE
 from xsaveschema.artefacts.reader import Found
 from xsaveschema.catalog import Catalog
-from xsaveschema.cli.areas import looked_ahead, noted, opened, options_of
+from xsaveschema.cli import decode_text
 from xsaveschema.cli.files import about, named_input
-from xsaveschema.cli.options import (
-    area_option,
-    assume_option,
-    catalog_of,
-    json_option,
-    listed,
-    model_option,
-    schemas_option,
-)
+from xsaveschema.cli.inputs import Input, limits, looked_ahead, noted, reads_areas
+from xsaveschema.cli.options import json_option, listed
 from xsaveschema.cli.output import echo, number, print_json_items
-from xsaveschema.errors import NoPlaceError, UnknownComponentError, XsaveError, meant
+from xsaveschema.errors import NoPlaceError, UnknownComponentError, XsaveError
 from xsaveschema.model import HEADER_OFFSET, HEADER_SIZE, CpuModel
 from xsaveschema.values import TYPES
 
@@ -36,12 +29,6 @@ _T = TypeVar("_T")
 
 @click.command("decode")
 @click.argument("source", metavar="FILE")
-@model_option(
-    "The CPU that wrote the area; without it, the area is identified. It is limited to the mask "
-    "that its system left at byte 464, where one stands there."
-)
-@assume_option
-@area_option
 @click.option(
     "--registers",
     metavar="NAME",
@@ -68,20 +55,17 @@ _T = TypeVar("_T")
     help="Show an area with an illegal header too, with its faults, and exit with 0.",
 )
 @json_option
-@schemas_option
-@click.pass_context
+@reads_areas(
+    "The CPU that wrote the area; without it, the area is identified. It is limited to the mask "
+    "that its system left at byte 464, where one stands there."
+)
 def command(
-    ctx: click.Context,
-    source: str,
-    model_name: str | None,
-    assume: bool,
-    selector: str | None,
+    file: Input,
     registers: tuple[str, ...],
     type: str | None,
     show_all: bool,
     lenient: bool,
     as_json: bool,
-    schemas: tuple[str, ...],
 ) -> None:
     """Show the header, components and registers of an area in a file.
 
@@ -92,31 +76,28 @@ def command(
     Components in their initial state have initial values, whatever stands there. Shown are the
     registers of components in use, the widest name of each.
     """
-    if source == SAMPLE:
+    if file.source == SAMPLE:
         echo(samples.listing())
         return
     words = listed(registers)
     if type and words and not any(map(laned, words)):
         raise click.UsageError(f"--as is for vectors and tiles, and {', '.join(words)} is none")
-    catalog = catalog_of(ctx, schemas)
-    options = options_of(catalog, model_name, assume, strict=not lenient)
-    with about(source):
-        several, found = looked_ahead(select.selected(opened(source, options).areas(), selector))
-        asked = Asked(words, several, catalog)
+    options = file.options(strict=not lenient)
+    with about(file.source):
+        several, found = looked_ahead(file.areas(file.opened(options)))
+        asked = Asked(words, several, file.catalog)
         if as_json:
             facts = (_facts(each, asked, lenient, type) for each in found)
-            print_json_items({"source": source}, "areas", asked.had_by_some(facts))
+            print_json_items({"source": file.source}, "areas", asked.had_by_some(facts))
             return
-        from xsaveschema.cli import decode_text
-
-        title, view = named_input(source), View(show_all, type)
+        title, view = named_input(file.source), View(show_all, type)
         told = noted(found, several, _notes)
         if registers:
-            decode_text.show_registers(asked.had_by_some(told), asked, several, view)
+            decode_text.show_registers(asked.had_by_some(told), asked.of, several, view)
         elif not several:
             for each in told:
                 decode_text.show(title, each, view)
-        elif selector is None:
+        elif file.selector is None:
             decode_text.show_list(title, told, view)
         else:
             decode_text.show_each(title, told, view)
@@ -131,7 +112,7 @@ class Asked:
     def __init__(self, words: list[str], several: bool, catalog: Catalog):
         self._words = words
         self._several = several
-        self._known = {part for name in catalog.registers() for part in (name, _stem(name))}
+        self._known = {part for name in catalog.registers() for part in (name, stem(name))}
         self._had: set[str] = set()
         self._lacking: dict[str, XsaveError] = {}
 
@@ -162,8 +143,7 @@ class Asked:
 
 
 def _notes(found: Found) -> list[str]:
-    limits = [found.layout_source] if " limited to " in found.layout_source else []
-    return [*limits, *found.notes, *_header_notes(found.area)]
+    return [*limits(found), *found.notes, *_header_notes(found.area)]
 
 
 def _header_notes(area: XsaveArea) -> Iterator[str]:
@@ -243,15 +223,7 @@ def _wanted(model: CpuModel, word: str) -> list[str]:
     """The register of this name; a family's name means all of it."""
     if word in model.registers:
         return [word]
-    family = [name for name in model.registers if _stem(name) == word]
+    family = [name for name in model.registers if stem(name) == word]
     if not family:
-        raise UnknownComponentError(_unknown(model, word), word)
+        raise unknown(model, word)
     return family
-
-
-def _stem(name: str) -> str:
-    return name.rstrip("0123456789")
-
-
-def _unknown(model: CpuModel, name: str) -> str:
-    return f"{model.label} has no register {name!r}; {meant(name, model.registers)}".rstrip("; ")

@@ -2,36 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Final
 
 from xsaveschema.area import XsaveArea
 from xsaveschema.area.rows import Row, View, laned, register_rows
 from xsaveschema.artefacts.reader import WHOLE, Found
-from xsaveschema.cli.areas import (
-    Listed,
-    columns,
-    in_common,
-    listing,
-    presented,
-    row_of,
-)
-from xsaveschema.cli.output import print_lines
-from xsaveschema.cli.plain import plain, terminal_width
+from xsaveschema.cli.areas import Listed, in_common, listing, row_of
+from xsaveschema.cli.inputs import presented
+from xsaveschema.cli.output import print_lines, terminal_width, until_fault
 from xsaveschema.errors import MissingStateError, XsaveError
 from xsaveschema.text import (
     INDENT,
     MISSING,
     Line,
     area_facts,
+    columns,
     component_lines,
     fact_lines,
     row_lines,
     value_lines,
 )
 
-if TYPE_CHECKING:
-    from xsaveschema.cli.decode import Asked
+_Lacking = Mapping[str, XsaveError | None]
+"""Registers by name, and why an area has none of that name."""
 
 _NONE: Final = "-"
 _FLOAT80: Final = 50  # cells of an x87 register, in hexadecimal and as a number
@@ -50,28 +44,30 @@ def show_list(source: str, areas: Iterable[Found], view: View) -> None:
     That is the state at an exception, where the file tells it apart, else the first: systems write
     the thread that got the signal in front. An error is raised behind what came before it.
     """
-    rows: list[Listed] = []
     shown: Found | None = None
-    fault = None
-    try:
+
+    def rows() -> Iterator[Listed]:
+        nonlocal shown
         for found in areas:
-            rows.append(row_of(found))
             if shown is None or (found.exception and not shown.exception):
                 shown = found
-    except XsaveError as error:
-        fault = error
+            yield row_of(found)
+
+    listed, fault = until_fault(rows())
     if shown is not None:
-        told = in_common(rows).items()
+        told = in_common(listed).items()
         facts = {name: text for name, text in _facts(shown).items() if (name, text) not in told}
         print_lines(
             [
-                *listing(source, rows),
+                *listing(source, listed),
                 [],
                 _title(_named(shown)),
                 *fact_lines(facts, terminal_width()),
+                *_area(shown, view),
+                [],
+                [("--area shows the others", "dim")],
             ]
         )
-        print_lines([*_area(shown, view), [], [("--area shows the others", "dim")]])
     if fault is not None:
         raise fault
 
@@ -104,12 +100,14 @@ def show_each(source: str, areas: Iterable[Found], view: View) -> None:
         )
 
 
-def show_registers(areas: Iterable[Found], asked: Asked, several: bool, view: View) -> None:
+def show_registers(
+    areas: Iterable[Found], asked: Callable[[XsaveArea], _Lacking], several: bool, view: View
+) -> None:
     """Print the registers asked for: of one area alone; of several a table, where one fits."""
     width = terminal_width()
     table: list[tuple[str, str, dict[str, str]]] | None = [] if several else None
     for at, found in enumerate(areas):
-        names = asked.of(found.area)
+        names = asked(found.area)
         if table is not None and not at and not _fits(found, names, width, view):
             table = None
         if table is not None:
@@ -146,7 +144,7 @@ def _widest_value(size: int) -> int:
     return _FLOAT80 if size == 10 else size // 8 * 17 + 1
 
 
-def _cells(area: XsaveArea, names: Mapping[str, XsaveError | None]) -> Iterator[tuple[str, str]]:
+def _cells(area: XsaveArea, names: _Lacking) -> Iterator[tuple[str, str]]:
     for name, lacking in names.items():
         if lacking:
             yield name, MISSING if isinstance(lacking, MissingStateError) else _NONE
@@ -154,9 +152,7 @@ def _cells(area: XsaveArea, names: Mapping[str, XsaveError | None]) -> Iterator[
             yield from ((name, row.value) for row in register_rows(area, [name], _ONE_LINE))
 
 
-def _asked(
-    area: XsaveArea, names: Mapping[str, XsaveError | None], width: int, view: View
-) -> Iterator[Row]:
+def _asked(area: XsaveArea, names: _Lacking, width: int, view: View) -> Iterator[Row]:
     there = (name for name, lacking in names.items() if not lacking)
     yield from register_rows(area, there, width - INDENT, view)
     for name, lacking in names.items():
@@ -170,7 +166,7 @@ def _named(found: Found) -> str:
 
 
 def _title(text: str) -> Line:
-    return [(plain(text), "bold")]
+    return [(text, "bold")]
 
 
 def _area(found: Found, view: View) -> Iterator[Line]:

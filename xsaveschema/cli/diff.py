@@ -2,35 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import click
 
-from xsaveschema.artefacts import select
 from xsaveschema.artefacts.reader import Found
-from xsaveschema.cli import diff_text
-from xsaveschema.cli.areas import columns, opened, options_of, until_fault
+from xsaveschema.catalog import Catalog
 from xsaveschema.cli.files import about
+from xsaveschema.cli.inputs import Input
 from xsaveschema.cli.options import (
     area_option,
     assume_option,
-    catalog_of,
     json_option,
     listed,
     model_option,
-    schemas_option,
+    with_catalog,
 )
-from xsaveschema.cli.output import number, print_json, print_json_items, print_lines
+from xsaveschema.cli.output import in_colour, number, print_json, print_lines, print_rows
 from xsaveschema.diff import ByteDelta, Delta, byte_differences, diff
+from xsaveschema.text import delta_lines
 
 
 @click.command("diff")
 @click.argument("first", metavar="A")
 @click.argument("second", metavar="B")
-@model_option("The CPU that wrote A, and B unless --model-b names another.")
-@click.option("--model-b", "model_b_name", metavar="CPU", help="The CPU that wrote B.")
-@assume_option
 @click.option(
     "--ignore",
     metavar="NAME",
@@ -39,30 +35,26 @@ from xsaveschema.diff import ByteDelta, Delta, byte_differences, diff
 )
 @click.option("--all", "everything", is_flag=True, help="Also what no restore loads.")
 @click.option("--bytes", "raw", is_flag=True, help="Raw bytes instead, with what they belong to.")
-@area_option
-@click.option(
-    "--area-b",
-    "selector_b",
-    metavar="SELECTOR",
-    help="The same of B, if it is another.",
-)
 @json_option
-@schemas_option
-@click.pass_context
+@model_option("The CPU that wrote A, and B unless --model-b names another.")
+@click.option("--model-b", "model_b_name", metavar="CPU", help="The CPU that wrote B.")
+@assume_option
+@area_option
+@click.option("--area-b", "selector_b", metavar="SELECTOR", help="The same of B, if it is another.")
+@with_catalog
 def command(
-    ctx: click.Context,
+    catalog: Catalog,
     first: str,
     second: str,
-    model_name: str | None,
-    model_b_name: str | None,
-    assume: bool,
     ignore: tuple[str, ...],
     everything: bool,
     raw: bool,
+    as_json: bool,
+    model_name: str | None,
+    model_b_name: str | None,
+    assume: bool,
     selector: str | None,
     selector_b: str | None,
-    as_json: bool,
-    schemas: tuple[str, ...],
 ) -> int:
     """Show what differs in meaning between the areas A and B.
 
@@ -75,46 +67,67 @@ def command(
     """
     if first == second == "-":
         raise click.UsageError("standard input holds one area, not two")
-    catalog = catalog_of(ctx, schemas)
-    selector_b = selector_b or selector
-
-    def areas(source: str, name: str | None, chosen: str | None) -> Iterator[Found]:
-        options = options_of(catalog, name, assume)
-        with about(source), opened(source, options) as artefact:
-            if select.is_plural(chosen):
-                yield from select.selected(artefact.areas(), chosen)
-            else:
-                yield select.one(artefact.areas(), chosen)
+    file_a = Input(catalog, first, model_name, assume, selector)
+    file_b = Input(catalog, second, model_b_name or model_name, assume, selector_b or selector)
 
     def differences(a: Found, b: Found) -> list[Delta] | list[ByteDelta]:
         if raw:
             return byte_differences(a.area, b.area)
         return diff(a.area, b.area, ignore=listed(ignore), everything=everything)
 
-    of_a = areas(first, model_name, selector)
-    of_b = areas(second, model_b_name or model_name, selector_b)
-    plural = select.is_plural(selector), select.is_plural(selector_b)
-    if any(plural):
-        return _rows(_pairs(of_a, of_b, plural), differences, raw, as_json)
-    (a,), (b,) = of_a, of_b
+    if file_a.plural or file_b.plural:
+        held = (
+            _Pair(a, b, differences(a, b) if a and b else []) for a, b in _pairs(file_a, file_b)
+        )
+        differ = print_rows(
+            held,
+            as_json,
+            lambda pair: _pair_facts(pair, raw),
+            ["A", "B", "differs in"],
+            _row,
+            lambda pair: pair.differ,
+        )
+        return 1 if differ else 0
+    (a,), (b,) = _areas(file_a), _areas(file_b)
     found = differences(a, b)
     if as_json:
         print_json(_facts(found, raw))
     else:
         deltas = [each for each in found if isinstance(each, Delta)]
         runs = [[(str(run), "")] for run in found if isinstance(run, ByteDelta)]
-        print_lines([*diff_text.lines(deltas, a.area, b.area), *runs])
+        print_lines([*delta_lines(deltas, a.area, b.area, marks=not in_colour()), *runs])
     return 1 if found else 0
 
 
-_Pair = tuple[Found | None, Found | None]
+class _Pair(NamedTuple):
+    """What is held against what; None: there is no such area."""
+
+    a: Found | None
+    b: Found | None
+    found: list[Delta] | list[ByteDelta]
+
+    @property
+    def differ(self) -> bool:
+        return bool(self.found) or not (self.a and self.b)
 
 
-def _pairs(a: Iterator[Found], b: Iterator[Found], plural: tuple[bool, bool]) -> Iterator[_Pair]:
-    """What is held against what: areas of one label, or one area against each of the others."""
-    if not all(plural):
-        single = next(b if plural[0] else a)
-        yield from ((each, single) for each in a) if plural[0] else ((single, each) for each in b)
+def _areas(file: Input) -> Iterator[Found]:
+    options = file.options()
+    with about(file.source), file.opened(options) as artefact:
+        if file.plural:
+            yield from file.areas(artefact)
+        else:
+            yield file.one(artefact)
+
+
+def _pairs(file_a: Input, file_b: Input) -> Iterator[tuple[Found | None, Found | None]]:
+    """Areas of one label, or one area against each of the others."""
+    a, b = _areas(file_a), _areas(file_b)
+    if not (file_a.plural and file_b.plural):
+        single = next(b if file_a.plural else a)
+        yield from (
+            ((each, single) for each in a) if file_a.plural else ((single, each) for each in b)
+        )
         return
     others: dict[str, list[Found]] = {}
     for found in b:
@@ -126,50 +139,30 @@ def _pairs(a: Iterator[Found], b: Iterator[Found], plural: tuple[bool, bool]) ->
         yield from ((None, found) for found in left)
 
 
-def _rows(
-    pairs: Iterator[_Pair],
-    differences: Callable[[Found, Found], list[Delta] | list[ByteDelta]],
-    raw: bool,
-    as_json: bool,
-) -> int:
-    """A row for each pair; what differs is told of one that is named."""
-    differ = 0
-
-    def held() -> Iterator[tuple[Found | None, Found | None, list[Delta] | list[ByteDelta]]]:
-        nonlocal differ
-        for a, b in pairs:
-            found = differences(a, b) if a and b else []
-            differ += bool(found) or not (a and b)
-            yield a, b, found
-
-    if as_json:
-        print_json_items({}, "areas", (_ends(a, b) | _facts(found, raw) for a, b, found in held()))
-        return 1 if differ else 0
-    rows, fault = until_fault([_name(a), _name(b), _short(a, b, found)] for a, b, found in held())
-    print_lines(columns([["A", "B", "differs in"], *rows]))
-    if fault is not None:
-        raise fault
-    return 1 if differ else 0
-
-
 def _name(found: Found | None) -> str:
     return "-" if found is None else f"{found.label} (#{found.index})"
 
 
-def _short(a: Found | None, b: Found | None, found: list[Delta] | list[ByteDelta]) -> str:
-    if not (a and b):
-        return "only in B" if a is None else "only in A"
-    if not found:
-        return "nothing"
-    owners = (d.component if isinstance(d, Delta) else d.owner_a or d.owner_b for d in found)
-    return f"{', '.join(dict.fromkeys(map(str, owners)))} ({len(found)})"
+def _row(pair: _Pair) -> list[str]:
+    if not (pair.a and pair.b):
+        said = "only in B" if pair.a is None else "only in A"
+    elif not pair.found:
+        said = "nothing"
+    else:
+        owners = (
+            each.component if isinstance(each, Delta) else each.owner_a or each.owner_b
+            for each in pair.found
+        )
+        said = f"{', '.join(dict.fromkeys(owners))} ({len(pair.found)})"
+    return [_name(pair.a), _name(pair.b), said]
 
 
-def _ends(a: Found | None, b: Found | None) -> dict[str, Any]:
-    return {
+def _pair_facts(pair: _Pair, raw: bool) -> dict[str, Any]:
+    ends = {
         side: None if found is None else {"index": found.index, "label": found.label}
-        for side, found in (("a", a), ("b", b))
+        for side, found in (("a", pair.a), ("b", pair.b))
     }
+    return ends | _facts(pair.found, raw)
 
 
 def _facts(found: list[Delta] | list[ByteDelta], raw: bool) -> dict[str, Any]:

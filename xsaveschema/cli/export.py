@@ -6,13 +6,15 @@ from pathlib import Path
 
 import click
 
-from xsaveschema.cli.options import catalog_of, json_option, schemas_option
-from xsaveschema.cli.output import console, print_json, table
-from xsaveschema.cli.plain import plain
-from xsaveschema.errors import XsaveError
+from xsaveschema.catalog import Catalog
+from xsaveschema.cli.files import write_area
+from xsaveschema.cli.options import json_option, with_catalog
+from xsaveschema.cli.output import print_json, print_lines
+from xsaveschema.errors import XsaveError, plain
 from xsaveschema.export import render, targets
 from xsaveschema.export.exporter import MARK
 from xsaveschema.io import read_regular, write_folder
+from xsaveschema.text import columns
 
 _HEAD = 2000  # bytes of a file within which the mark stands
 
@@ -29,17 +31,15 @@ _HEAD = 2000  # bytes of a file within which the mark stands
 @click.option("--list", "listing", is_flag=True, help="List the targets.")
 @click.option("--force", is_flag=True, help="Replace files that were not generated, too.")
 @json_option
-@schemas_option
-@click.pass_context
+@with_catalog
 def command(
-    ctx: click.Context,
+    catalog: Catalog,
     target: str | None,
     cpus: tuple[str, ...],
     output: str | None,
     listing: bool,
     force: bool,
     as_json: bool,
-    schemas: tuple[str, ...],
 ) -> None:
     """Write tables of layouts for other people's builds, and test vectors.
 
@@ -54,28 +54,23 @@ def command(
         raise click.UsageError("--json goes with --list")
     if output is None:
         raise click.UsageError("name the folder to write to (-o FOLDER), or -o - for one file")
-    files = render(target, cpus, catalog=catalog_of(ctx, schemas))
+    files = render(target, cpus, catalog=catalog)
     if output != "-":
         _write(Path(output), files, force)
     elif len(files) > 1:
         raise XsaveError(f"{target} has {len(files)} files for these CPUs: write a folder (-o)")
     else:
-        click.echo("".join(files.values()), nl=False)
+        write_area("-", "".join(files.values()).encode())
     return None
 
 
 def _list(as_json: bool) -> None:
-    rows = [(each.target, each.title, each.suffix) for each in targets()]
+    rows = [(each.target, each.suffix, each.title) for each in targets()]
     if as_json:
-        names = ("target", "title", "suffix")
+        names = ("target", "suffix", "title")
         print_json({"targets": [dict(zip(names, row, strict=True)) for row in rows]})
         return
-    out = console()
-    shown = table(out, ("target", "left"), ("files", "left"), ("what", "left"))
-    shown.columns[-1].no_wrap = False
-    for target, title, suffix in rows:
-        shown.add_row(plain(target), plain(suffix), plain(title))
-    out.print(shown)
+    print_lines(columns([("target", "files", "what"), *rows]))
 
 
 def _write(folder: Path, files: dict[str, str], force: bool) -> None:

@@ -14,8 +14,7 @@ import click
 
 from xsaveschema.artefacts.opened import PID, SAMPLE
 from xsaveschema.cli.output import waiting
-from xsaveschema.cli.plain import plain
-from xsaveschema.errors import XsaveError
+from xsaveschema.errors import XsaveError, plain
 from xsaveschema.io import NEW_FILE, permissions, write_file
 
 
@@ -34,6 +33,12 @@ def refuse_terminal(output: str) -> None:
     """Wrong usage, where ``output`` means to write bytes to a terminal."""
     if output == "-" and standard_stream(sys.stdout, "standard output").isatty():
         raise click.UsageError("an area is binary: redirect standard output, or name a file")
+
+
+def require_one_output(output: str | None, in_place: bool) -> None:
+    """Wrong usage, where a file is to be written to neither or both of two places."""
+    if (output is None) == (not in_place):
+        raise click.UsageError("give one of -o OUT and --in-place")
 
 
 def named_input(source: str) -> str:

@@ -3,47 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import click
 
-from xsaveschema.artefacts import select
-from xsaveschema.artefacts.opened import Artefact
-from xsaveschema.artefacts.reader import WHOLE, Found
+from xsaveschema import cpuid
+from xsaveschema.artefacts.reader import WHOLE, Found, Options
 from xsaveschema.catalog import Catalog
-from xsaveschema.cli.areas import (
-    columns,
-    looked_ahead,
-    opened,
-    options_of,
-    slot_facts,
-    until_fault,
-)
 from xsaveschema.cli.dumps import is_gathered
 from xsaveschema.cli.files import about, named_input
-from xsaveschema.cli.options import area_option, catalog_of, json_option, note, schemas_option
-from xsaveschema.cli.output import (
-    console,
-    echo,
-    number,
-    print_json,
-    print_json_items,
-    print_lines,
-    table,
-)
-from xsaveschema.cli.plain import plain
+from xsaveschema.cli.inputs import Input
+from xsaveschema.cli.layout import slot_facts
+from xsaveschema.cli.options import area_option, json_option, with_catalog
+from xsaveschema.cli.output import echo, note, number, print_json, print_lines, print_rows
+from xsaveschema.cpuid import CpuidRecord, signature_of, signature_parts
 from xsaveschema.cpuid.files import MAX_BYTES
-from xsaveschema.errors import XsaveError, hex_mask
+from xsaveschema.errors import XsaveError, hex_mask, plain
 from xsaveschema.identify.match import Match, identify
 from xsaveschema.identify.named import HOST
 from xsaveschema.layout import places
 from xsaveschema.model import CpuModel
+from xsaveschema.text import Line, columns
 
-if TYPE_CHECKING:
-    from xsaveschema.cpuid import CpuidRecord
-
-_Facts = dict[str, Any]
 _HEAD: Final = 1 << 16
 _SHOWN: Final = 32
 """Kinds of core that text tells: hybrid CPUs have two or three, a dump may claim thousands."""
@@ -51,129 +32,103 @@ _SHOWN: Final = 32
 
 @click.command("identify")
 @click.argument("source", metavar="FILE|CPU")
-@area_option
 @json_option
-@schemas_option
-@click.pass_context
-def command(
-    ctx: click.Context,
-    source: str,
-    selector: str | None,
-    as_json: bool,
-    schemas: tuple[str, ...],
-) -> int:
+@area_option
+@with_catalog
+def command(catalog: Catalog, source: str, selector: str | None, as_json: bool) -> int:
     """Tell which CPU models fit an area, a CPUID dump, a model or this machine.
 
     The best comes first. FILE holds areas or a CPUID dump: a path, - for standard input, pid:N or
     sample:NAME. CPU is host, which is this machine, or a model's name. Exits with 1 where no model
     of the catalogue fits.
     """
-    catalog = catalog_of(ctx, schemas)
     if source in catalog:
         return _records(catalog, [_record_of(catalog.model(source))], source, as_json)
-    from xsaveschema import cpuid
-
     if source == HOST:
         return _records(catalog, [cpuid.host()], "this machine", as_json)
+    name = named_input(source)
     if is_gathered(source):
-        return _records(catalog, list(cpuid.read(source)), named_input(source), as_json)
-    options = replace(options_of(catalog, None), look=False)
-    with about(source), opened(source, options) as artefact:
+        return _records(catalog, list(cpuid.read(source)), name, as_json)
+    file = Input(catalog, source, selector=selector)
+    with about(source), file.opened(Options(catalog=catalog, look=False)) as artefact:
         # An area or a dump: the content says which. What comes by a pipe is read once.
         data = artefact.unmarked
         if data is None or not cpuid.is_dump(bytes(data[:_HEAD])):
-            return _areas(catalog, source, artefact, selector, as_json)
+            several, areas = file.areas_or_bytes(artefact, artefact.bare(selector))
+            if several:
+                return _areas(catalog, areas, as_json)
+            (area,) = areas
+            return _area(catalog, source, area, as_json)
         data = data[: MAX_BYTES + 1]
-    name = named_input(source)
     return _records(catalog, list(cpuid.read_bytes(data, name)), name, as_json)
 
 
 def _record_of(model: CpuModel) -> CpuidRecord:
     """What the CPU of a model would say."""
-    from xsaveschema.cpuid import CpuidRecord, signature_of
-
     signature = signature_of(model.signatures[0]) if model.signatures else None
     return CpuidRecord(model.vendor, signature, dict(model.cpuid_leaf_0xd()))
 
 
-def _areas(
-    catalog: Catalog, source: str, artefact: Artefact, selector: str | None, as_json: bool
-) -> int:
-    several = select.is_plural(selector)
-    data = artefact.bare(selector)
-    areas = iter([(0, WHOLE, data)]) if data is not None else None
-    if areas is None:
-        more, found = looked_ahead(select.selected(artefact.areas(), selector))
-        several = several or more
-        areas = ((each.index, each.label, _bytes(each)) for each in found)
-    if several:
-        return _rows(catalog, areas, as_json)
-    ((*_, data),) = areas
-    return _area(catalog, source, data, as_json)
-
-
-def _bytes(found: Found) -> bytes:
+def _matched(catalog: Catalog, found: Found | bytes) -> Match:
+    if isinstance(found, bytes):
+        return identify(found, catalog=catalog)
     if found.origin == "assembled":
         raise XsaveError("holds registers and no offsets: that tells of no CPU model")
-    return bytes(found.area)
+    return identify(bytes(found.area), catalog=catalog)
 
 
-def _rows(catalog: Catalog, areas: Iterable[tuple[int, str, bytes]], as_json: bool) -> int:
+def _areas(catalog: Catalog, areas: Iterable[Found | bytes], as_json: bool) -> int:
     """A row for each area; what fits one of them is told in full where it alone is named."""
-    unknown = 0
-
-    def matched() -> Iterator[tuple[int, str, Match]]:
-        nonlocal unknown
-        for index, label, data in areas:
-            match = identify(data, catalog=catalog)
-            unknown += not match.candidates
-            yield index, label, match
-
-    if as_json:
-        keys = ("index", "label", "candidates", "components")
-        told = ((at, label, _candidates(match), _agreed(match)) for at, label, match in matched())
-        print_json_items({}, "areas", (dict(zip(keys, each, strict=True)) for each in told))
-    else:
-        rows, fault = until_fault(
-            [str(at), label, _fitting(match), match.candidates[0].by if match.candidates else ""]
-            for at, label, match in matched()
-        )
-        print_lines(columns([["#", "area", "model", "by"], *rows]))
-        if fault is not None:
-            raise fault
+    matches = (
+        (each.index, each.label, _matched(catalog, each))
+        if isinstance(each, Found)
+        else (0, WHOLE, _matched(catalog, each))
+        for each in areas
+    )
+    unknown = print_rows(
+        matches,
+        as_json,
+        lambda each: {"index": each[0], "label": each[1], **_facts(each[2])},
+        ["#", "area", "model", "by"],
+        lambda each: [str(each[0]), each[1], *_fitting(each[2])],
+        lambda each: not each[2].candidates,
+    )
     if unknown:
         raise XsaveError(f"no model of the catalogue has an area like {unknown} of these")
     return 0
 
 
-def _fitting(match: Match) -> str:
-    """The best candidate, and how many others fit."""
+def _fitting(match: Match) -> tuple[str, str]:
+    """The best candidate with how many others fit, and by what."""
     if not match.candidates:
-        return "none"
+        return "none", ""
     more = len(match.candidates) - 1
     text = match.candidates[0].model + (f", or {more} other{'s' * (more != 1)}" if more else "")
     layouts = len({places(layout) for layout in match.layouts})
-    return text + (f", in {layouts} layouts" if layouts > 1 else "")
+    return text + (f", in {layouts} layouts" if layouts > 1 else ""), match.candidates[0].by
 
 
-def _area(catalog: Catalog, source: str, data: bytes, as_json: bool) -> int:
+def _area(catalog: Catalog, source: str, area: Found | bytes, as_json: bool) -> int:
     """What fits one area."""
-    match = identify(data, catalog=catalog)
+    match = _matched(catalog, area)
     if as_json:
-        print_json({"candidates": _candidates(match), "components": _agreed(match)})
+        print_json(_facts(match))
     else:
-        print_lines([[(f"{source}: {match.shown}", "bold")]])
-        _show(match, catalog)
+        print_lines([[(f"{source}: {match.shown}", "bold")], *_lines(match, catalog)])
     if not match.candidates:
         raise XsaveError("no model of the catalogue has an area like this")
     return 0
 
 
-def _candidates(match: Match) -> list[_Facts]:
+def _facts(match: Match) -> dict[str, Any]:
+    return {"candidates": _candidates(match), "components": _agreed(match)}
+
+
+def _candidates(match: Match) -> list[dict[str, Any]]:
     return [{"model": candidate.model, "by": candidate.by} for candidate in match.candidates]
 
 
-def _agreed(match: Match) -> list[_Facts]:
+def _agreed(match: Match) -> list[dict[str, Any]]:
     """The components that sit at the same place whichever candidate is the right one."""
     if not match.layouts:
         return []
@@ -187,31 +142,27 @@ def _agreed(match: Match) -> list[_Facts]:
     ]
 
 
-def _show(match: Match, catalog: Catalog) -> None:
+def _lines(match: Match, catalog: Catalog) -> Iterator[Line]:
+    """A row for each model that fits, and what they have in common."""
     if not match.candidates:
         return
-    out = console()
     groups = list(dict.fromkeys(places(layout) for layout in match.layouts))
-    rows = table(out, ("model", "left"), ("by", "left"), ("title", "left"))
-    rows.columns[-1].no_wrap = False
-    if len(groups) > 1:
-        rows.add_column("layout", justify="right", no_wrap=True)
     # Where the CPU's own signature says which model it is, the others are told by name alone.
     signed = [candidate for candidate in match.candidates if "signature" in candidate.by]
     others = [candidate.model for candidate in match.candidates if candidate not in signed]
+    table = [["model", "by", *["layout"] * (len(groups) > 1), "title"]]
     for candidate, layout in zip(match.candidates, match.layouts, strict=True):
-        if signed and candidate not in signed:
-            continue
-        group = groups.index(places(layout)) + 1
-        title = catalog.model(candidate.model).title
-        rows.add_row(candidate.model, candidate.by, title, *([str(group)] if groups[1:] else []))
-    out.print(rows)
+        if not signed or candidate in signed:
+            group = [str(groups.index(places(layout)) + 1)] * (len(groups) > 1)
+            title = catalog.model(candidate.model).title
+            table.append([candidate.model, candidate.by, *group, title])
+    yield from columns(table, right=("layout",))
     if signed and others:
         said = f"of the same layout, under these masks: {', '.join(others)}"
-        print_lines([[], [(said, "dim")]])
+        yield from [[], [(said, "dim")]]
     if len(groups) > 1:
         said = f"{len(groups)} different layouts, by number: what is here does not tell them apart"
-        print_lines([[], [(said, "")]])
+        yield from [[], [(said, "")]]
 
 
 def _records(catalog: Catalog, records: Sequence[CpuidRecord], name: str, as_json: bool) -> int:
@@ -234,7 +185,7 @@ def _records(catalog: Catalog, records: Sequence[CpuidRecord], name: str, as_jso
         for index, (record, match) in enumerate(found[:_SHOWN]):
             if index:
                 echo("")
-            _show_record(catalog, record, match, name)
+            print_lines(_record_lines(catalog, record, match, name))
         if len(found) > _SHOWN:
             note(f"and {len(found) - _SHOWN} more kinds of core; --json has all of them")
     if not all(match.candidates for _, match in found):
@@ -242,7 +193,7 @@ def _records(catalog: Catalog, records: Sequence[CpuidRecord], name: str, as_jso
     return 0
 
 
-def _record_facts(catalog: Catalog, record: CpuidRecord, match: Match) -> _Facts:
+def _record_facts(catalog: Catalog, record: CpuidRecord, match: Match) -> dict[str, Any]:
     return {
         "label": record.label,
         "vendor": record.vendor,
@@ -255,7 +206,7 @@ def _record_facts(catalog: Catalog, record: CpuidRecord, match: Match) -> _Facts
     }
 
 
-def _leaf_facts(catalog: Catalog, record: CpuidRecord) -> list[_Facts]:
+def _leaf_facts(catalog: Catalog, record: CpuidRecord) -> list[dict[str, Any]]:
     """The extended components as leaf 0xD enumerates them; supervisor components have no offset."""
     names = {number: name for name, number in catalog.component_names().items()}
     return [
@@ -271,23 +222,19 @@ def _leaf_facts(catalog: Catalog, record: CpuidRecord) -> list[_Facts]:
     ]
 
 
-def _show_record(catalog: Catalog, record: CpuidRecord, match: Match, name: str) -> None:
-    from xsaveschema.cpuid import signature_parts
-
-    out = console()
-    print_lines([[(f"{name}: {record.label}".rstrip(": "), "bold")]])
+def _record_lines(catalog: Catalog, record: CpuidRecord, match: Match, name: str) -> Iterator[Line]:
+    yield [(f"{name}: {record.label}".rstrip(": "), "bold")]
     who = record.vendor or "vendor unknown"
     if record.signature is not None:
         family, model, stepping = signature_parts(record.signature)
         who += f", family {family:02X} model {model:02X} stepping {stepping:X}"
         who += f" (leaf 1 EAX {record.signature:#010x})"
     xss = "unknown" if record.xss is None else hex_mask(record.xss)
-    masks = f"  XCR0 {hex_mask(record.xcr0)}, IA32_XSS {xss}"
-    print_lines([[(f"  {who}", "")], [(masks, "")], []])
-    rows = table(out, ("#", "right"), ("component", "left"), ("offset", "right"), ("size", "right"))
+    yield [(f"  {who}", "")]
+    yield from [[(f"  XCR0 {hex_mask(record.xcr0)}, IA32_XSS {xss}", "")], []]
+    table = [["#", "component", "offset", "size"]]
     for facts in _leaf_facts(catalog, record):
         offset = "supervisor" if facts["offset"] is None else str(facts["offset"])
-        rows.add_row(str(facts["number"]), facts["name"], offset, str(facts["size"]))
-    out.print(rows)
-    out.print()
-    _show(match, catalog)
+        table.append([str(facts["number"]), facts["name"], offset, str(facts["size"])])
+    yield from [*columns(table), []]
+    yield from _lines(match, catalog)

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
-from xsaveschema.cli.areas import presented, slot_facts
-from xsaveschema.cli.options import (
-    catalog_of,
-    json_option,
-    mask_option,
-    schemas_option,
+from xsaveschema.catalog import Catalog
+from xsaveschema.cli.inputs import presented
+from xsaveschema.cli.options import json_option, mask_option, with_catalog
+from xsaveschema.cli.output import (
+    in_ascii,
+    in_colour,
+    number,
+    print_json,
+    print_lines,
+    terminal_width,
 )
-from xsaveschema.cli.output import console, number, print_json, print_lines
+from xsaveschema.cli.picture import gap_mark, picture
 from xsaveschema.errors import MaskError, hex_mask
 from xsaveschema.identify import load_model
 from xsaveschema.identify.match import alike
 from xsaveschema.layout import Layout
 from xsaveschema.model import CpuModel
-from xsaveschema.text import layout_lines, layout_title
+from xsaveschema.spans import Slot
+from xsaveschema.text import folded, layout_lines, layout_title
 
 
 @click.command("layout")
@@ -29,24 +36,21 @@ from xsaveschema.text import layout_lines, layout_title
 )
 @click.option("--compacted", is_flag=True, help="The compacted format with all that is enabled.")
 @json_option
-@schemas_option
-@click.pass_context
+@with_catalog
 def command(
-    ctx: click.Context,
+    catalog: Catalog,
     model_name: str,
     xcr0: int | None,
     xss: int | None,
     xcomp_bv: int | None,
     compacted: bool,
     as_json: bool,
-    schemas: tuple[str, ...],
 ) -> None:
     """Show where each state component of a CPU model sits.
 
     Without --xss, --xcomp-bv and --compacted the standard format is shown. A MASK is a number, or
     components' names with commas: 0x207, or x87,sse,avx,pkru.
     """
-    catalog = catalog_of(ctx, schemas)
     model = load_model(model_name, catalog)
     if xcomp_bv is not None:
         layout = _compacted(model, xcr0, xss, xcomp_bv)
@@ -82,23 +86,31 @@ def _compacted(model: CpuModel, xcr0: int | None, xss: int | None, xcomp_bv: int
 
 
 def _show(layout: Layout, others: int | None) -> None:
-    from xsaveschema.cli.picture import gap_mark, picture
-
-    out = console()
-    ascii_only = out.options.ascii_only
-    lines = layout_lines(layout, "-" if ascii_only else "─")
-    title = layout_title(layout, presented(layout.model, others), out.width)
-    print_lines([*title, [], *lines, []])
-    width = min(out.width, 120)
-    out.print(
+    terminal, ascii_only = terminal_width(), in_ascii()
+    width = min(terminal, 120)
+    scale = (
         f"about {max(1, round(layout.size / width))} bytes a cell, at least one cell each; "
-        f"h: header, {gap_mark(ascii_only)}: no component",
-        style="dim",
+        f"h: header, {gap_mark(ascii_only)}: no component"
     )
-    drawn = picture(
-        layout,
-        width,
-        ascii_only=ascii_only,
-        colour=out.color_system is not None and not out.no_color,
+    print_lines(
+        [
+            *layout_title(layout, presented(layout.model, others), terminal),
+            [],
+            *layout_lines(layout, "-" if ascii_only else "─"),
+            [],
+            *folded([(scale, "dim")], terminal),
+            *picture(layout, width, ascii_only=ascii_only, colour=in_colour()),
+        ]
     )
-    out.print(drawn, soft_wrap=True)
+
+
+def slot_facts(slot: Slot) -> dict[str, Any]:
+    """A component's place as ``--json`` tells it."""
+    return {
+        "number": slot.number,
+        "name": slot.name,
+        "offset": slot.offset,
+        "size": slot.size,
+        "supervisor": slot.component.supervisor,
+        "align64": slot.component.align64,
+    }

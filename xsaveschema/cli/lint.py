@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
+from xsaveschema.authoring.lint import report
 from xsaveschema.cli.options import json_option
 from xsaveschema.cli.output import fault_lines, print_json, print_lines
-
-if TYPE_CHECKING:
-    from xsaveschema.errors import SchemaFault
+from xsaveschema.errors import SchemaFault
 
 
 @click.command("lint")
@@ -24,8 +22,6 @@ def command(paths: tuple[str, ...], as_json: bool) -> int:
     PATH is a file or a folder of them. Each fault is told as file:line:column, with the line and,
     where there is one, a hint. Exits with 1 where there is a fault; a warning is none.
     """
-    from xsaveschema.authoring.lint import report
-
     faults, warnings = report([Path(path) for path in paths])
     if as_json:
         kinds = {"faults": faults, "warnings": warnings} if warnings else {"faults": faults}

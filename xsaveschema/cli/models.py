@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import click
 
 from xsaveschema.authoring.page import in_order, signature_text, vendor_name
 from xsaveschema.catalog import Catalog
-from xsaveschema.cli.options import catalog_of, json_option, listed, schemas_option
-from xsaveschema.cli.output import number, print_json, print_lines
-from xsaveschema.cli.plain import terminal_width, wrapped
+from xsaveschema.cli.options import json_option, listed, with_catalog
+from xsaveschema.cli.output import number, on_terminal, print_json, print_lines, terminal_width
 from xsaveschema.errors import XsaveError, hex_mask, meant
 from xsaveschema.model import CpuModel
-
-if TYPE_CHECKING:
-    from xsaveschema.text import Line
+from xsaveschema.text import columns
 
 _HEADINGS: Final = ("model", "XCR0", "IA32_XSS", "standard", "compacted", "confirmed")
 _MORE: Final = ("signatures", "aliases", "title")
 """Columns where a line may be as long as it gets; lines of their own where it may not."""
-_RIGHT: Final = range(1, 5)
 
 
 @click.command("models")
@@ -39,15 +33,13 @@ _RIGHT: Final = range(1, 5)
     "numbers, or a feature (amx, avx512, cet, ...), separated by commas; may be repeated.",
 )
 @json_option
-@schemas_option
-@click.pass_context
+@with_catalog
 def command(
-    ctx: click.Context,
+    catalog: Catalog,
     pattern: str | None,
     vendor: str | None,
     having: tuple[str, ...],
     as_json: bool,
-    schemas: tuple[str, ...],
 ) -> None:
     """List the CPU models of the catalogue.
 
@@ -59,7 +51,6 @@ def command(
     format's for XCR0 and the compacted format's for both masks. A model is confirmed if a CPUID
     dump of a real CPU shows its layout.
     """
-    catalog = catalog_of(ctx, schemas)
     models = catalog.models()
     found = models
     if vendor is not None:
@@ -164,35 +155,23 @@ def _compacted_size(model: CpuModel) -> int | None:
 def _show(models: list[CpuModel]) -> None:
     rows = {model.name: _row(model) for model in models}
     more = {model.name: _more(model) for model in models}
-    widths = [
-        max(len(heading), *(len(row[at]) for row in rows.values()))
-        for at, heading in enumerate(_HEADINGS)
-    ]
-    last = [
-        max(len(heading), *(len(row[at]) for row in more.values()))
-        for at, heading in enumerate(_MORE)
-    ]
-    width = terminal_width()
+    wide = [[*_HEADINGS, *_MORE], *([*rows[name], *more[name]] for name in rows)]
+    heading, *table = columns(wide, indent=0, right=_HEADINGS[1:5])
     # What a program reads has no last column.
-    on_terminal = sys.stdout is not None and sys.stdout.isatty()
-    wide = not on_terminal or width >= sum(widths) + sum(last) + 2 * len(widths + last)
-
-    def line(cells: list[str]) -> str:
-        each = zip(cells, widths + last if wide else widths, strict=True)
-        padded = (
-            cell.rjust(w) if at in _RIGHT else cell.ljust(w) for at, (cell, w) in enumerate(each)
-        )
-        return "  ".join(padded).rstrip()
-
-    lines: list[Line] = [[(line([*_HEADINGS, *(_MORE if wide else ())]), "bold")]]
-    for vendor, own in groupby(models, key=lambda model: model.vendor):
+    width = terminal_width() if on_terminal() else None
+    narrow = width and max(sum(len(cell) for cell, _ in line) for line in table) > width
+    if narrow:
+        heading, *table = columns([_HEADINGS, *rows.values()], indent=0, right=_HEADINGS[1:5])
+    lines = [heading]
+    for vendor, own in groupby(zip(models, table, strict=True), lambda each: each[0].vendor):
         lines.append([(vendor_name(vendor), "bold")])
-        for model in own:
-            if wide:
-                lines.append([(line([*rows[model.name], *more[model.name]]), "")])
-                continue
-            lines.append([(line(rows[model.name]), "")])
-            lines += ([(text, "dim")] for text in _below(model, width))
+        for model, line in own:
+            lines.append(line)
+            if narrow:
+                signatures, _, title = more[model.name]
+                also = f"also {', '.join(model.aliases)}" if model.aliases else ""
+                said = (title, also, f"signatures {signatures}" if signatures else "")
+                lines += [[(f"    {text}", "dim")] for text in said if text]
     count = f"{len(models)} model{'s' * (len(models) != 1)}"
     print_lines([*lines, [(count, "")]])
 
@@ -211,15 +190,3 @@ def _row(model: CpuModel) -> list[str]:
 
 def _more(model: CpuModel) -> list[str]:
     return [signature_text(model), " ".join(model.aliases), model.title]
-
-
-def _below(model: CpuModel, width: int) -> Iterator[str]:
-    """What a narrow terminal gets below a model's row."""
-    signatures, aliases, title = _more(model)
-    said = [title]
-    if aliases:
-        said.append(f"also {', '.join(model.aliases)}")
-    if signatures:
-        said.append(f"signatures {signatures}")
-    for text in said:
-        yield from wrapped(text, width, indent=4, hanging=6)

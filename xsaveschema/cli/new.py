@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
+from xsaveschema import cpuid
+from xsaveschema.authoring.draft import NAME, draft, proposal, schema_reference, seen_model
+from xsaveschema.authoring.resemblance import kin_of
+from xsaveschema.catalog import Catalog
 from xsaveschema.cli.dumps import file_name, is_path, read_dump
 from xsaveschema.cli.files import about, write_area
-from xsaveschema.cli.options import catalog_of, note, schemas_option
-from xsaveschema.cli.plain import plain
-from xsaveschema.errors import XsaveError
+from xsaveschema.cli.options import with_catalog
+from xsaveschema.cli.output import note
+from xsaveschema.cpuid import CpuidRecord
+from xsaveschema.errors import XsaveError, plain
 from xsaveschema.identify.named import HOST
-
-if TYPE_CHECKING:
-    from xsaveschema.catalog import Catalog
-    from xsaveschema.cpuid import CpuidRecord
 
 _VENDOR = 12  # characters, in CPUID leaf 0
 
@@ -43,10 +43,9 @@ _VENDOR = 12  # characters, in CPUID leaf 0
     is_flag=True,
     help="Replace FILE, and write one though a model of the catalogue has this layout.",
 )
-@schemas_option
-@click.pass_context
+@with_catalog
 def command(
-    ctx: click.Context,
+    catalog: Catalog,
     name: str,
     cpu: str,
     core: str | None,
@@ -56,7 +55,6 @@ def command(
     full: bool,
     output: str,
     force: bool,
-    schemas: tuple[str, ...],
 ) -> None:
     """Write a model file from a CPUID dump or this machine.
 
@@ -67,13 +65,10 @@ def command(
     one has exactly this layout, nothing is written and the line to add there is shown: exit code
     1. A dump that leaves out a component is refused.
     """
-    from xsaveschema.authoring.draft import draft, proposal, schema_reference, seen_model
-    from xsaveschema.authoring.resemblance import kin_of
-
+    ctx = click.get_current_context()
     _check_usage(name, title, vendor)
     if output != "-" and not force and _is_file(output):
         raise click.UsageError(f"{plain(output)} exists; --force replaces it")
-    catalog = catalog_of(ctx, schemas)
     record, provenance, brand = _seen(cpu, core, catalog)
     with about("this machine" if cpu == HOST else cpu):
         if vendor and record.vendor and vendor != record.vendor:
@@ -95,7 +90,7 @@ def command(
             stepping=stepping,
             schema=schema_reference(None if output == "-" else output),
             catalog=catalog,
-            paths=[*(ctx.obj or ()), *schemas],
+            paths=[*(ctx.obj or ()), *ctx.params["schemas"]],
         )
     if name in catalog:
         note(f"{name} is in the catalogue; where this file is loaded, it replaces that model")
@@ -108,8 +103,6 @@ def command(
 
 
 def _check_usage(name: str, title: str | None, vendor: str | None) -> None:
-    from xsaveschema.authoring.draft import NAME
-
     if not NAME.fullmatch(name):
         raise click.UsageError(
             f"{plain(name)!r} is no model name: lower-case letters and digits, with hyphens "
@@ -135,8 +128,6 @@ def _is_file(output: str) -> bool:
 
 def _seen(cpu: str, core: str | None, catalog: Catalog) -> tuple[CpuidRecord, str, str]:
     """The record, what to call it in the file, and the CPU's brand where that is known."""
-    from xsaveschema import cpuid
-
     if cpu in catalog:
         raise click.UsageError(f"{cpu} is a model of the catalogue: a file of it is there already")
     if cpu == HOST:

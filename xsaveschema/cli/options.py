@@ -5,15 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from functools import wraps
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 import click
 
-from xsaveschema.artefacts.source import MAX_AREA
 from xsaveschema.catalog import Catalog, default_catalog
-from xsaveschema.cli.output import note as note
+from xsaveschema.cli.output import note
 from xsaveschema.errors import meant
-from xsaveschema.model import EXTENDED_OFFSET
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -76,32 +74,7 @@ assume_option = click.option(
     help="Take --model's word even where FILE says otherwise.",
 )
 
-schemas_option = click.option(
-    "--schemas",
-    metavar="PATH",
-    multiple=True,
-    is_eager=True,  # the names in masks are theirs
-    help="Schema files of your own; see xsaveschema -h.",
-)
-
 json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON, for programs.")
-
-drop_option = click.option(
-    "--drop",
-    metavar="NAME",
-    multiple=True,
-    help="State that may be lost: components by name or number, separated by commas; "
-    "may be repeated.",
-)
-
-output_option = click.option(
-    "-o",
-    "--output",
-    metavar="OUT",
-    required=True,
-    help="The file to write; - is standard output. It is replaced whole or not at all.",
-)
-
 
 area_option = click.option(
     "--area",
@@ -112,51 +85,23 @@ area_option = click.option(
 )
 
 
-class Many(NamedTuple):
-    """What ``--batch`` and the options that go with it say."""
-
-    stride: int | None
-    errors: str
-    threads: int
-    bad: str | None
-
-
-def batch_options(command: _F) -> _F:
-    """``--batch`` and what goes with it, as the argument ``many``: None where it is not given."""
+def with_catalog(command: _F) -> _F:
+    """``--schemas``, and as the argument ``catalog`` what it makes the catalogue."""
 
     @wraps(command)
-    def wrapped(*args: Any, **options: Any) -> Any:
-        many = Many(*(options.pop(name) for name in ("stride", "errors", "threads", "bad")))
-        if not options.pop("batch"):
-            if many != Many(None, "raise", 1, None):
-                raise click.UsageError("--stride, --errors, --threads and --bad need --batch")
-            return command(*args, many=None, **options)
-        return command(*args, many=many, **options)
+    def wrapped(ctx: click.Context, schemas: tuple[str, ...], **options: Any) -> Any:
+        return command(catalog=catalog_of(ctx, schemas), **options)
 
-    found: Any = wrapped
-    for option in (
-        click.option("--bad", metavar="FILE", help="Write index and fault of each bad area there."),
-        click.option(
-            "--threads", type=click.IntRange(1, 64), default=1, help="Threads that convert."
-        ),
-        click.option(
-            "--errors",
-            type=click.Choice(["raise", "skip", "copy"]),
-            default="raise",
-            help="What becomes of a bad area, whose place in OUT stays its own: raise an error "
-            "there (the default), skip it, which leaves zeros, or copy its bytes as they are.",
-        ),
-        click.option(
-            "--stride",
-            type=click.IntRange(EXTENDED_OFFSET, MAX_AREA),
-            metavar="BYTES",
-            help="From one area to the next; default: the first area's own length.",
-        ),
-        click.option("--batch", is_flag=True, help="FILE holds many areas; needs --model."),
-    ):
-        found = option(found)
-    wrapper: _F = found
-    return wrapper
+    option = click.option(
+        "--schemas",
+        metavar="PATH",
+        multiple=True,
+        is_eager=True,  # the names in masks are theirs
+        help="Schema files of your own; see xsaveschema -h.",
+    )
+    passed: Any = click.pass_context(cast("Any", wrapped))
+    given: _F = option(passed)
+    return given
 
 
 def catalog_of(ctx: click.Context, schemas: Iterable[str]) -> Catalog:

@@ -1,39 +1,44 @@
-"""What goes to standard output: JSON for programs, rich text for people."""
+"""What commands write: JSON for programs, text without what a terminal obeys for people."""
 
 from __future__ import annotations
 
+import json
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain, islice
+from shutil import get_terminal_size
 from threading import Event, Thread
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 import msgspec
 
-from xsaveschema.cli.plain import plain, terminal_width
-from xsaveschema.errors import XsaveError
+from xsaveschema.errors import SchemaFault, XsaveError, plain
+from xsaveschema.text import Line, columns, folded
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
 
-    from xsaveschema.errors import SchemaFault
-    from xsaveschema.text import Line
+_T = TypeVar("_T")
+
+
+def terminal_width() -> int:
+    """The columns of the terminal; COLUMNS, or 80, where there is none."""
+    return get_terminal_size().columns
 
 
 def print_json(value: Any) -> None:
     """Write a value as JSON, indented."""
-    if _on_terminal(False):
+    if on_terminal():
         stop_waiting()
     click.echo(_json_text(value))
 
 
 def _json_text(value: Any) -> str:
-    """Indented JSON. msgspec is loaded already where there is a model."""
+    """Indented JSON."""
     try:
         text = msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
         # A terminal would obey what JSON need not escape.
@@ -41,8 +46,6 @@ def _json_text(value: Any) -> str:
             return text
     except UnicodeEncodeError:  # a file's name that is no text
         pass
-    import json
-
     return json.dumps(value, indent=2)
 
 
@@ -55,7 +58,7 @@ def print_json_items(facts: dict[str, Any], name: str, items: Iterable[Any]) -> 
     coming = iter(items)
     first = [*islice(coming, 1)]
     head = _json_text(facts | {name: []}).removesuffix("]\n}")
-    if _on_terminal(False):
+    if on_terminal():
         stop_waiting()
     try:
         for count, item in enumerate(chain(first, coming)):
@@ -65,6 +68,54 @@ def print_json_items(facts: dict[str, Any], name: str, items: Iterable[Any]) -> 
         click.echo(f"\n  ],\n  {_json_text({'error': str(error)})[4:]}")
         raise
     click.echo("\n  ]\n}" if first else f"{head}]\n}}")
+
+
+def until_fault(items: Iterable[_T]) -> tuple[list[_T], XsaveError | None]:
+    """What comes until a fault, and the fault: what is known is shown in front of it."""
+    found: list[_T] = []
+    try:
+        for item in items:
+            found.append(item)
+    except XsaveError as error:
+        return found, error
+    return found, None
+
+
+def print_rows(
+    items: Iterable[_T],
+    as_json: bool,
+    facts: Callable[[_T], dict[str, Any]],
+    headings: Sequence[str],
+    cells: Callable[[_T], Sequence[str]],
+    counts: Callable[[_T], object],
+    above: str = "",
+) -> int:
+    """Write something for each of several areas: JSON, or a row; how many it ``counts``.
+
+    An XsaveError is raised behind what came before it. The column ``above`` stands above the
+    others, once, where all rows have the same there.
+    """
+    counted = 0
+
+    def each() -> Iterator[_T]:
+        nonlocal counted
+        for item in items:
+            counted += bool(counts(item))
+            yield item
+
+    if as_json:
+        print_json_items({}, "areas", map(facts, each()))
+        return counted
+    rows, fault = until_fault(map(cells, each()))
+    table: list[Sequence[str]] = [headings, *rows]
+    if above and len({row[headings.index(above)] for row in rows}) == 1:
+        at = headings.index(above)
+        echo(f"{rows[0][at]}:\n")
+        table = [[*row[:at], *row[at + 1 :]] for row in table]
+    print_lines(columns(table))
+    if fault is not None:
+        raise fault
+    return counted
 
 
 def echo(text: str, *, err: bool = False) -> None:
@@ -98,7 +149,7 @@ def print_lines(lines: Iterable[Line], *, err: bool = False) -> None:
     if not (lines := list(lines)):
         return
     lines = [[(plain(text), style) for text, style in line] for line in lines]
-    if _on_terminal(err):
+    if on_terminal(err):
         stop_waiting()
         width = terminal_width()
         lines = [part for line in lines for part in folded(line, width)]
@@ -107,17 +158,21 @@ def print_lines(lines: Iterable[Line], *, err: bool = False) -> None:
         return
     from rich.text import Text
 
-    # Once for all lines: rich takes 0.2 ms a call.
     text = Text("\n").join(Text.assemble(*line) for line in lines)
     console(stderr=err).print(text, soft_wrap=True)
 
 
 def in_colour() -> bool:
     """Whether standard output shows colours."""
-    if not _on_terminal(False) and not os.environ.get("FORCE_COLOR"):
+    if not on_terminal() and not os.environ.get("FORCE_COLOR"):
         return False
     out = console()
     return out.color_system is not None and not out.no_color
+
+
+def in_ascii() -> bool:
+    """Whether standard output can say no more than ASCII, as far as is known."""
+    return not (getattr(sys.stdout, "encoding", None) or "utf-8").lower().startswith("utf")
 
 
 _WAITING: Final = "xsaveschema.waiting"
@@ -130,7 +185,7 @@ def waiting(what: str) -> Iterator[None]:
     The line is gone when the work ends, or when something is written to a terminal.
     """
     ctx = click.get_current_context(silent=True)
-    if ctx is None or not _on_terminal(True) or os.environ.get("TERM") == "dumb":
+    if ctx is None or not on_terminal(True) or os.environ.get("TERM") == "dumb":
         yield
         return
     done = Event()
@@ -166,43 +221,10 @@ def _say(what: str, done: Event) -> None:
         click.echo("\r\x1b[K", nl=False, err=True)
 
 
-def _on_terminal(err: bool) -> bool:
+def on_terminal(err: bool = False) -> bool:
+    """Whether standard output, or error, is a terminal."""
     stream = sys.stderr if err else sys.stdout
     return stream is not None and stream.isatty()
-
-
-def folded(line: Line, width: int) -> Iterator[Line]:
-    """A line in lines of ``width`` cells, broken at spaces; those behind the first are indented.
-
-    A word that is longer sticks out.
-    """
-    text = "".join(part for part, _ in line)
-    margin = len(text) - len(text.lstrip()) + 2
-    if len(line) > 1 and line[0][0].startswith("  "):
-        margin = len(line[0][0])  # a label in front of what is said
-    margin = min(margin, width // 2)
-    start, room, indent = 0, width, ""
-    while len(text) - start > room:
-        word = start + len(text[start:]) - len(text[start:].lstrip())
-        at = text.rfind(" ", word + 1, start + room + 1)
-        if at < 0:
-            at = text.find(" ", start + room)
-        if at < 0:
-            break
-        yield [(indent, ""), *_between(line, start, at)]
-        start = at + 1
-        room, indent = width - margin, " " * margin
-    yield [(indent, ""), *_between(line, start, len(text))]
-
-
-def _between(line: Line, start: int, end: int) -> Line:
-    """The characters ``start`` to ``end`` of a line, in their styles."""
-    found: Line = []
-    at = 0
-    for text, style in line:
-        found.append((text[max(0, start - at) : max(0, end - at)], style))
-        at += len(text)
-    return found
 
 
 def fault_lines(fault: SchemaFault, *, warning: bool = False) -> Iterator[Line]:
@@ -216,40 +238,13 @@ def fault_lines(fault: SchemaFault, *, warning: bool = False) -> Iterator[Line]:
     for line in more:
         hint = line.startswith("    hint: ")
         # The caret would lose its place if the line above were broken.
-        cut = line if hint or not _on_terminal(False) else line[: terminal_width()]
+        cut = line if hint or not on_terminal() else line[: terminal_width()]
         yield [(cut, "green" if hint else colour if not line.strip(" ^") else "")]
 
 
 def console(*, stderr: bool = False) -> Console:
     """Standard output or error for rich: no colour and 80 columns where it is no terminal."""
-    from xsaveschema.cli.plain_rich import PlainConsole
+    from rich.console import Console
 
     # With both given, rich reads neither COLUMNS nor LINES, which it takes for numbers unseen.
-    return PlainConsole(
-        highlight=False,
-        markup=False,
-        emoji=False,
-        soft_wrap=False,
-        width=terminal_width(),
-        height=25,
-        stderr=stderr,
-    )
-
-
-def table(out: Console, *columns: tuple[str, str]) -> Table:
-    """An empty table of columns (heading, justify), a rule below the headings."""
-    from rich import box
-
-    from xsaveschema.cli.plain_rich import PlainTable
-
-    ruled = box.Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
-    made = PlainTable(
-        box=ruled if out.options.ascii_only else box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-        show_edge=False,
-        header_style="bold",
-    )
-    for heading, justify in columns:
-        made.add_column(heading, justify=justify, no_wrap=True)  # type: ignore[arg-type]
-    return made
+    return Console(highlight=False, width=terminal_width(), height=25, stderr=stderr)

@@ -7,17 +7,9 @@ import re
 import click
 
 from xsaveschema.artefacts import patch
-from xsaveschema.cli.areas import options_of
-from xsaveschema.cli.files import about, named
-from xsaveschema.cli.options import (
-    area_option,
-    assume_option,
-    catalog_of,
-    model_option,
-    note,
-    schemas_option,
-)
-from xsaveschema.cli.output import echo
+from xsaveschema.cli.files import about, named, require_one_output
+from xsaveschema.cli.inputs import Input, reads_areas
+from xsaveschema.cli.output import echo, note
 from xsaveschema.values import TYPES
 
 
@@ -26,43 +18,27 @@ from xsaveschema.values import TYPES
 @click.argument("settings", metavar="NAME=VALUE...", nargs=-1, required=True)
 @click.option("-o", "--output", metavar="OUT", help="The file to write.")
 @click.option("--in-place", is_flag=True, help="Replace FILE itself, whole or not at all.")
-@area_option
-@model_option("The CPU that wrote the areas, where the file does not say.")
-@assume_option
-@schemas_option
-@click.pass_context
-def command(
-    ctx: click.Context,
-    source: str,
-    settings: tuple[str, ...],
-    output: str | None,
-    in_place: bool,
-    selector: str | None,
-    model_name: str | None,
-    assume: bool,
-    schemas: tuple[str, ...],
-) -> None:
+@reads_areas("The CPU that wrote the areas, where the file does not say.")
+def command(file: Input, settings: tuple[str, ...], output: str | None, in_place: bool) -> None:
     """Set registers or fields in an area of a core, and write the file anew.
 
     NAME is a register (zmm17, mxcsr) or a field (sse.mxcsr). VALUE is an integer (0x1fa0); a type
     and all lanes of it, lowest first (f32:1.0,2.5,...; decode --as has the types), f80:1.5 for an
     x87 register; or hex: and bytes as they stand in memory (hex:00ff...).
     """
-    if (output is None) == (not in_place):
-        raise click.UsageError("give one of -o OUT and --in-place")
+    require_one_output(output, in_place)
     registers = dict(map(_setting, settings))
-    catalog = catalog_of(ctx, schemas)
-    model = options_of(catalog, model_name, assume).model
-    with about(source):
+    said = file.options()
+    with about(file.source):
         done = patch(
-            source,
+            file.source,
             output,
             registers,
-            selector,
+            file.selector,
             in_place=in_place,
-            model=model,
-            catalog=catalog,
-            assume=assume,
+            model=said.model,
+            catalog=file.catalog,
+            assume=file.assume,
         )
     for text in done.notes:
         note(text)

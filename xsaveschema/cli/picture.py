@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from rich.text import Text
-
 from xsaveschema.layout import Layout
-from xsaveschema.text import HEADER, SOFTWARE, Block, blocks
+from xsaveschema.text import HEADER, SOFTWARE, Block, Line, blocks
 
 
 def widths(sizes: list[int], cells: int) -> list[int]:
@@ -34,29 +32,26 @@ def gap_mark(ascii_only: bool) -> str:
     return "." if ascii_only else "\u00b7"
 
 
-def picture(layout: Layout, width: int, *, ascii_only: bool, colour: bool) -> Text:
+def picture(layout: Layout, width: int, *, ascii_only: bool, colour: bool) -> list[Line]:
     """The bar, and under it the offsets where there is room; ``width`` is in cells."""
     parts = blocks(layout)
     cells = widths([block.size for block in parts], width)
     fills = ("-", "=") if ascii_only else ("\u2591", "\u2592")  # light and medium shade
-    gap = gap_mark(ascii_only)
-    bar, used = Text(), 0
+    bar: Line = []
+    used = 0
     for block, count in zip(parts, cells, strict=True):
-        if not block.key:
-            letter = "h" if block.name == HEADER else gap
-            bar.append(letter * count, style="dim")
-            continue
-        label = f"{block.key} {block.name}"
-        label = label if len(label) < count else block.key
-        fill = " " if colour else fills[used % 2]
-        bar.append(
-            label.ljust(count, fill) if not colour else label.ljust(count), style=block.style
-        )
-        used += 1
-    return Text("\n").join([bar, _ruler(parts, cells, layout.size)])
+        if block.key:
+            label = f"{block.key} {block.name}"
+            label = label if len(label) < count else block.key
+            bar.append((label.ljust(count, " " if colour else fills[used % 2]), block.style))
+            used += 1
+        else:
+            mark = "h" if block.name == HEADER else gap_mark(ascii_only)
+            bar.append((mark * count, block.style))
+    return [bar, [(_ruler(parts, cells, layout.size), "dim")]]
 
 
-def _ruler(parts: list[Block], cells: list[int], size: int) -> Text:
+def _ruler(parts: list[Block], cells: list[int], size: int) -> str:
     end = f" {size}"
     total = sum(cells)
     line, at = "", 0
@@ -66,4 +61,4 @@ def _ruler(parts: list[Block], cells: list[int], size: int) -> Text:
         if block.name != SOFTWARE and free and at + len(text) <= total - len(end):
             line = line.ljust(at) + text
         at += count
-    return Text(line.ljust(total - len(end)) + end, style="dim")
+    return line.ljust(total - len(end)) + end

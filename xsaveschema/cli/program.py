@@ -19,7 +19,7 @@ import click
 from click.shell_completion import CompletionItem
 
 import xsaveschema
-from xsaveschema.errors import meant
+from xsaveschema.errors import SchemaError, XsaveError, meant, plain
 
 COMMANDS: Final = {
     "models": "List the CPU models of the catalogue.",
@@ -128,11 +128,7 @@ class Program(click.Group):
             _complain(_said(error))
             _abandon_output()
             code = 1
-        except Exception as error:
-            from xsaveschema.errors import SchemaError, XsaveError
-
-            if not isinstance(error, XsaveError):
-                raise
+        except XsaveError as error:
             text = str(error)
             if isinstance(error, SchemaError):
                 text = f"the schema files have faults\n{text}"
@@ -175,8 +171,6 @@ def _terminate(number: int, _frame: object) -> None:
 
 
 def _said(error: OSError) -> str:
-    from xsaveschema.cli.plain import plain
-
     why = error.strerror or str(error)
     return why if error.filename is None else f"{plain(os.fsdecode(error.filename))}: {why}"
 

@@ -10,8 +10,8 @@ dumps of libcpuid, libvirt's and RJCP's XML, Firecracker's JSON, a bare table of
 directories of ``hwloc-gather-cpuid``.
 
 A package can add formats by entry points of the group ``xsaveschema.dumps``, each an object with
-what :class:`DumpFormat` has; ``Processor``, ``records`` and ``lines`` (a row a line) are what the
-package's own are made of.
+what :class:`DumpFormat` has; ``Processor``, ``records`` and ``lines.LineFormat`` (for a row a
+line) are what the package's own are made of.
 
 A dump is material to be judged: what it leaves out is *unknown* (``record.unknown_components``,
 ``record.complete``), never taken as absent, and a dump that contradicts itself is refused.
@@ -22,14 +22,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from xsaveschema.cpuid import lines
-from xsaveschema.cpuid.errors import CpuidDumpError
+from xsaveschema.cpuid import files, lines
 from xsaveschema.cpuid.formats import HEAD, DumpFormat, knowing, recognise
-from xsaveschema.cpuid.formats.cpuid_r import format_cpuid_r
 from xsaveschema.cpuid.gather import Processor, records
 from xsaveschema.cpuid.host import host, host_from_device, xgetbv
-from xsaveschema.cpuid.record import CpuidRecord, signature_of, signature_parts
-from xsaveschema.errors import WrongTypeError, described
+from xsaveschema.cpuid.record import CpuidRecord, format_cpuid_r, signature_of, signature_parts
+from xsaveschema.errors import CpuidDumpError, WrongTypeError, described
 from xsaveschema.model import CpuidRegisters
 
 __all__ = [
@@ -60,10 +58,8 @@ def read(path: str | os.PathLike[str]) -> Iterator[CpuidRecord]:
     a hybrid CPU. The whole dump is read before the first record is given. Raises CpuidDumpError,
     with file and line, for a dump that cannot be read or believed.
     """
-    from xsaveschema.cpuid import files
-
     name = os.fsdecode(path)
-    if files.is_directory(name):
+    if os.path.isdir(name):  # noqa: PTH112 - what cannot be looked at is no folder
         from xsaveschema.cpuid.formats import hwloc
 
         return iter(list(hwloc.read_directory(name)))
@@ -72,8 +68,6 @@ def read(path: str | os.PathLike[str]) -> Iterator[CpuidRecord]:
 
 def read_bytes(data: bytes | bytearray | memoryview, name: str) -> Iterator[CpuidRecord]:
     """Read a dump that is in memory already; ``name`` is for messages and for ``source``."""
-    from xsaveschema.cpuid import files
-
     try:
         view = memoryview(data)
     except TypeError:
@@ -85,8 +79,6 @@ def read_bytes(data: bytes | bytearray | memoryview, name: str) -> Iterator[Cpui
 
 def is_dump(head: bytes) -> bool:
     """Whether what begins with these bytes is a CPUID dump of a known format."""
-    from xsaveschema.cpuid import files
-
     try:
         text = files.decode(head[:HEAD], "")
     except CpuidDumpError:  # half a character of UTF-16 at the end

@@ -4,40 +4,26 @@ from __future__ import annotations
 
 import codecs
 import os
-import stat
-from pathlib import Path
 from typing import Final
 
 from xsaveschema import io
-from xsaveschema.cpuid.errors import CpuidDumpError
-from xsaveschema.errors import XsaveError
+from xsaveschema.errors import CpuidDumpError, XsaveError
 
 MAX_BYTES: Final = 16 << 20
 """No CPUID dump is longer: the largest known, of 128 logical CPUs, has 3 MB."""
 
 
-def is_directory(path: str) -> bool:
-    """Whether ``path`` is a directory. Raises CpuidDumpError where there is nothing to look at."""
-    return stat.S_ISDIR(_mode(path))
-
-
 def read_file(path: str, limit: int = MAX_BYTES) -> bytes:
-    """Read a regular file, or a pipe that is open already; errors as read_regular's."""
-    if not io.is_pipe(path):
-        return read_regular(path, limit)
-    try:
-        with os.fdopen(io.open_pipe(path), "rb") as pipe:
-            data = pipe.read(limit + 1)
-    except OSError as error:
-        raise CpuidDumpError(error.strerror or str(error), path) from None
-    require_size(len(data), path, limit)
-    return data
+    """Read a regular file, or a pipe that is open already, of at most ``limit`` bytes.
 
-
-def read_regular(path: str, limit: int = MAX_BYTES) -> bytes:
-    """Read a regular file of at most ``limit`` bytes; anything else raises CpuidDumpError."""
+    Anything else raises CpuidDumpError.
+    """
     try:
-        data = io.read_regular(path, limit + 1)
+        if io.is_pipe(path):
+            with os.fdopen(io.open_pipe(path), "rb") as pipe:
+                data = pipe.read(limit + 1)
+        else:
+            data = io.read_regular(path, limit + 1)
     except (OSError, XsaveError) as error:
         raise CpuidDumpError(getattr(error, "strerror", None) or str(error), path) from None
     require_size(len(data), path, limit)
@@ -60,12 +46,3 @@ def decode(data: bytes, source: str) -> str:
             raise CpuidDumpError(f"damaged UTF-16 at byte {error.start}", source) from None
         text = data.decode("latin-1")
     return text.replace("\r\n", "\n").replace("\r", "\n")
-
-
-def _mode(path: str) -> int:
-    try:
-        return Path(path).stat().st_mode
-    except OSError as error:
-        raise CpuidDumpError(error.strerror or str(error), path) from None
-    except ValueError as error:  # a NUL in the name
-        raise CpuidDumpError(str(error), path) from None

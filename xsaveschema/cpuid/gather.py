@@ -11,17 +11,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
-from xsaveschema.cpuid.errors import CpuidDumpError
-from xsaveschema.cpuid.record import CpuidRecord
-from xsaveschema.errors import hex_mask
+from xsaveschema.cpuid.record import HYPERVISOR, XSAVE_LEAF, CpuidRecord
+from xsaveschema.errors import CpuidDumpError, hex_mask
 from xsaveschema.model import SSE, X87, CpuidRegisters
 
-XSAVE_LEAF: Final = 0xD
 CORE_TYPE_LEAF: Final = 0x1A
 WANTED: Final = frozenset({0, 1, XSAVE_LEAF, CORE_TYPE_LEAF})
 """The leaves whose rows are kept."""
 _CORE_TYPES: Final = {0x20: "Intel Atom", 0x40: "Intel Core"}  # SDM vol. 2, CPUID leaf 0x1A EAX
-_HYPERVISOR: Final = 1 << 31  # leaf 1 ECX
 _MAX_SUB_LEAF: Final = 63  # a state component is a bit of a 64-bit mask
 
 # Far beyond any real dump; they keep hostile ones from filling the memory.
@@ -110,7 +107,7 @@ def _record(processor: Processor, format_name: str) -> tuple[str, CpuidRecord]:
         signature=leaf_1[0] if leaf_1 else None,
         leaf_0xd=leaf_0xd,
         format=format_name,
-        hypervisor=bool(leaf_1[2] & _HYPERVISOR) if leaf_1 else None,
+        hypervisor=bool(leaf_1[2] & HYPERVISOR) if leaf_1 else None,
         notes=notes,
     )
     _check_masks(processor, record)

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
-from xsaveschema.cpuid.gather import CORE_TYPE_LEAF, XSAVE_LEAF, Processor, records
-from xsaveschema.cpuid.record import CpuidRecord
+from xsaveschema.cpuid.gather import CORE_TYPE_LEAF, Processor, records
+from xsaveschema.cpuid.record import XSAVE_LEAF, CpuidRecord
 from xsaveschema.errors import XsaveError
 from xsaveschema.model import CpuidRegisters
 

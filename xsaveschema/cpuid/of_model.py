@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from xsaveschema.layout import check_xcr0, compacted, standard
-from xsaveschema.model import FEATURES, CpuidRegisters, CpuModel, StateComponent, bits_of
+from xsaveschema.model import FEATURES, CpuidRegisters, CpuModel, bits_of
 
 
 def implied_leaf(model: CpuModel, xcr0: int, xss: int) -> dict[int, CpuidRegisters]:
@@ -15,36 +15,19 @@ def implied_leaf(model: CpuModel, xcr0: int, xss: int) -> dict[int, CpuidRegiste
     """
     check_xcr0(model, xcr0)
     limited = model.limited(xcr0=xcr0, xss=xss)
-    size = standard(model, xcr0).size
-    packed = compacted(model, limited.xcr0 | limited.xss).size
-    leaf = {
-        0: (xcr0 & 0xFFFFFFFF, size, size, xcr0 >> 32),
-        1: (
-            _announced(model),
-            packed if "xsavec" in model.instructions else 0,
-            xss & 0xFFFFFFFF,
-            xss >> 32,
-        ),
-    }
-    leaf |= {number: leaf_row(model.by_number[number]) for number in bits_of((xcr0 | xss) & ~3)}
-    return leaf
+    packed = compacted(model, xcr0 | xss).size if "xsavec" in model.instructions else 0
+    return _leaf(limited, standard(model, xcr0).size, packed, xcr0 | xss)
 
 
 def whole_leaf(model: CpuModel) -> dict[int, CpuidRegisters]:
     """What a model is built from again: its masks, legal or not, and all that its silicon has."""
-    rows = {c.number: leaf_row(c) for c in model.components.values() if not c.legacy}
+    return _leaf(model, 0, 0, model.user_mask | model.supervisor_mask)
+
+
+def _leaf(model: CpuModel, size: int, packed: int, mask: int) -> dict[int, CpuidRegisters]:
+    announced = sum(1 << bit for bit, word in enumerate(FEATURES) if word in model.instructions)
     return {
-        0: (model.xcr0 & 0xFFFFFFFF, 0, 0, model.xcr0 >> 32),
-        1: (_announced(model), 0, model.xss & 0xFFFFFFFF, model.xss >> 32),
-        **rows,
+        0: (model.xcr0 & 0xFFFFFFFF, size, size, model.xcr0 >> 32),
+        1: (announced, packed, model.xss & 0xFFFFFFFF, model.xss >> 32),
+        **{number: model.by_number[number].sub_leaf for number in bits_of(mask & ~3)},
     }
-
-
-def leaf_row(component: StateComponent) -> CpuidRegisters:
-    """The sub-leaf that describes an extended component."""
-    flags = component.supervisor | component.align64 << 1 | component.xfd << 2
-    return component.size, component.offset or 0, flags, 0
-
-
-def _announced(model: CpuModel) -> int:
-    return sum(1 << bit for bit, word in enumerate(FEATURES) if word in model.instructions)

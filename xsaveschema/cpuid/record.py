@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Final
 
-from xsaveschema.cpuid.errors import CpuidDumpError
-from xsaveschema.errors import hex_mask
+from xsaveschema.errors import CpuidDumpError, hex_mask
 from xsaveschema.model import EXTENDED_OFFSET, CpuidRegisters, Signature, bits_of
+
+XSAVE_LEAF: Final = 0xD
+HYPERVISOR: Final = 1 << 31
+"""Leaf 1 ECX: this is a guest."""
+_XSAVE: Final = 1 << 26
 
 
 def signature_parts(eax: int) -> tuple[int, int, int]:
@@ -152,3 +157,25 @@ def _numbered(numbers: tuple[int, ...]) -> str:
     if len(numbers) == 1:
         return f"component {numbers[0]} is"
     return f"components {', '.join(map(str, numbers))} are"
+
+
+def format_cpuid_r(record: CpuidRecord) -> str:
+    """Write a record as ``cpuid -1 -r`` prints one CPU.
+
+    Of leaves 0 and 1 only what the record knows is there: the vendor, leaf 0xD as the highest
+    leaf, the signature, and in leaf 1 ECX the bits for XSAVE and the hypervisor.
+    """
+    rows: list[tuple[int, int, CpuidRegisters]] = []
+    if record.vendor:
+        name = record.vendor.encode("ascii")
+        ebx, edx, ecx = (int.from_bytes(name[at : at + 4], "little") for at in (0, 4, 8))
+        rows.append((0, 0, (XSAVE_LEAF, ebx, ecx, edx)))
+    if record.signature is not None:
+        ecx = _XSAVE | (HYPERVISOR if record.hypervisor else 0)
+        rows.append((1, 0, (record.signature, 0, ecx, 0)))
+    rows += [(XSAVE_LEAF, number, regs) for number, regs in sorted(record.leaf_0xd.items())]
+    return "CPU:\n" + "".join(
+        f"   0x{leaf:08x} 0x{number:02x}:"
+        f" eax=0x{eax:08x} ebx=0x{ebx:08x} ecx=0x{ecx:08x} edx=0x{edx:08x}\n"
+        for leaf, number, (eax, ebx, ecx, edx) in rows
+    )

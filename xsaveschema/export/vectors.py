@@ -145,7 +145,7 @@ class Vectors(Struct, frozen=True):
 
 class _Vectors:
     target = "vectors"
-    title = "test vectors: CPUID leaf 0xD in; places, meanings, faults and conversions out"
+    title = "test vectors: leaf 0xD in; places, faults, conversions out"
     suffix = ".json"
 
     def render(self, cpus: Sequence[CpuModel], **options: Any) -> dict[str, str]:

@@ -7,7 +7,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import Final
 
-from xsaveschema.catalog import Catalog, default_catalog
+from xsaveschema.catalog import Catalog, require_catalog
 from xsaveschema.errors import WrongTypeError, XsaveError, described, hex_mask
 from xsaveschema.language.cpu_models import legacy_components, registers_of
 from xsaveschema.layout import overlap, standard
@@ -90,7 +90,7 @@ def model_from_leaf(
     """
     check_leaf(leaf)
     check_extents(leaf)
-    library = catalog or default_catalog()
+    library = require_catalog(catalog)
     names = {number: known for known, number in library.component_names().items() if number}
     xcr0, xss = leaf_masks(leaf)
     missing = [n for n in bits_of((xcr0 | xss) & ~3) if not leaf.get(n, (0, 0, 0, 0))[0]]

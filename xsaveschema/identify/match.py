@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from functools import reduce
-from operator import or_
 from typing import Final, NamedTuple
 
-from xsaveschema.catalog import Catalog, default_catalog, require_catalog
-from xsaveschema.cpuid.of_model import leaf_row
+from xsaveschema.catalog import Catalog, require_catalog
+from xsaveschema.cpuid.record import signature_parts
 from xsaveschema.errors import (
     IdentificationError,
     MaskError,
@@ -24,15 +22,15 @@ from xsaveschema.identify.from_leaf import check_extents, check_leaf, leaf_masks
 from xsaveschema.layout import (
     Layout,
     check_mask,
-    compacted,
     has_layout,
+    lays_out,
     places,
     standard,
     takes_xcr0,
     under,
 )
 from xsaveschema.model import COMPACTED, HEADER_OFFSET, CpuidRegisters, CpuModel, Leaf0xD, bits_of
-from xsaveschema.traces import Shown, mxcsr_mask_word, shown
+from xsaveschema.traces import Shown, credible, mxcsr_mask_word
 
 
 class Candidate(NamedTuple):
@@ -52,8 +50,6 @@ class _Leaf:
     catalog: Catalog | None = field(compare=False)
 
     def __call__(self) -> CpuModel:
-        from xsaveschema.cpuid.record import signature_parts
-
         return model_from_leaf(
             dict(self.rows),
             name="cpuid",
@@ -126,24 +122,24 @@ def identify(
     given = [source for source in (data, leaf_0xd, layout) if source is not None]
     if len(given) != 1:
         raise XsaveError("identify takes one of data, leaf_0xd= and layout=")
-    require_catalog(catalog)
+    known = require_catalog(catalog)
     if signature is not None and not (isinstance(signature, int) and 0 <= signature < 1 << 32):
         raise WrongTypeError(f"signature: pass CPUID leaf 1 EAX, not {described(signature)}")
     if vendor is not None and not isinstance(vendor, str):
         raise WrongTypeError(f"vendor: pass the text of CPUID leaf 0, not {described(vendor)}")
     check_mask(mxcsr_mask, "MXCSR_MASK", 32)
-    models = (catalog or default_catalog()).models()
     if data is not None:
-        return _by_area(data, models)
+        return _by_area(data, known)
     if leaf_0xd is not None:
         check_leaf(leaf_0xd)
-        match = _by_leaf(leaf_0xd, signature, vendor, models)
+        match = _by_leaf(leaf_0xd, signature, vendor, known.models())
         if match.candidates:
             return match
         check_extents(leaf_0xd)
-        return replace(match, build=_Leaf(_sorted(leaf_0xd), signature, vendor, catalog))
+        rows = tuple((number, (*leaf_0xd[number],)) for number in sorted(leaf_0xd))
+        return replace(match, build=_Leaf(rows, signature, vendor, catalog))
     assert layout is not None  # noqa: S101 - the last of the three
-    return _by_layout(_rows(layout), mxcsr_mask, models)
+    return _by_layout(_rows(layout), mxcsr_mask, known.models())
 
 
 _COMPACT: Final = {"xsavec", "xsaves"}
@@ -179,7 +175,8 @@ def _match(fits: list[_Fit], said: str) -> Match:
     )
 
 
-def _by_area(data: Buffer, models: list[CpuModel]) -> Match:
+def _by_area(data: Buffer, catalog: Catalog) -> Match:
+    models = catalog.models()
     view = view_of(data)
     length = len(view)
     xstate_bv, xcomp_bv = MASKS.unpack_from(view, HEADER_OFFSET)
@@ -187,7 +184,7 @@ def _by_area(data: Buffer, models: list[CpuModel]) -> Match:
         xcomp_bv = 0  # what else stands there is for the reader to judge
     said = f"{length} bytes, XSTATE_BV {hex_mask(xstate_bv)}, XCOMP_BV {hex_mask(xcomp_bv)}"
     fits = []
-    mask = None if xcomp_bv & COMPACTED else _mask(view, xstate_bv, models)
+    mask = None if xcomp_bv & COMPACTED else credible(view, xstate_bv, catalog)
     if mask is not None:
         said += f", XCR0 {hex_mask(mask.mask)} at byte {mask.at}"
         models = [model for model in models if has_layout(model, mask.mask)]
@@ -215,15 +212,6 @@ def _by_area(data: Buffer, models: list[CpuModel]) -> Match:
     if len(same) < len(fits):
         said += f", MXCSR_MASK {hex_mask(mxcsr_mask_word(view))}"
     return _match(same, said)
-
-
-def _mask(view: memoryview, xstate_bv: int, models: list[CpuModel]) -> Shown | None:
-    """The mask that an area shows, if the catalogue's CPUs have its components, or a frame's."""
-    found = shown(view, xstate_bv)
-    if found is None or found.size is not None:
-        return found
-    known = reduce(or_, (model.user_mask for model in models), 0)
-    return found if not found.mask & ~known else None
 
 
 def _by_mxcsr_mask(fits: list[_Fit], mask: int) -> list[_Fit]:
@@ -276,8 +264,6 @@ def _by_leaf(
     vendor: str | None,
     models: list[CpuModel],
 ) -> Match:
-    from xsaveschema.cpuid.record import signature_parts
-
     xcr0, xss = leaf_masks(leaf)
     parts = None if signature is None or vendor is None else (vendor, *signature_parts(signature))
     rows = {}
@@ -285,13 +271,14 @@ def _by_leaf(
     for number in bits_of((xcr0 | xss) & ~3):
         size, offset, flags, _ = leaf.get(number, (0, 0, 0, 0))
         if size:
-            rows[number] = (size, offset, flags & 7)
+            rows[number] = (size, offset, flags & 7, 0)
         else:
             unknown |= 1 << number
     fits = []
     for model in models:
         named = parts is not None and any(sig.matches(*parts) for sig in model.signatures)
-        if any(_row(model, number) != row for number, row in rows.items()):
+        own = model.by_number
+        if any(number not in own or own[number].sub_leaf != row for number, row in rows.items()):
             continue
         try:
             seen = model.limited(xcr0=xcr0, xss=xss)
@@ -307,16 +294,6 @@ def _by_leaf(
         )
         fits.append(_Fit((not named, not same_vendor), near, by, seen, seen.standard_layout()))
     return _match(fits, f"XCR0 {hex_mask(xcr0)}, IA32_XSS {hex_mask(xss)}")
-
-
-def _sorted(leaf: Leaf0xD) -> tuple[tuple[int, CpuidRegisters], ...]:
-    return tuple((number, (*leaf[number],)) for number in sorted(leaf))
-
-
-def _row(model: CpuModel, number: int) -> tuple[int, int, int] | None:
-    """A component as leaf 0xD enumerates it: size, offset, ECX flags."""
-    component = model.by_number.get(number)
-    return None if component is None else leaf_row(component)[:3]
 
 
 def _rows(layout: Iterable[object]) -> list[tuple[int, int, int]]:
@@ -354,16 +331,5 @@ def _by_layout(rows: list[tuple[int, int, int]], mxcsr_mask: int, models: list[C
 
 def alike(layout: Layout, catalog: Catalog | None = None) -> int:
     """How many other models of the catalogue lay these components out in the same way."""
-    make = standard if layout.format == "standard" else compacted
-    found = 0
-    for model in (catalog or default_catalog()).models():
-        if model.name == layout.model.name or layout.mask & ~(
-            model.user_mask if layout.format == "standard" else _silicon(model)
-        ):
-            continue
-        found += places(make(model, layout.mask)) == places(layout)
-    return found
-
-
-def _silicon(model: CpuModel) -> int:
-    return model.user_mask | model.supervisor_mask
+    others = (m for m in require_catalog(catalog).models() if m.name != layout.model.name)
+    return sum(lays_out(model, layout) for model in others)

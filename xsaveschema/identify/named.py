@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from xsaveschema.catalog import Catalog, default_catalog, require_catalog
+from xsaveschema.catalog import Catalog, require_catalog
 from xsaveschema.cpuid import CpuidRecord, host, read, xgetbv
 from xsaveschema.errors import IdentificationError, XsaveError, hex_mask, plain
 from xsaveschema.identify.match import identify
@@ -30,8 +30,7 @@ def load_model(name: str | os.PathLike[str], catalog: Catalog | None = None) -> 
     CpuidDumpError for a dump that cannot be read or believed; and IdentificationError where its
     kinds of core, or the models that fit it, have different layouts.
     """
-    require_catalog(catalog)
-    catalog = catalog or default_catalog()
+    catalog = require_catalog(catalog)
     if isinstance(name, os.PathLike):
         return _of_file(os.fsdecode(name), catalog)
     if name == HOST and name not in catalog:
@@ -87,7 +86,7 @@ def _of_dump(records: Sequence[CpuidRecord], said: str, catalog: Catalog) -> Cpu
         except XsaveError as error:
             error.add_note(f"{said}: {plain(record.label)}".rstrip(": "))
             raise
-    if len({_layouts(model) for model in models}) > 1:
+    if len({_enabled(model) for model in models}) > 1:
         kinds = "; ".join(
             f"{plain(record.label) or 'a core'} is {model.name} with XCR0 {hex_mask(model.xcr0)}, "
             f"IA32_XSS {hex_mask(model.xss)}"
@@ -100,11 +99,10 @@ def _of_dump(records: Sequence[CpuidRecord], said: str, catalog: Catalog) -> Cpu
     return models[0]
 
 
-def _layouts(model: CpuModel) -> tuple[object, ...]:
-    return (
-        *(places(model.standard_layout()), places(model.compacted_layout())),
-        *(model.xcr0, model.xss),
-    )
+def _enabled(model: CpuModel) -> tuple[object, ...]:
+    """What kinds of core have in common that are one CPU: the masks, and both layouts."""
+    layouts = model.standard_layout(), model.compacted_layout()
+    return (model.xcr0, model.xss, *map(places, layouts))
 
 
 def _of_record(record: CpuidRecord, catalog: Catalog | None) -> CpuModel:

@@ -8,7 +8,7 @@ from typing import Final
 from msgspec import UNSET
 
 from xsaveschema.language.document import Document, KeyPath
-from xsaveschema.language.grammar import ComponentDoc, FieldDoc
+from xsaveschema.language.grammar import ComponentDoc, FieldDoc, given
 from xsaveschema.model import MAX_EXTENT, BitRange, Field, leaves
 from xsaveschema.rules import NO_LIMITS, Limits
 
@@ -31,10 +31,9 @@ MAX_ELEMENTS: Final = 1 << 14
 
 def build_fields(document: Document, doc: ComponentDoc) -> tuple[Field, ...]:
     """The fields of a component; faults go into ``document``."""
-    docs = [] if doc.fields is UNSET else doc.fields
-    fields = _level(document, docs, ("fields",))
+    fields = _level(document, doc.fields, ("fields",))
     if not document.gaps:  # the number may be what was left out
-        _check_counts(document, docs, ("fields",), {f.name: f for f in fields})
+        _check_counts(document, doc.fields, ("fields",), {f.name: f for f in fields})
     if document.faults:
         return fields
     if _elements(fields) > MAX_ELEMENTS:
@@ -60,14 +59,13 @@ def _in_legacy(field: Field, places: tuple[tuple[int, int], ...]) -> bool:
 
 
 def _check_counts(
-    document: Document, docs: list[FieldDoc], place: KeyPath, numbers: Mapping[str, Field]
+    document: Document, docs: Sequence[FieldDoc], place: KeyPath, numbers: Mapping[str, Field]
 ) -> None:
     """Record a fault for each ``counted_by:`` that is none of ``numbers``, or not on a repeat."""
     for index, doc in document.numbered(place, docs):
         here = (*place, index)
-        if doc.fields is not UNSET:
-            _check_counts(document, doc.fields, (*here, "fields"), {})
-        if doc.counted_by is UNSET:
+        _check_counts(document, doc.fields, (*here, "fields"), {})
+        if not doc.counted_by:
             continue
         if doc.count is UNSET or len(place) > 1:
             message = f"{doc.name} does not repeat" if doc.count is UNSET else "within a group"
@@ -83,7 +81,7 @@ def _elements(fields: Sequence[Field]) -> int:
     return sum((f.count or 1) * (_elements(f.fields) if f.fields else 1) for f in fields)
 
 
-def _level(document: Document, docs: list[FieldDoc], place: KeyPath) -> tuple[Field, ...]:
+def _level(document: Document, docs: Sequence[FieldDoc], place: KeyPath) -> tuple[Field, ...]:
     fields: list[Field] = []
     placed: list[Field] = []  # those whose offset is known
     names: dict[str, KeyPath] = {}
@@ -133,20 +131,20 @@ def _range(field: Field) -> str:
 
 
 def _field(document: Document, doc: FieldDoc, here: KeyPath, follows: int) -> Field | None:
-    group = doc.fields is not UNSET
+    group = bool(doc.fields)
     if group == (doc.type is not UNSET):
         both = "has both type: and fields:" if group else "has neither type: nor fields:"
         document.fault("field-kind", here, f"{doc.name} {both}", "give one of the two")
         return None
     before = len(document.faults)
-    inner = () if doc.fields is UNSET else _level(document, doc.fields, (*here, "fields"))
+    inner = _level(document, doc.fields, (*here, "fields"))
     sound = len(document.faults) == before and not any(
         gap[: len(here)] == here and "bits" not in gap for gap in document.gaps
     )
     size = _size(document, doc, here, inner, sound=sound)
     if size is None:
         return None
-    stride = size if doc.stride is UNSET else doc.stride
+    stride = given(doc.stride, size)
     if doc.stride is not UNSET and (doc.count is UNSET or stride < size):
         why = "stands without count:" if doc.count is UNSET else f"is less than the size, {size}"
         document.fault("field-stride", (*here, "stride"), f"stride {why}")
@@ -154,17 +152,17 @@ def _field(document: Document, doc: FieldDoc, here: KeyPath, follows: int) -> Fi
     bits = _bits(document, doc, here)
     return Field(
         name=doc.name,
-        type="group" if doc.type is UNSET else doc.type,
-        offset=follows if doc.at is UNSET else doc.at,
+        type=given(doc.type, "group"),
+        offset=given(doc.at, follows),
         size=size,
-        count=None if doc.count is UNSET else doc.count,
+        count=given(doc.count, None),
         stride=stride,
         initial=_initial(document, doc, here, size),
-        title="" if doc.title is UNSET else doc.title,
+        title=doc.title,
         bits=bits,
         fields=inner,
         limits=_limits(document, doc, here, size, bits),
-        counted_by="" if doc.counted_by is UNSET else doc.counted_by,
+        counted_by=doc.counted_by,
     )
 
 
@@ -185,7 +183,7 @@ def _size(
             message = f"size {doc.size} is too small for the group's fields, which end at {least}"
             document.fault("field-size", (*here, "size"), message)
             return least
-        return least if doc.size is UNSET else doc.size
+        return given(doc.size, least)
     size = SIZES[doc.type]
     if doc.size is not UNSET:
         message = f"a {doc.type} has {size} bytes"
@@ -207,7 +205,7 @@ def _initial(document: Document, doc: FieldDoc, here: KeyPath, size: int) -> int
 
 
 def _bits(document: Document, doc: FieldDoc, here: KeyPath) -> tuple[BitRange, ...]:
-    if doc.bits is UNSET:
+    if not doc.bits:
         return ()
     if doc.type is UNSET or doc.type == "bytes":
         document.fault("field-bits", (*here, "bits"), "only a number has bits", key=True)
@@ -247,17 +245,18 @@ def _range_of_bits(
 def _limits(
     document: Document, doc: FieldDoc, here: KeyPath, size: int, bits: tuple[BitRange, ...]
 ) -> Limits:
-    given = [key for key in Limits.__struct_fields__ if getattr(doc, key) is not UNSET]
-    if not given:
+    keys = [key for key in Limits.__struct_fields__ if getattr(doc, key) is not UNSET]
+    if not keys:
         return NO_LIMITS
     if doc.type is UNSET or doc.type == "bytes":
-        place = (*here, given[0])
+        place = (*here, keys[0])
         document.fault("field-limits", place, "only a number has limits", key=True)
         return NO_LIMITS
     reserved = 0
-    specs = [] if doc.reserved is UNSET else doc.reserved
-    for index, spec in enumerate(specs if isinstance(specs, list) else [specs]):
-        place = (*here, "reserved", *((index,) if isinstance(specs, list) else ()))
+    specs = given(doc.reserved, ())
+    listed = isinstance(specs, tuple)
+    for index, spec in enumerate(specs if isinstance(specs, tuple) else [specs]):
+        place = (*here, "reserved", index) if listed else (*here, "reserved")
         if found := _range_of_bits(document, "reserved", spec, doc.type, place):
             if reserved & found.mask:
                 document.fault("field-bits", place, "bits are reserved twice", "remove one")
@@ -268,14 +267,12 @@ def _limits(
     if canonical and doc.type != "u64":
         message = f"an address has 64 bits, a {doc.type} has {8 * size}"
         document.fault("field-limits", (*here, "canonical"), message)
-    at_most = None if doc.at_most is UNSET else doc.at_most
-    multiple_of = 1 if doc.multiple_of is UNSET else doc.multiple_of
     for key in ("at_most", "multiple_of"):
         limit = getattr(doc, key)
         if limit is not UNSET and limit >> (8 * size):
             message = f"{limit:#x} does not fit a {doc.type}"
             document.fault("field-limits", (*here, key), message)
-    limits = Limits(reserved, canonical, at_most, multiple_of)
+    limits = Limits(reserved, canonical, given(doc.at_most, None), given(doc.multiple_of, 1))
     if doc.initial is not UNSET and (broken := next(limits.broken_by(doc.initial), "")):
         message = f"the initial value is {doc.initial:#x}: {broken}"
         document.fault("field-limits", (*here, "initial"), message)

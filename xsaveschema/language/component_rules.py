@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET
 
 from xsaveschema.language.document import Document, KeyPath
-from xsaveschema.language.grammar import ComponentDoc
+from xsaveschema.language.grammar import ComponentDoc, given
 from xsaveschema.language.model_checks import check_unlike
 from xsaveschema.language.validate import near
 from xsaveschema.model import MAX_EXTENT, Field, leaves
@@ -17,17 +17,17 @@ from xsaveschema.rules import Rules
 def build_rules(document: Document, doc: ComponentDoc, fields: tuple[Field, ...]) -> Rules:
     """The rules of a component with these fields; faults go into ``document``."""
     for key, names in (("needs", doc.needs), ("with", doc.together)):
-        check_unlike(document, (key,), _listed(names))
+        check_unlike(document, (key,), names)
     if doc.predicate is not UNSET and doc.illegal is UNSET:
         message = "nothing says what an illegal value does"
         hint = "add illegal: fault, or illegal: initial"
         document.fault("component-illegal", ("predicate",), message, hint)
     return Rules(
-        needs=_listed(doc.needs),
-        together=_listed(doc.together),
+        needs=doc.needs,
+        together=doc.together,
         reserved_bytes=tuple(_reserved_bytes(document, doc, fields)),
-        predicate="" if doc.predicate is UNSET else doc.predicate,
-        illegal="" if doc.illegal is UNSET else doc.illegal,
+        predicate=given(doc.predicate, ""),
+        illegal=given(doc.illegal, ""),
     )
 
 
@@ -37,7 +37,7 @@ def _reserved_bytes(
     if document.faults or document.gaps:
         fields = ()  # they may stand elsewhere than their file means
     end = 0
-    for index, text in document.numbered(("reserved_bytes",), _listed(doc.reserved_bytes)):
+    for index, text in document.numbered(("reserved_bytes",), doc.reserved_bytes):
         place: KeyPath = ("reserved_bytes", index)
         first, last = map(int, text.split(":"))
         # Between and within the elements of a field there may be bytes that have no name.
@@ -59,7 +59,7 @@ def check_companions(document: Document, doc: ComponentDoc, known: Collection[st
 
     ``known`` are the components that have a file.
     """
-    for key, names in (("needs", _listed(doc.needs)), ("with", _listed(doc.together))):
+    for key, names in (("needs", doc.needs), ("with", doc.together)):
         for index, name in document.numbered((key,), names):
             place: KeyPath = (key, index)
             if name == doc.component:
@@ -70,7 +70,3 @@ def check_companions(document: Document, doc: ComponentDoc, known: Collection[st
                 hint = f"did you mean {likely}?" if likely else ""
                 message = f"no component file defines {name}"
                 document.fault("component-companion", place, message, hint)
-
-
-def _listed(names: list[str] | UnsetType) -> tuple[str, ...]:
-    return () if names is UNSET else tuple(names)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from types import MappingProxyType
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final
 
-from msgspec import UNSET, Struct, field
+from msgspec import Struct, field
 
 from xsaveschema.errors import SchemaError, SchemaFault
 from xsaveschema.language.document import Document, KeyPath
-from xsaveschema.language.grammar import EntryDoc, ModelDoc
+from xsaveschema.language.grammar import EntryDoc, ModelDoc, given
 from xsaveschema.language.model_checks import (
     check_default_mask,
     check_provenance,
@@ -26,7 +26,6 @@ from xsaveschema.model import (
     EXTENDED_OFFSET,
     LEGACY,
     MXCSR_MASK,
-    POPULARITY,
     CpuModel,
     Field,
     Register,
@@ -36,26 +35,10 @@ from xsaveschema.model import (
 from xsaveschema.rules import Rules
 from xsaveschema.spans import Slot
 
+if TYPE_CHECKING:
+    from xsaveschema.language.library import Library
+
 _KEYS: Final = frozenset(ModelDoc.__struct_fields__)
-
-
-class Definitions(Protocol):
-    """What building a model needs of the catalogue."""
-
-    def component_names(self) -> Mapping[str, int | None]:
-        """Every component that has a file, with its number; None where the file does not say."""
-
-    def component_fields(self, name: str) -> tuple[Field, ...]:
-        """The fields of a component that has a file; SchemaError if the file has faults."""
-
-    def component_rules(self, name: str) -> Rules:
-        """The rules of a component, none without a file; SchemaError if the file has faults."""
-
-    def registers(self) -> Mapping[str, Register]:
-        """Every whole register."""
-
-    def sizes_seen(self, name: str) -> set[int]:
-        """The sizes that a component has in the shipped models."""
 
 
 class Resolved(Struct):
@@ -91,7 +74,7 @@ class Resolved(Struct):
 
 
 def resolve(
-    library: Definitions,
+    library: Library,
     document: Document,
     doc: ModelDoc | None,
     base: Resolved | None,
@@ -141,17 +124,14 @@ def _inherit(made: Resolved, doc: ModelDoc, base: Resolved | None) -> None:
         made.vendor, made.instructions = base.vendor, base.instructions
         made.mxcsr_mask, made.sound = base.mxcsr_mask, base.sound
         made.components, made.places = dict(base.components), dict(base.places)
-    elif doc.extends is not UNSET:
+    elif doc.extends:
         made.sound = False  # there is a fault with extends:
-    if doc.vendor is not UNSET:
-        made.vendor = doc.vendor
-    if doc.instructions is not UNSET:
-        made.instructions = tuple(doc.instructions)
-    if doc.mxcsr_mask is not UNSET:
-        made.mxcsr_mask = doc.mxcsr_mask
+    made.vendor = doc.vendor or made.vendor
+    made.instructions = given(doc.instructions, made.instructions)
+    made.mxcsr_mask = given(doc.mxcsr_mask, made.mxcsr_mask)
 
 
-def _model(library: Definitions, document: Document, doc: ModelDoc, made: Resolved) -> CpuModel:
+def _model(library: Library, document: Document, doc: ModelDoc, made: Resolved) -> CpuModel:
     components = legacy_components(library.component_fields, library.component_rules)
     components |= sorted(made.components.items(), key=lambda item: item[1].number)
     return CpuModel(
@@ -164,12 +144,12 @@ def _model(library: Definitions, document: Document, doc: ModelDoc, made: Resolv
         xcr0=3 | _default(components.values(), supervisor=False),
         xss=_default(components.values(), supervisor=True),
         mxcsr_mask=made.mxcsr_mask,
-        confirmed_by=() if doc.confirmed_by is UNSET else tuple(doc.confirmed_by),
-        source="" if doc.source is UNSET else doc.source,
+        confirmed_by=doc.confirmed_by,
+        source=doc.source,
         file=document.file,
         load_registers=partial(registers_of, library.registers, frozenset(components)),
-        aliases=() if doc.aliases is UNSET else tuple(doc.aliases),
-        popularity=POPULARITY if doc.popularity is UNSET else doc.popularity,
+        aliases=doc.aliases,
+        popularity=doc.popularity,
     )
 
 
@@ -208,7 +188,7 @@ def registers_of(
 
 
 def _own_components(
-    library: Definitions, made: Resolved, doc: ModelDoc, *, known: bool, deep: bool
+    library: Library, made: Resolved, doc: ModelDoc, *, known: bool, deep: bool
 ) -> bool:
     """Put the document's own entries into ``made``; whether all of them are right.
 
@@ -220,7 +200,7 @@ def _own_components(
         made.components.pop(name, None)
     before = len(document.faults) + len(made.elsewhere)
     entries: dict[str, EntryDoc] = {}
-    for name, entry in ({} if doc.components is UNSET else doc.components).items():
+    for name, entry in doc.components.items():
         place: KeyPath = ("components", name)
         if name in LEGACY:
             message = f"{name} is in every model and has no entry"
@@ -253,18 +233,18 @@ def _own_components(
     return whole and len(document.faults) + len(made.elsewhere) == before
 
 
-def _number(library: Definitions, document: Document, name: str, entry: EntryDoc) -> int | None:
+def _number(library: Library, document: Document, name: str, entry: EntryDoc) -> int | None:
     names = library.component_names()
     place: KeyPath = ("components", name, "number")
-    given = None if entry.number is UNSET else entry.number
+    said = given(entry.number, None)
     if name in names:
         known = names[name]
-        if given not in (None, known) and known is not None:
-            message = f"{name} is component {known}, not {given}"
+        if said not in (None, known) and known is not None:
+            message = f"{name} is component {known}, not {said}"
             document.fault("component-number", place, message, "leave number: out")
             return None
         return known
-    if given is None:
+    if said is None:
         likely = near(name, names)
         hint = f"did you mean {likely}? " if likely else ""
         hint += "give number: to have it as opaque bytes, or write a component file"
@@ -272,18 +252,18 @@ def _number(library: Definitions, document: Document, name: str, entry: EntryDoc
         document.fault("component-unknown", place[:2], message, hint, key=True)
         return None
     for other, number in names.items():
-        if number == given and other not in LEGACY:
-            message = f"component {given} is called {other}"
+        if number == said and other not in LEGACY:
+            message = f"component {said} is called {other}"
             document.fault("component-number", place, message, f"write {other}:")
             return None
-    return given
+    return said
 
 
 def _component(
-    library: Definitions, made: Resolved, name: str, number: int, entry: EntryDoc, *, deep: bool
+    library: Library, made: Resolved, name: str, number: int, entry: EntryDoc, *, deep: bool
 ) -> StateComponent | None:
     document, place = made.document, ("components", name)
-    offset = None if entry.offset is UNSET else entry.offset
+    offset = given(entry.offset, None)
     if entry.supervisor and offset is not None:
         message = "a supervisor component has no offset in the standard format"
         document.fault("component-supervisor", (*place, "offset"), message, "remove offset:")
@@ -322,14 +302,14 @@ def _component(
         supervisor=entry.supervisor,
         align64=entry.align64,
         xfd=entry.xfd,
-        optional=None if entry.optional is UNSET else entry.optional,
+        optional=given(entry.optional, None),
         load_fields=load,
         load_rules=partial(library.component_rules, name),
     )
 
 
 def _fitting_fields(
-    library: Definitions, document: Document, name: str, size: int
+    library: Library, document: Document, name: str, size: int
 ) -> tuple[Field, ...]:
     fields, rules = library.component_fields(name), library.component_rules(name)
     # A counted field may have fewer elements on this CPU (LBR depth); its first must fit.

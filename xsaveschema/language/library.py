@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -22,7 +23,7 @@ from xsaveschema.language.component_rules import build_rules, check_companions
 from xsaveschema.language.cpu_models import Resolved, resolve
 from xsaveschema.language.document import Document, quoted
 from xsaveschema.language.files import COMPONENT_FILE, shipped_directory
-from xsaveschema.language.grammar import ComponentDoc, ModelDoc, RegistersDoc
+from xsaveschema.language.grammar import ComponentDoc, ModelDoc, RegistersDoc, given
 from xsaveschema.language.rule_names import NO_SIZES
 from xsaveschema.language.signatures import SignatureIndex, describe
 from xsaveschema.language.source import read
@@ -70,8 +71,6 @@ class Library:
         self._resolved: dict[Path, Resolved] = {}
         self._parts: dict[Path, tuple[tuple[Field, ...], Rules]] = {}
         self._built: dict[Path, dict[str, Register]] = {}
-        self._masks: dict[str, list[int]] | None = None
-        self._sizes: dict[str, set[int]] | None = None
         # Stems of files that could not be indexed: whoever extends such a model is not to blame.
         self._nameless: set[str] = set()
 
@@ -271,33 +270,27 @@ class Library:
 
     def sizes_seen(self, name: str) -> set[int]:
         """The sizes that a component has in the shipped models."""
-        if self._sizes is None:
-            self._sizes = {}
-            for path in self._shipped_models:
-                kind, doc = self._doc(path)
-                if kind == "model" and doc is not None and doc.components is not UNSET:
-                    for component, entry in doc.components.items():
-                        if entry is not None:
-                            self._sizes.setdefault(component, set()).add(entry.size)
-        return self._sizes.get(name, set())
+        entries = (doc.components.get(name) for _, doc in self._model_docs(self._shipped_models))
+        return {entry.size for entry in entries if entry}
 
+    @cached_property
     def mxcsr_masks(self) -> Mapping[str, list[int]]:
         """The MXCSR_MASKs that models do not inherit, by vendor; shipped ones are always there.
 
         A model that inherits its vendor and gives a mask stands under "".
         """
-        if self._masks is None:
-            self._masks = {}
-            for path in sorted({*self._shipped_models, *self.models.values()}):
-                kind, doc = self._doc(path)
-                if kind == "model" and doc is not None:
-                    mask = doc.mxcsr_mask
-                    if mask is UNSET and doc.extends is UNSET:
-                        mask = MXCSR_MASK
-                    if mask is not UNSET:
-                        vendor = "" if doc.vendor is UNSET else doc.vendor
-                        self._masks.setdefault(vendor, []).append(mask)
-        return self._masks
+        masks: dict[str, list[int]] = {}
+        for _, doc in self._model_docs(sorted({*self._shipped_models, *self.models.values()})):
+            if doc.mxcsr_mask is not UNSET or not doc.extends:
+                masks.setdefault(doc.vendor, []).append(given(doc.mxcsr_mask, MXCSR_MASK))
+        return masks
+
+    def _model_docs(self, paths: Iterable[Path]) -> Iterator[tuple[Path, ModelDoc]]:
+        """The models in these files, as far as they have no fault."""
+        for path in paths:
+            kind, doc = self._doc(path)
+            if kind == "model" and doc is not None:
+                yield path, doc
 
     def _is_deep(self, path: Path) -> bool:
         return path in self.deep or self.shipped(path) is None
@@ -332,7 +325,7 @@ class Library:
     def _extended(self, path: Path, pending: Mapping[Path, ModelDoc | None]) -> Path | None:
         """The file of the model that the last of ``pending`` extends; None where there is none."""
         document, doc = self.document(path), pending[path]
-        if doc is None or doc.extends is UNSET:
+        if doc is None or not doc.extends:
             return None
         after = self.models.get(doc.extends)
         if after is None:
@@ -372,13 +365,12 @@ class Library:
 
     def warnings(self, paths: Iterable[Path]) -> Iterator[SchemaFault]:
         """What no file is refused for, and is worth telling all the same."""
-        for path in paths:
-            kind, doc = self._doc(path)
+        for path, doc in self._model_docs(paths):
             document = self.document(path)
-            if kind != "model" or doc is None or document.faults:
-                continue  # a fault may be what became of sizes:
+            if document.faults:
+                continue  # one may be what became of sizes:
             # Without components of its own, a model has the sizes of the one that it extends.
-            if doc.sizes is UNSET and (doc.extends is UNSET or doc.components is not UNSET):
+            if doc.sizes is UNSET and (doc.components or not doc.extends):
                 message = "no sizes: nothing would show a wrong size or offset"
                 hint = "add sizes: from CPUID, D.0.ECX and D.1.EBX with all components enabled"
                 yield document.found(NO_SIZES, ("model",), message, hint)
@@ -405,11 +397,9 @@ class Library:
     def _aliases(self, paths: Iterable[Path]) -> Iterator[tuple[str, str, tuple[Path, int]]]:
         """Each alias of the models in these files, the model's name, and where the alias stands."""
         indexed = set(self.models.values())
-        for path in paths:
-            kind, doc = self._doc(path)
-            if kind == "model" and doc is not None and path in indexed and doc.aliases is not UNSET:
-                for index, alias in self.document(path).numbered(("aliases",), doc.aliases):
-                    yield alias, doc.model, (path, index)
+        for path, doc in self._model_docs(path for path in paths if path in indexed):
+            for index, alias in self.document(path).numbered(("aliases",), doc.aliases):
+                yield alias, doc.model, (path, index)
 
     def _alias_faults(self, paths: Sequence[Path], against: Sequence[Path]) -> list[SchemaFault]:
         owners: dict[str, tuple[Path, int]] = {}
@@ -440,9 +430,7 @@ class Library:
         found = []
         judged = set(paths)
         indexed = set(self.models.values())
-        for path in [*against, *paths]:
-            if path not in indexed:
-                continue
+        for path in (path for path in [*against, *paths] if path in indexed):
             made = self.resolved(path)
             for number, signature in made.signatures:
                 clash = index.add(signature, (path, number))

@@ -8,7 +8,7 @@ from msgspec import UNSET
 
 from xsaveschema.errors import MaskError, SchemaError, hex_mask
 from xsaveschema.language.document import Document, KeyPath, quoted
-from xsaveschema.language.grammar import ModelDoc
+from xsaveschema.language.grammar import ModelDoc, given
 from xsaveschema.language.hints import single_change
 from xsaveschema.language.signatures import SignatureIndex, describe
 from xsaveschema.layout import check_xcr0, compacted, standard
@@ -17,20 +17,11 @@ from xsaveschema.model import CpuModel, Signature
 
 def check_repeats(document: Document, doc: ModelDoc) -> None:
     """Record a fault for each value that stands twice in a list of different values."""
-    lists: list[tuple[KeyPath, Sequence[str | int]]] = []
-    if doc.aliases is not UNSET:
-        lists.append((("aliases",), doc.aliases))
-    if doc.instructions is not UNSET:
-        lists.append((("instructions",), doc.instructions))
-    if doc.confirmed_by is not UNSET:
-        lists.append((("confirmed_by",), doc.confirmed_by))
-    signatures = [] if doc.signatures is UNSET else doc.signatures
-    for index, signature in document.numbered(("signatures",), signatures):
-        lists.append((("signatures", index, "models"), signature.models))
-        if signature.steppings is not UNSET:
-            lists.append((("signatures", index, "steppings"), signature.steppings))
-    for place, items in lists:
-        check_unlike(document, place, items)
+    for key in ("aliases", "instructions", "confirmed_by"):
+        check_unlike(document, (key,), given(getattr(doc, key), ()))
+    for index, signature in document.numbered(("signatures",), doc.signatures):
+        check_unlike(document, ("signatures", index, "models"), signature.models)
+        check_unlike(document, ("signatures", index, "steppings"), signature.steppings)
 
 
 def check_unlike(document: Document, place: KeyPath, items: Sequence[str | int]) -> None:
@@ -46,7 +37,7 @@ def check_unlike(document: Document, place: KeyPath, items: Sequence[str | int])
 def check_provenance(document: Document, doc: ModelDoc) -> None:
     """Record a fault where a document does not say where it is from."""
     place: KeyPath = ("confirmed",)
-    if doc.confirmed_by is not UNSET:
+    if doc.confirmed_by:
         if doc.confirmed is False:
             message = "false contradicts confirmed_by:"
             document.fault("provenance", place, message, "keep one of the two")
@@ -56,7 +47,7 @@ def check_provenance(document: Document, doc: ModelDoc) -> None:
             "add confirmed_by: with the CPUID dumps that show it, or confirmed: false and source:"
         )
         document.fault("provenance", place, message, hint)
-    elif doc.source is UNSET:
+    elif not doc.source:
         message = "an unconfirmed model names no source"
         document.fault("provenance", place, message, "add source:")
 
@@ -92,7 +83,7 @@ def check_sizes(
     if doc.sizes is UNSET:
         return True  # inherited ones were checked where they stand
     sizes = doc.sizes
-    wanted = None if sizes.compacted is UNSET else sizes.compacted
+    wanted = given(sizes.compacted, None)
     end = standard(model, model.xcr0).size
     mask = model.xcr0 | model.xss
     size = compacted(model, mask).size

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Generic, TypeVar
 
-from msgspec import UNSET
-
 from xsaveschema.language.document import Document
 from xsaveschema.language.grammar import ModelDoc
 from xsaveschema.model import Signature
@@ -18,19 +16,9 @@ def signatures_of(
 ) -> tuple[tuple[int, Signature], ...]:
     """A document's signatures, each with its index in the file; those without a vendor left out."""
     return tuple(
-        (
-            index,
-            Signature(
-                vendor if sig.vendor is UNSET else sig.vendor,
-                sig.family,
-                tuple(sig.models),
-                None if sig.steppings is UNSET else tuple(sig.steppings),
-            ),
-        )
-        for index, sig in document.numbered(
-            ("signatures",), [] if doc.signatures is UNSET else doc.signatures
-        )
-        if vendor or sig.vendor is not UNSET
+        (index, Signature(sig.vendor or vendor, sig.family, sig.models, sig.steppings or None))
+        for index, sig in document.numbered(("signatures",), doc.signatures)
+        if sig.vendor or vendor
     )
 
 

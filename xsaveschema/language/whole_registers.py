@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Final, Protocol
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
 
 from msgspec import UNSET
 
 from xsaveschema.errors import SchemaError, meant
 from xsaveschema.language.document import Document, KeyPath, quoted
-from xsaveschema.language.grammar import RegisterDoc, RegistersDoc
+from xsaveschema.language.grammar import RegisterDoc, RegistersDoc, given
 from xsaveschema.model import Field, Piece, Register, locate
+
+if TYPE_CHECKING:
+    from xsaveschema.language.library import Library
 
 _PIECE: Final = re.compile(
     r"(?P<component>[a-z][a-z0-9_]*)\.(?P<field>[a-z][a-z0-9_]*(?:\.[a-z][a-z0-9_]*)*)"
@@ -19,16 +22,7 @@ _PIECE: Final = re.compile(
 )
 _STACK: Final = 8
 """MM registers are the eight slots of the x87 stack."""
-
-
-class Components(Protocol):
-    """What checking the pieces of registers needs of the catalogue."""
-
-    def component_names(self) -> Mapping[str, int | None]:
-        """Every component that has a file."""
-
-    def component_fields(self, name: str) -> tuple[Field, ...]:
-        """The fields of a component that has a file; SchemaError if the file has faults."""
+_Fields = tuple[Field, ...]
 
 
 def build_registers(document: Document, doc: RegistersDoc) -> dict[str, Register]:
@@ -37,17 +31,13 @@ def build_registers(document: Document, doc: RegistersDoc) -> dict[str, Register
     lines: dict[str, int] = {}
     for index, entry in document.numbered(("registers",), doc.registers):
         here: KeyPath = ("registers", index)
-        pieces = [
-            _piece(document, text, (*here, "pieces", i)) for i, text in enumerate(entry.pieces)
-        ]
-        top = None if entry.top is UNSET else _piece(document, entry.top, (*here, "top"), top=True)
-        shape = None
-        if entry.shape is not UNSET:
-            rows = _piece(document, entry.shape.rows, (*here, "shape", "rows"))
-            colsb = _piece(document, entry.shape.colsb, (*here, "shape", "colsb"))
-            shape = (rows, colsb) if rows and colsb else None
-        whole = tuple(piece for piece in pieces if piece)
-        if top and (len(whole) != 1 or entry.count is UNSET or entry.count > _STACK):
+        made = [_piece(document, text, place) for place, text in _texts(entry, here)]
+        top = _piece(document, entry.top, (*here, "top"), top=True) if entry.top else None
+        count = len(entry.pieces)
+        whole = tuple(piece for piece in made[:count] if piece)
+        rows, colsb = made[count:] or (None, None)
+        shape = (rows, colsb) if rows and colsb else None
+        if top and (len(whole) != 1 or given(entry.count, _STACK + 1) > _STACK):
             message = f"only 1 to {_STACK} registers of one piece turn with TOP"
             document.fault("register-piece", (*here, "top"), message)
         for number, name in enumerate(register_names(entry)):
@@ -60,79 +50,77 @@ def build_registers(document: Document, doc: RegistersDoc) -> dict[str, Register
     return found
 
 
-def check_registers(components: Components, document: Document, doc: RegistersDoc) -> None:
+def check_registers(library: Library, document: Document, doc: RegistersDoc) -> None:
     """Record a fault for every piece that names no field, or none that repeats as often."""
     for index, entry in document.numbered(("registers",), doc.registers):
         here: KeyPath = ("registers", index)
-        last = -1 if entry.count is UNSET else entry.count - 1
-        texts = [(text, (*here, "pieces", i)) for i, text in enumerate(entry.pieces)]
-        if entry.shape is not UNSET:
-            texts.append((entry.shape.rows, (*here, "shape", "rows")))
-            texts.append((entry.shape.colsb, (*here, "shape", "colsb")))
-        if entry.top is not UNSET:
+        last = given(entry.count, 0) - 1
+        if entry.top:
             last = _STACK - 1
-            _check_top(components, document, entry.top, (*here, "top"))
-        for text, place in texts:
-            _check_piece(components, document, text, place, last)
+            if found := _fields_of(library, document, entry.top, (*here, "top")):
+                _check_top(document, *found, (*here, "top"))
+        for place, text in _texts(entry, here):
+            if found := _fields_of(library, document, text, place):
+                _check_piece(document, *found, place, last)
+
+
+def _texts(entry: RegisterDoc, here: KeyPath) -> Iterator[tuple[KeyPath, str]]:
+    """The pieces of an entry as they are written, those of its shape last, and their places."""
+    for i, text in enumerate(entry.pieces):
+        yield (*here, "pieces", i), text
+    if entry.shape is not UNSET:
+        yield (*here, "shape", "rows"), entry.shape.rows
+        yield (*here, "shape", "colsb"), entry.shape.colsb
 
 
 def _check_piece(
-    components: Components, document: Document, text: str, place: KeyPath, last: int
+    document: Document, piece: re.Match[str], fields: _Fields, place: KeyPath, last: int
 ) -> None:
-    match = _PIECE.match(text)
-    fields = _fields(components, document, text, place)
-    if match is None or fields is None:
-        return
-    path = match["field"]
+    component, path = piece["component"], piece["field"]
     found = locate(fields, path, max(last, 0))
-    if found is None:
-        first = locate(fields, path, 0)
-        if first is None:
-            message = f"{match['component']} has no field {path}"
-            known = (f"{match['component']}.{each}" for each in _paths(fields))
-            hint = meant(f"{match['component']}.{path}", known, 1)
-        else:
-            message, hint = f"{path} repeats fewer than {last + 1} times", "see count:"
-        document.fault("register-field", place, message, hint)
+    hint = ""
+    if found is None and locate(fields, path, 0) is None:
+        message = f"{component} has no field {path}"
+        known = (f"{component}.{each}" for each in _paths(fields))
+        hint = meant(f"{component}.{path}", known, 1)
+    elif found is None:
+        message, hint = f"{path} repeats fewer than {last + 1} times", "see count:"
     elif last > 0 and not _repeats(fields, path):
         message = f"{path} does not repeat, so {last + 1} registers would share it"
-        document.fault("register-field", place, message)
-    elif match["high"] and int(match["high"]) >= 8 * found[1]:
-        message = f"bit {match['high']} lies outside {path}, which has {8 * found[1]} bits"
-        document.fault("register-field", place, message)
-
-
-def _check_top(components: Components, document: Document, text: str, place: KeyPath) -> None:
-    fields = _fields(components, document, text, place)
-    match = _PIECE.match(text)
-    if match is None or match["high"] or fields is None:
+    elif piece["high"] and int(piece["high"]) >= 8 * found[1]:
+        message = f"bit {piece['high']} lies outside {path}, which has {8 * found[1]} bits"
+    else:
         return
-    name, _, bits = match["field"].partition(".")
-    for field in fields:
-        if field.name == name and any(bits == found.name for found in field.bits):
-            return
-    message = f"{match['component']} has no bits {match['field']}"
-    document.fault("register-field", place, message, "write component.field.bits")
+    document.fault("register-field", place, message, hint)
 
 
-def _fields(
-    components: Components, document: Document, text: str, place: KeyPath
-) -> tuple[Field, ...] | None:
-    match = _PIECE.match(text)
-    if match is None:
+def _check_top(document: Document, piece: re.Match[str], fields: _Fields, place: KeyPath) -> None:
+    name, _, bits = piece["field"].partition(".")
+    there = [found.name for field in fields if field.name == name for found in field.bits]
+    if bits not in there and not piece["high"]:
+        message = f"{piece['component']} has no bits {piece['field']}"
+        document.fault("register-field", place, message, "write component.field.bits")
+
+
+def _fields_of(
+    library: Library, document: Document, text: str, place: KeyPath
+) -> tuple[re.Match[str], _Fields] | None:
+    """What a piece says, and its component's fields; None with a fault, here or there."""
+    piece = _PIECE.match(text)
+    if piece is None:
         return None
-    name = match["component"]
-    if name not in components.component_names():
-        hint = meant(name, components.component_names(), 1)
+    name = piece["component"]
+    if name not in library.components:
+        hint = meant(name, library.components, 1)
         document.fault("register-field", place, f"no component file defines {name}", hint)
         return None
     try:
-        return components.component_fields(name)
+        return piece, library.component_fields(name)
     except SchemaError:
         return None  # reported where it stands
 
 
-def _paths(fields: tuple[Field, ...], prefix: str = "") -> list[str]:
+def _paths(fields: _Fields, prefix: str = "") -> list[str]:
     found = []
     for field in fields:
         found.append(prefix + field.name)
@@ -140,7 +128,7 @@ def _paths(fields: tuple[Field, ...], prefix: str = "") -> list[str]:
     return found
 
 
-def _repeats(fields: tuple[Field, ...], path: str) -> bool:
+def _repeats(fields: _Fields, path: str) -> bool:
     for name in path.split("."):
         field = next(field for field in fields if field.name == name)
         if field.count is not None:

@@ -1,6 +1,7 @@
-"""Areas that processors, Linux and an emulator wrote, to try things on: ``sample:zen4-sigframe``.
+"""What processors, Linux and an emulator wrote, to try things on: ``sample:zen4-sigframe``.
 
-Each is the file ``NAME.bin`` beside this one, byte for byte as it was captured.
+Each is the file ``NAME.bin`` beside this one, byte for byte as it was captured; of the core, the
+notes of its threads.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ SAMPLES: Final = {
     "zen4-xsave": "AMD Zen 4, standard: XSAVE64 under XCR0 0xE7; name it: --model zen4",
     "zen4-xsavec": "AMD Zen 4, compacted: XSAVEC64 left ZMM_Hi256 initial, stale bytes 0xA5 there",
     "zen4-bad-header": "AMD Zen 4, XCOMP_BV 0x4 without bit 63: --lenient --model zen4",
+    "avx512-core": "Intel with AVX-512, standard: a core of three threads by Linux 6.18",
+    "amx-xsavec": "Intel with AMX, compacted: XSAVEC64 of every register, tiles among them",
     "tiger-lake-xsave": "Intel Tiger Lake (Bochs), standard: XSAVE; name it: --model tiger-lake",
     "tiger-lake-xsaves": "Intel Tiger Lake (Bochs), compacted: XSAVES with CET_U and CET_S",
 }

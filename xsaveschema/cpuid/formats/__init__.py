@@ -1,8 +1,4 @@
-"""The formats of CPUID dumps, one module each.
-
-A format's module has ``NAME``, ``recognises(head)`` for the first characters of a text, and
-``read(text, source)``, which yields records or raises CpuidDumpError.
-"""
+"""The formats of CPUID dumps: texts with a row a line, XML, JSON; and which one a text is of."""
 
 from __future__ import annotations
 
@@ -10,8 +6,8 @@ from collections.abc import Iterator
 from functools import cache, partial
 from typing import Final, Protocol
 
-from xsaveschema.cpuid.errors import CpuidDumpError
 from xsaveschema.cpuid.record import CpuidRecord
+from xsaveschema.errors import CpuidDumpError
 from xsaveschema.plugins import Plugin, asked, given, loaded
 
 GROUP: Final = "xsaveschema.dumps"
@@ -21,7 +17,7 @@ HEAD: Final = 1 << 16
 
 
 class DumpFormat(Protocol):
-    """What a format's module offers."""
+    """A format of dumps; what is wrong with a text is a CpuidDumpError."""
 
     NAME: str
 
@@ -36,19 +32,12 @@ class DumpFormat(Protocol):
 
 def known() -> tuple[DumpFormat, ...]:
     """Every format of the package, imported when first asked for."""
-    from xsaveschema.cpuid.formats import (
-        aida64,
-        cpuid_r,
-        firecracker,
-        hwloc,
-        libcpuid,
-        libvirt,
-        rjcp,
-        table,
-        tycho,
-    )
+    from xsaveschema.cpuid.formats import firecracker
+    from xsaveschema.cpuid.formats.hwloc import HWLOC
+    from xsaveschema.cpuid.formats.texts import AIDA64, CPUID_R, LIBCPUID, TABLE, TYCHO
+    from xsaveschema.cpuid.formats.xml import LIBVIRT, RJCP
 
-    return (aida64, cpuid_r, firecracker, hwloc, libcpuid, libvirt, rjcp, table, tycho)
+    return (AIDA64, CPUID_R, firecracker, HWLOC, LIBCPUID, LIBVIRT, RJCP, TABLE, TYCHO)
 
 
 def knowing(head: str) -> list[DumpFormat]:

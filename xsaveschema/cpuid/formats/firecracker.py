@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from xsaveschema.cpuid.errors import CpuidDumpError
 from xsaveschema.cpuid.gather import Processor, records
-
-if TYPE_CHECKING:
-    from xsaveschema.cpuid.record import CpuidRecord
+from xsaveschema.cpuid.record import CpuidRecord
+from xsaveschema.errors import CpuidDumpError
 
 NAME: Final = "Firecracker JSON"
 
@@ -31,10 +29,6 @@ def recognises(head: str) -> bool:
 
 def read(text: str, source: str) -> Iterator[CpuidRecord]:
     """Yield the one record of the file; CpuidDumpError."""
-    return records(_processors(text, source), source, NAME)
-
-
-def _processors(text: str, source: str) -> Iterator[Processor]:
     import json
 
     if len(text) > _MAX_LENGTH:
@@ -46,9 +40,10 @@ def _processors(text: str, source: str) -> Iterator[Processor]:
     except (ValueError, RecursionError) as error:
         raise CpuidDumpError(f"damaged JSON: {error}", source) from None
     try:
-        yield _processor(document, source)
+        processor = _processor(document, source)
     except _DamagedError as error:
         raise CpuidDumpError(str(error), source) from None
+    return records([processor], source, NAME)
 
 
 class _DamagedError(Exception):
@@ -77,12 +72,8 @@ def _processor(document: dict[str, Any], source: str) -> Processor:
             registers[name] = _number(each, "bitmap", _BITS, 2, path)
         if set(registers) != set(_REGISTERS):
             raise _DamagedError(f"{path}: not the registers {', '.join(_REGISTERS)}")
-        processor.add(
-            leaf,
-            sub_leaf,
-            (registers["eax"], registers["ebx"], registers["ecx"], registers["edx"]),
-            None,
-        )
+        eax, ebx, ecx, edx = (registers[name] for name in _REGISTERS)
+        processor.add(leaf, sub_leaf, (eax, ebx, ecx, edx), None)
     return processor
 
 

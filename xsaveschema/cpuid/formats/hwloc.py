@@ -9,40 +9,29 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
 
-from xsaveschema.cpuid import files, lines
-from xsaveschema.cpuid.errors import CpuidDumpError
+from xsaveschema.cpuid import files
 from xsaveschema.cpuid.gather import Processor, records
+from xsaveschema.cpuid.lines import LineFormat
+from xsaveschema.cpuid.record import CpuidRecord
+from xsaveschema.errors import CpuidDumpError
 
-if TYPE_CHECKING:
-    from xsaveschema.cpuid.record import CpuidRecord
-
-NAME: Final = "hwloc-gather-cpuid"
-
-_ROW = re.compile(
-    r"[0-9a-f]{1,2} (?P<leaf>[0-9a-f]{1,8}) [0-9a-f]{1,8} (?P<sub>[0-9a-f]{1,8}) [0-9a-f]{1,8}"
-    r" => (?P<eax>[0-9a-f]{1,8}) (?P<ebx>[0-9a-f]{1,8}) (?P<ecx>[0-9a-f]{1,8})"
-    r" (?P<edx>[0-9a-f]{1,8})\s*",
-    re.IGNORECASE,
+HWLOC = LineFormat(
+    "hwloc-gather-cpuid",
+    row=re.compile(
+        r"[0-9a-f]{1,2} (?P<leaf>[0-9a-f]{1,8}) [0-9a-f]{1,8} (?P<sub>[0-9a-f]{1,8})"
+        r" [0-9a-f]{1,8} => (?P<eax>[0-9a-f]{1,8}) (?P<ebx>[0-9a-f]{1,8}) (?P<ecx>[0-9a-f]{1,8})"
+        r" (?P<edx>[0-9a-f]{1,8})\s*",
+        re.IGNORECASE,
+    ),
+    resembles=re.compile(r"\s*[^#\s]"),
 )
-_RESEMBLES = re.compile(r"\s*[^#\s]")
 _FILE = re.compile(r"pu(?P<cpu>[0-9]{1,9})")
-
-
-def recognises(head: str) -> bool:
-    """Whether a text that begins like this is one of the directory's puN files."""
-    return lines.recognises(head, _ROW)
-
-
-def read(text: str, source: str) -> Iterator[CpuidRecord]:
-    """Yield the record of one puN file; CpuidDumpError."""
-    return records(lines.processors(text, source, _ROW, resembles=_RESEMBLES), source, NAME)
 
 
 def read_directory(path: str) -> Iterator[CpuidRecord]:
     """Yield one record for each kind of core in the directory; CpuidDumpError."""
-    return records(_processors(path), path, NAME)
+    return records(_processors(path), path, HWLOC.NAME)
 
 
 def _processors(directory: str) -> Iterator[Processor]:
@@ -56,7 +45,6 @@ def _processors(directory: str) -> Iterator[Processor]:
     room = files.MAX_BYTES
     for number, name in cpus:
         path = str(Path(directory, name))
-        data = files.read_regular(path, room)
+        data = files.read_file(path, room)
         room -= len(data)
-        text = files.decode(data, path)
-        yield from lines.processors(text, path, _ROW, resembles=_RESEMBLES, number=number)
+        yield from HWLOC.processors(files.decode(data, path), path, number)
