@@ -25,7 +25,7 @@ __all__ = ["GROUP", "Exporter", "render", "targets"]
 GROUP: Final = "xsaveschema.exporters"
 """The entry points by which a package adds exporters; each loads an :class:`Exporter`."""
 
-_OWN: Final = ("vectors", "c", "rust")
+_OWN: Final = ("vectors", "c", "rust", "go", "kaitai", "gdb")
 """A module each."""
 _NEEDS: Final = ("target", "title", "suffix", "render")
 

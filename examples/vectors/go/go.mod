@@ -1,0 +1,3 @@
+module example.org/vectors
+
+go 1.18
