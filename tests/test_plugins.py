@@ -20,7 +20,7 @@ import xsaveschema as xs
 from xsaveschema import artefacts, cpuid, samples
 from xsaveschema.artefacts import registry
 from xsaveschema.cpuid import formats
-from xsaveschema.plugins import PluginWarning
+from xsaveschema.plugins import PluginWarning, Terminated
 
 EXAMPLE = ROOT / "examples" / "plugins"
 ROOT = Path(xs.__file__).parents[1]
@@ -193,6 +193,34 @@ class WritesText(Odd):
     def replace(self, data, found, area):
         return [(3, "text")]
 
+class Forgets(Odd):
+    def replace(self, data, found, area):
+        return [(0, b"ODD")]
+
+class Damages(Odd):
+    def replace(self, data, found, area):
+        return [*super().replace(data, found, area), (2, b"X")]
+
+class Beyond(Odd):
+    def replace(self, data, found, area):
+        return [*super().replace(data, found, area), (len(data) - 1, b"XX")]
+
+class Before(Odd):
+    def replace(self, data, found, area):
+        return [(-4, b"X")]
+
+class Leaves(Good):
+    def recognises(self, data):
+        raise SystemExit(3)
+
+class LeavesLate(Good):
+    def read(self, data, options):
+        raise SystemExit(3)
+        yield
+
+class Empty(Good):
+    pass
+
 class Exits:
     def __init__(self):
         raise SystemExit("no terminal")
@@ -209,6 +237,7 @@ ASKED = {
     "Unspeakable": r"odd \(odd:Unspeakable, GROUP\) fails to recognise a file: Mute; it is left",
     "Wordy": r"odd \(odd:Wordy, GROUP\) fails to recognise a file: .{,300}\.\.\.; it is left out$",
     "Exits": r"odd \(odd:Exits, GROUP\) cannot be loaded: SystemExit: no terminal",
+    "Leaves": r"odd \(odd:Leaves, GROUP\) fails to recognise a file: SystemExit: 3",
     "NoReader": r"odd \(odd:NoReader, GROUP\) has no recognises, no read; it is left out",
     "Dies": r"odd \(odd:Dies, GROUP\) cannot be loaded: OSError: no licence",
     "Absent": r"odd \(odd:Absent, GROUP\) cannot be loaded: AttributeError: module 'odd' has no",
@@ -218,6 +247,7 @@ READING = {
     "FailsLate": "the plug-in odd .* fails: KeyError: 'lost'",
     "Yields": "the plug-in odd .* fails: TypeError: it yields int, not (Found|CpuidRecord)",
     "Hollow": "the plug-in odd .* fails: .* a (Found|CpuidRecord) with values of a wrong type",
+    "LeavesLate": "the plug-in odd .* fails: SystemExit: 3",
     "Refuses": "odd$",
 }
 READ: dict[str, Callable[[], Any]] = {
@@ -288,6 +318,42 @@ def test_one_that_fails_to_write_is_named(
         artefacts.patch(file, out, {"k1": 1})
     assert caught.value.__cause__
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("Forgets", "what is read back is not what was to be written"),
+        ("Damages", "what is read back is not what was to be written"),
+        ("Beyond", "would be changed beyond its end"),
+        ("Before", "would be changed beyond its end"),
+    ],
+)
+def test_what_is_not_read_back_is_not_written(
+    plug_in: Callable[..., Path], name: str, why: str
+) -> None:
+    site = plug_in("xsaveschema.readers", name)
+    file, out = site / "file", site / "out"
+    file.write_bytes(b"ODD" + samples.read("zen4-kernel-core"))
+    with pytest.raises(xs.XsaveError, match=why):
+        artefacts.patch(file, out, {"k1": 1})
+    assert not out.exists()
+
+
+def test_a_dump_without_a_cpu_is_an_error(plug_in: Callable[..., Path]) -> None:
+    plug_in("xsaveschema.dumps", "Empty")
+    with pytest.raises(cpuid.CpuidDumpError, match=r"the plug-in odd .* finds no CPU in it"):
+        READ["xsaveschema.dumps"]()
+
+
+def test_what_ends_the_program_is_no_plug_ins_fault(plug_in: Callable[..., Path]) -> None:
+    plug_in("xsaveschema.readers", "LeavesLate")
+    sys.modules.pop("odd", None)
+    import odd  # type: ignore[import-not-found]
+
+    odd.SystemExit = Terminated
+    with pytest.raises(Terminated):
+        READ["xsaveschema.readers"]()
 
 
 def test_one_that_writes_is_a_writer(plug_in: Callable[..., Path]) -> None:

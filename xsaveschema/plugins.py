@@ -16,6 +16,10 @@ class PluginWarning(RuntimeWarning):
     """A plug-in that failed: it is left out."""
 
 
+class Terminated(SystemExit):
+    """The program was told to end (SIGTERM), whoever runs just then."""
+
+
 class Plugin(NamedTuple):
     """What an entry point gave: ``made`` is the object, ``title`` what messages call it."""
 
@@ -47,6 +51,7 @@ def loaded(group: str, needs: tuple[str, ...]) -> Iterator[Plugin]:
             made = made() if isinstance(made, type) else made
             lacking = [name for name in needs if not hasattr(made, name)]
         except (Exception, SystemExit) as error:  # a program, where a library was expected
+            pass_on(error)
             tell(f"the plug-in {title} cannot be loaded: {described(error)}")
             continue
         if lacking:
@@ -59,7 +64,8 @@ def asked(plugin: Plugin, question: Callable[[], object]) -> bool:
     """Whether a plug-in says yes; no, and a warning, where it raises."""
     try:
         return bool(question())
-    except Exception as error:
+    except (Exception, SystemExit) as error:
+        pass_on(error)
         plugin.tell("fails to recognise a file", error)
         return False
 
@@ -85,8 +91,15 @@ def given(
             yield each
     except (XsaveError, OSError):
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
+        pass_on(error)
         raise fault(f"the plug-in {plugin.title} fails: {described(error)}") from error
+
+
+def pass_on(error: BaseException) -> None:
+    """Raise again what is no fault of a plug-in's."""
+    if isinstance(error, Terminated):
+        raise error
 
 
 def tell(message: str) -> None:

@@ -109,6 +109,13 @@ def test_a_plug_in_is_a_target(tmp_path: Path) -> None:
     assert command("words", "zen4", "host", "-o", "-", site=site).stdout.startswith("zen4 ")
 
 
+def test_a_plug_in_takes_no_targets_place(tmp_path: Path) -> None:
+    site = plugged(tmp_path, "return {}")
+    (site / "words.py").write_text((site / "words.py").read_text().replace('"words"', '"c"'))
+    said = command("--list", site=site).stderr
+    assert "words (words:Words, xsaveschema.exporters) is left out: there is a target 'c'" in said
+
+
 @pytest.mark.parametrize(
     ("body", "said"),
     [
@@ -117,6 +124,10 @@ def test_a_plug_in_is_a_target(tmp_path: Path) -> None:
         ("return {'/a': 'b'}", "'/a' is no path within a folder"),
         ("return {'a': b'b'}", "it gives 'a' as "),
         ("return 5", "fails: TypeError"),
+        ("return {}", "it gives no file"),
+        ("return {'k': 'a', 'k/b': 'c'}", "'k/b' is below 'k', which is a file"),
+        (r"return {'a': '\ud800'}", "fails: UnicodeEncodeError"),
+        ("raise SystemExit(0)", "fails: SystemExit: 0"),
     ],
 )
 def test_a_plug_in_that_fails_is_told_of(tmp_path: Path, body: str, said: str) -> None:

@@ -240,6 +240,8 @@ TESTED_BY = {
     "area.rows": "cli/test_cli_decode",
     "artefacts.elf_file": "artefacts/test_elf",
     "artefacts.elf_notes": "artefacts/test_elf",
+    "artefacts.ptrace": "artefacts/test_process",
+    "cpuid.instruction": "cpuid/test_host",
     "debuggers.commands": "debuggers/test_gdb",
     "debuggers.tables": "debuggers/test_gdb",
     "language.component_fields": "language/test_language",

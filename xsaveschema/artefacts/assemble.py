@@ -22,6 +22,7 @@ from xsaveschema.layout import compacted, standard, takes_xcr0
 from xsaveschema.model import (
     EXTENDED_OFFSET,
     HEADER_OFFSET,
+    LEGACY_SIZE,
     MXCSR_OFFSET,
     SSE,
     X87,
@@ -74,7 +75,8 @@ def assemble(
             f"the masks of {label}, {held:#x}, have bit 63, which is no state component"
         )
     gone = xstate_bv & ~there
-    mxcsr_mask = mxcsr_mask_of(memoryview(legacy), options.model, catalog)
+    whole = memoryview(bytes(legacy).ljust(LEGACY_SIZE, b"\0"))
+    mxcsr_mask = mxcsr_mask_of(whole, options.model, catalog)
     model, why = _model(held, xstate_bv, gone, mxcsr_mask, options, catalog)
     supervisor = xstate_bv & ~gone & model.supervisor_mask
     user = model.xcr0 & ~gone

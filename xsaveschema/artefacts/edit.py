@@ -24,7 +24,7 @@ from xsaveschema.artefacts.opened import PID, SAMPLE
 from xsaveschema.artefacts.reader import ArtefactError, Options, Writer
 from xsaveschema.artefacts.registry import recognise
 from xsaveschema.artefacts.select import numbered, one
-from xsaveschema.artefacts.source import Source
+from xsaveschema.artefacts.source import Data, Source, Window
 from xsaveschema.catalog import Catalog
 from xsaveschema.errors import HeaderError, ValueRangeError
 from xsaveschema.io import permissions, replacing, write_all
@@ -81,7 +81,12 @@ def patch(
         edited = XsaveArea.parse(bytearray(bytes(found.area)), found.area.model, assume=True)
         for name, value in (registers or {}).items():
             _set(edited, name, value)
-        changes = reader.replace(source.data, found, edited)
+        changes = [*reader.replace(source.data, found, edited)]
+        changed = _changed(source.data, changes, reader.title)
+        again = one(numbered(reader.read(changed, options)), f"#{found.index}")
+        known = recognise(changed, assume).name == reader.name
+        if not known or bytes(again.area) != bytes(edited):
+            raise ArtefactError(f"{reader.title}: what is read back is not what was to be written")
         _write(source, target, changes)
     return Edited(target, found.label, found.layout_source, found.notes)
 
@@ -210,6 +215,23 @@ def _target(source: Path, out: StrPath | None, in_place: bool) -> Path:
                 f"{target} is the file that is read; say so if it is to be replaced"
             )
     return target
+
+
+def _changed(data: Data, changes: Iterable[Change], title: str) -> Window:
+    """A file as it would be with changes. ArtefactError for one that does not lie within it."""
+    for offset, part in changes:
+        if offset < 0 or offset + len(part) > len(data):
+            raise ArtefactError(f"{title}: would be changed beyond its end", offset)
+
+    def fetch(start: int, size: int) -> memoryview:
+        piece = bytearray(data[start : start + size])
+        for offset, part in changes:
+            first, last = max(start, offset), min(start + size, offset + len(part))
+            if first < last:
+                piece[first - start : last - start] = part[first - offset : last - offset]
+        return memoryview(piece)
+
+    return Window(len(data), fetch)
 
 
 def _write(source: Source, target: Path, changes: Iterable[Change]) -> None:

@@ -167,7 +167,9 @@ def _plugins_told() -> Iterator[None]:
 
 
 def _terminate(number: int, _frame: object) -> None:
-    raise SystemExit(128 + number)
+    from xsaveschema.plugins import Terminated
+
+    raise Terminated(128 + number)
 
 
 def _said(error: OSError) -> str:

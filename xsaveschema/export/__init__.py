@@ -6,7 +6,7 @@ What is generated is deterministic, says where it is from, and may be taken into
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib import import_module
 from pathlib import PurePosixPath
@@ -14,13 +14,13 @@ from typing import Any, Final
 
 from xsaveschema.catalog import Catalog, default_catalog, require_catalog
 from xsaveschema.errors import WrongTypeError, XsaveError, described, items, meant
-from xsaveschema.export.exporter import ALL, Exporter, identifier
+from xsaveschema.export.exporter import ALL, Exporter, banner, identifier
 from xsaveschema.identify.named import load_model
 from xsaveschema.model import CpuModel
-from xsaveschema.plugins import Plugin, loaded
+from xsaveschema.plugins import Plugin, loaded, pass_on, tell
 from xsaveschema.plugins import described as described_error
 
-__all__ = ["GROUP", "Exporter", "render", "targets"]
+__all__ = ["GROUP", "Exporter", "banner", "render", "targets"]
 
 GROUP: Final = "xsaveschema.exporters"
 """The entry points by which a package adds exporters; each loads an :class:`Exporter`."""
@@ -31,7 +31,7 @@ _NEEDS: Final = ("target", "title", "suffix", "render")
 
 
 def targets() -> list[Exporter]:
-    """Every exporter: the package's own, then those of other packages, in order of name."""
+    """Every exporter: the package's own, then those of other packages."""
     return [*_exporters().values()]
 
 
@@ -90,9 +90,13 @@ def _models(cpus: str | CpuModel | Iterable[str | CpuModel], catalog: Catalog) -
 
 @cache
 def _exporters() -> dict[str, Exporter]:
-    own = (import_module(f"{__name__}.{name}").EXPORTER for name in _OWN)
-    plugged = (_PluggedIn(plugin) for plugin in loaded(GROUP, _NEEDS))
-    return {exporter.target: exporter for exporter in (*plugged, *own)}  # its own win
+    found = {name: import_module(f"{__name__}.{name}").EXPORTER for name in _OWN}
+    for plugin in loaded(GROUP, _NEEDS):
+        exporter = _PluggedIn(plugin)
+        if exporter.target in found:
+            tell(f"the plug-in {plugin.title} is left out: there is a target {exporter.target!r}")
+        found.setdefault(exporter.target, exporter)
+    return found
 
 
 class _PluggedIn:
@@ -109,14 +113,26 @@ class _PluggedIn:
         fault = f"the plug-in {self._plugin.title} fails"
         try:
             files = dict(self._plugin.made.render(cpus, **options))
+            _check_files(files)
         except XsaveError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
+            pass_on(error)
             raise XsaveError(f"{fault}: {described_error(error)}") from error
-        for name, text in files.items():
-            if not (isinstance(name, str) and isinstance(text, str)):
-                raise XsaveError(f"{fault}: it gives {name!r:.60} as {described(text)}")
-            path = PurePosixPath(name)
-            if path.is_absolute() or ".." in path.parts or "\0" in name or not path.name:
-                raise XsaveError(f"{fault}: {name!r} is no path within a folder")
         return files
+
+
+def _check_files(files: Mapping[Any, Any]) -> None:
+    """ValueError for what cannot be written as files below a folder."""
+    if not files:
+        raise ValueError("it gives no file")
+    paths = {PurePosixPath(name) for name in files}
+    for name, text in files.items():
+        path = PurePosixPath(name)
+        if path.is_absolute() or ".." in path.parts or "\0" in name or not path.name:
+            raise ValueError(f"{name!r} is no path within a folder")
+        if above := paths.intersection(path.parents):
+            raise ValueError(f"{name!r} is below {str(*above)!r}, which is a file")
+        if not isinstance(text, str):
+            raise TypeError(f"it gives {name!r:.60} as {described(text)}")
+        text.encode()

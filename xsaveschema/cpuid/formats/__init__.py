@@ -63,9 +63,13 @@ class _PluggedIn:
     def read(self, text: str, source: str) -> Iterator[CpuidRecord]:
         """The format's records. CpuidDumpError where it raises what formats do not raise."""
         made = partial(self._plugin.made.read, text, source)
-        return given(
-            self._plugin, made, CpuidRecord, _whole, partial(CpuidDumpError, source=source)
-        )
+        fault = partial(CpuidDumpError, source=source)
+        found = False
+        for record in given(self._plugin, made, CpuidRecord, _whole, fault):
+            found = True
+            yield record
+        if not found:
+            raise fault(f"the plug-in {self._plugin.title} finds no CPU in it")
 
 
 def _whole(record: CpuidRecord) -> bool:
