@@ -20,6 +20,7 @@ DISTINCT = ("haswell", "bulldozer", "zen2", "zen4", "skylake", "sapphire-rapids"
 _SAVES: tuple[processor.SaveInstruction, ...] = ("xsave64", "xsavec64")
 
 
+_AMX = 1 << 17 | 1 << 18
 _ILLEGAL = ((0, 2), (2, 1), (16, 0), (16, 65), (17, 1), (40, 1), (48, 0), (48, 17), (63, 1))
 """Bytes of a TILECFG that make one illegal that gives tile 0 all rows."""
 
@@ -40,6 +41,8 @@ def made_up(model: CpuModel, count: int = 12) -> Iterator[Sample]:
         whole = (model.xcr0 | model.xss) if packed else model.xcr0
         bits = [1 << bit for bit in bits_of(whole)]
         mask = whole if number < 4 else sum(rng.sample(bits, rng.randint(1, len(bits))))
+        if number % 3 == 2:
+            mask |= whole & _AMX
         layout = model.compacted_layout(mask) if packed else model.standard_layout(mask | 3)
         live = layout.mask if number in (0, 1) else rng.getrandbits(63) & layout.mask
         data = bytearray(rng.randbytes(layout.size))
@@ -50,7 +53,7 @@ def made_up(model: CpuModel, count: int = 12) -> Iterator[Sample]:
         if "tilecfg" in layout and number % 3:
             tilecfg = bytearray(processor.legal_tilecfg(rng))
             if number % 3 == 2:  # illegal: the initial one is loaded
-                live |= layout.mask & (1 << 17 | 1 << 18)
+                live |= layout.mask & _AMX
                 tilecfg[16:18], tilecfg[48] = b"\x40\0", 16
                 at, byte = _ILLEGAL[number // 3 % len(_ILLEGAL)]
                 tilecfg[at] = byte

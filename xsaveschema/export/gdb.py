@@ -44,7 +44,7 @@ class _Feature:
 
 class _Gdb:
     target = "gdb"
-    title = "GDB target descriptions (set tdesc filename): registers, with vectors as unions"
+    title = "GDB target descriptions: registers, vectors as unions"
     suffix = ".xml"
 
     def render(self, cpus: Sequence[CpuModel], **options: Any) -> dict[str, str]:

@@ -56,7 +56,7 @@ class _Family:
 
 class _Go:
     target = "go"
-    title = "a Go package: layouts by CPU and by what a core's note says, and registers of an area"
+    title = "a Go package: layouts, and the registers of an area"
     suffix = ".go"
 
     def render(self, cpus: Sequence[CpuModel], **options: Any) -> dict[str, str]:

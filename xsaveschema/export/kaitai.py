@@ -87,7 +87,7 @@ class _Flag:
 
 class _Kaitai:
     target = "kaitai"
-    title = "Kaitai Struct descriptions (.ksy): one a CPU and format, components where they are"
+    title = "Kaitai Struct descriptions, one a CPU and format"
     suffix = ".ksy"
 
     def render(self, cpus: Sequence[CpuModel], **options: Any) -> dict[str, str]:
