@@ -121,6 +121,15 @@ def test_the_example_is_identified(example: Path, tmp_path: Path) -> None:
         assert found == [{"model": each.model, "by": each.by} for each in match.candidates]
 
 
+def test_the_example_exports(example: Path, tmp_path: Path) -> None:
+    for cpu in ("zen3", "haswell"):
+        done = command(example, "export", "csv", cpu, "-o", str(tmp_path / "out"))
+        assert (done.returncode, done.stderr) == (0, "")
+    *head, avx = (tmp_path / "out" / "offsets.csv").read_text().splitlines()
+    assert head[-2:] == ["haswell,x87,0", "haswell,sse,160"]
+    assert avx == "haswell,avx,576"
+
+
 def test_without_the_example_nobody_knows_its_files(tmp_path: Path) -> None:
     assert artefacts.recognise(memoryview(crate())).name == "raw"
     with pytest.raises(cpuid.CpuidDumpError, match="not a CPUID dump of a known format"):

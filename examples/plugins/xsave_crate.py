@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT-0
-"""Two plug-ins for xsaveschema: a reader of files that hold areas, and a format of CPUID dumps.
+"""Plug-ins for xsaveschema: a reader of files with areas, a format of CPUID dumps, an exporter.
 
 A crate is ``CRATE1``, then for each area its length (u32), the length of a label (u8), the label
 (UTF-8) and the area. A tally is text: ``tally of GenuineIntel 0x806f8``, then a line for each
@@ -8,10 +8,13 @@ sub-leaf of leaf 0xD: its number, EAX, EBX, ECX, EDX in hexadecimal.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
+from xsaveschema import CpuModel
 from xsaveschema.artefacts import ArtefactError, Data, Found, InPlace, Options, Struct, layout_of
 from xsaveschema.cpuid import CpuidDumpError, CpuidRecord, Processor, records
+from xsaveschema.export import banner
 
 MAGIC = b"CRATE1"
 HEAD = Struct("<IB")
@@ -67,3 +70,14 @@ class TallyFormat:
             processor.add(0xD, sub_leaf, (eax, ebx, ecx, edx), number)
         # It judges the rows together, as those of every dump.
         yield from records([processor], source, self.NAME)
+
+
+class CsvExporter:
+    target, title, suffix = "csv", "offsets in the standard format, as CSV", ".csv"
+
+    def render(self, cpus: Sequence[CpuModel], **options: Any) -> dict[str, str]:
+        # By what the banner says, the next export knows that it may replace the file.
+        lines = [f"# {line}" for line in banner(cpus)]
+        for cpu in cpus:
+            lines += [f"{cpu.label},{slot.name},{slot.offset}" for slot in cpu.standard_layout()]
+        return {"offsets.csv": "\n".join(lines) + "\n"}
