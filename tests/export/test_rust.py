@@ -384,6 +384,11 @@ def test_values_that_break_the_rules_of_components(crate: Crate) -> None:
             data[24:26] = b"\x80\x1f"
             live = sum(slot.component.bit for slot in judged if rng.random() < 0.9)
             struct.pack_into("<QQ", data, 512, live, layout.xcomp_bv)
+            if "loop" in layout:
+                used = rng.randrange(4)  # and the element behind them, which does not count
+                data[layout["loop"].offset] = used
+                element = layout["loop"].offset + 72 + 2 * (used - rng.randrange(2))
+                data[element + 1] = rng.choice((0, 0, 3))
             for _ in range(rng.randrange(3)):
                 slot = rng.choice(judged)
                 leaf = rng.choice(slot.component.leaves)
