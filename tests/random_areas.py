@@ -187,7 +187,7 @@ def _software(rng: random.Random, model: xs.CpuModel, size: int) -> bytes:
     kind = rng.random()
     mask = subset(rng, model.user_mask) | rng.choice((3, 3, 3, 0))
     if rng.random() < 0.1:
-        mask ^= 1 << rng.randrange(64)
+        mask ^= 1 << rng.choice((63, rng.randrange(64)))
     if kind < 0.3:
         return bytes(48)
     if kind < 0.6:
