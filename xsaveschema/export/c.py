@@ -77,7 +77,7 @@ _WORDS: Final = frozenset(_KEYWORDS.split())
 
 class _C:
     target = "c"
-    title = "C11 and C++17: one header with tables, types, conversion and checks"
+    title = "a C11 and C++17 header: tables, types, conversion, checks"
     suffix = ".h"
 
     def render(self, cpus: Sequence[CpuModel], **options: Any) -> dict[str, str]:
