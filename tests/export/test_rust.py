@@ -316,6 +316,14 @@ def places(models: Sequence[xs.CpuModel]) -> str:
         "    assert_eq!(u32::read(&[1, 2, 3, 4, 5]), Some(0x0403_0201));",
         "    assert_eq!(u64::read(&[1; 7]), None);",
         "    assert!(components::x87::ST.element(8).is_none());",
+        "    let leaf = xsave::models::ZEN4;",
+        "    let at = |xcomp_bv, number| leaf.offset(xsave::Mask(xcomp_bv), number);",
+        "    assert_eq!([at(0, 2), at(0, 9), at(0, 1)], [Some(576), Some(2432), Some(160)]);",
+        "    assert_eq!([at(1, 0), at(4, 2), at(0, 11), at(0, 3)], [None; 4]);",
+        "    assert_eq!([at(0, 63), at(0, 99)], [None; 2]);",
+        "    assert_eq!([at(1 << 63 | 4, 9), at(1 << 63 | 24, 4)], [None; 2]);",
+        "    assert_eq!(leaf.standard_size(xsave::Mask(1 << 11)), None);",
+        "    assert_eq!(leaf.compacted_size(xsave::Mask(1 << 20)), None);",
     ]
     least: dict[str, StateComponent] = {}
     most: dict[str, StateComponent] = {}
