@@ -110,12 +110,8 @@ fn failed(error: Error, mask: Mask) -> Answer {
 
 fn checked(leaf: &Leaf, question: &Question) -> Answer {
     let [rfbm, xfd, address, xcr0, xss] = question.numbers;
-    let target = [
-        Target::Xrstor,
-        Target::Xrstors,
-        Target::Ptrace,
-        Target::Kvm,
-    ][usize::from(question.target)];
+    let target = [Target::Xrstor, Target::Xrstors, Target::Ptrace, Target::Kvm]
+        [usize::from(question.target)];
     let leaf = leaf.under(Mask(xcr0), Mask(xss));
     let how = Restore {
         rfbm: Mask(rfbm),
@@ -157,7 +153,19 @@ fn read(leaf: &Leaf, question: &Question) -> Answer {
         let mut image = vec![0; [160, 416, size][number.min(2)]];
         match area.component(number) {
             Some(stored) => image.copy_from_slice(stored),
-            None => xsave::write_initial(number, &mut image),
+            None => {
+                image.fill(0xa5);
+                xsave::write_initial(number, &mut image);
+                let others: &[std::ops::Range<usize>] = match number {
+                    0 => &[24..32],
+                    1 => &[0..24, 28..160],
+                    _ => &[],
+                };
+                for other in others {
+                    assert!(image[other.clone()].iter().all(|&byte| byte == 0xa5));
+                    image[other.clone()].fill(0);
+                }
+            }
         }
         bytes.extend_from_slice(&image);
     }
