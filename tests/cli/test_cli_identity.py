@@ -113,3 +113,7 @@ def test_the_host_is_called_host() -> None:
 def test_another_process_may_be_another_machine() -> None:
     model = pickle.loads(pickle.dumps(xs.load_model("host")))
     assert (model.label, model.xcr0) == ("ice-lake-server", 0xE7)
+
+
+def test_identify_shows_the_masks_as_they_stand() -> None:
+    assert "XSTATE_BV 0xE7, XCOMP_BV 0x4" in run("identify", "sample:zen4-bad-header").stdout
