@@ -67,13 +67,15 @@ def distinct(names: Iterable[str], taken: Iterable[str] = ()) -> list[str]:
     return found
 
 
-def apart(names: Iterable[str], language: str) -> None:
-    """XsaveError where two components, or one and something else, have one name in a language."""
+def apart(
+    names: Iterable[str], language: str, spelling: Callable[[str], str] = lambda name: name
+) -> None:
+    """XsaveError where two things have one name as a language spells them."""
     seen: set[str] = set()
     for name in names:
-        if name in seen:
-            raise XsaveError(f"two things are called {name} in {language}: rename the component")
-        seen.add(name)
+        if spelling(name) in seen:
+            raise XsaveError(f"two things are called {name} in {language}: rename one of them")
+        seen.add(spelling(name))
 
 
 def comment(text: str) -> str:
