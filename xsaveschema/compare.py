@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What moves between two CPU models, and what is lost: can host B restore a guest that ran on A?
 
 The answer is about enabled components: a model that is limited to masks is compared as limited.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """``xsaveschema identify``: which CPU models fit an area, a CPUID dump, or this machine."""
 
 from __future__ import annotations

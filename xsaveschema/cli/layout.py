@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """``xsaveschema layout``: where each state component sits."""
 
 from __future__ import annotations

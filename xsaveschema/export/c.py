@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A header for C and C++: tables, types, conversion and checks, without allocation or a library.
 
 The code is the template's; here are the facts that it is filled with, and the structs' members.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What an exporter is, and what all of them need: names, comments, templates."""
 
 from __future__ import annotations

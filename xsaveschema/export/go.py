@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Go: a package that finds the layout of an area and reads its registers.
 
 The states of CPUs, where a core's note puts them and how registers are put together are tables;

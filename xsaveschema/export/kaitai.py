@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Kaitai Struct: a description of a CPU's areas in each format, with their meaning.
 
 What is not in use is absent, whatever bytes stand there: such a component has its initial value.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A Rust crate: where state stands in areas, fields, conversions and checks, without allocation.
 
 The rules of the format are the template's; what is data of CPUs and components is filled in here.
