@@ -28,7 +28,11 @@ def command(file: Input, settings: tuple[str, ...], output: str | None, in_place
     x87 register; or hex: and bytes as they stand in memory (hex:00ff...).
     """
     require_one_output(output, in_place)
-    registers = dict(map(_setting, settings))
+    registers: dict[str, int | bytes | str] = {}
+    for name, value in map(_setting, settings):
+        if name in registers:
+            raise click.UsageError(f"{name} is set twice")
+        registers[name] = value
     said = file.options()
     with about(file.source):
         done = patch(
