@@ -8,8 +8,9 @@ import click
 
 from xsaveschema.area.lines import folded
 from xsaveschema.catalog import Catalog
+from xsaveschema.cli.files import write_picture
 from xsaveschema.cli.inputs import presented
-from xsaveschema.cli.options import json_option, mask_option, with_catalog
+from xsaveschema.cli.options import json_option, mask_option, svg_option, with_catalog
 from xsaveschema.cli.output import (
     in_ascii,
     in_colour,
@@ -26,6 +27,7 @@ from xsaveschema.identify.match import alike
 from xsaveschema.layout import Layout
 from xsaveschema.model import CpuModel
 from xsaveschema.spans import Slot
+from xsaveschema.svg import layout_svg
 from xsaveschema.text import layout_lines, layout_title
 
 
@@ -37,6 +39,7 @@ from xsaveschema.text import layout_lines, layout_title
     "--xcomp-bv", "The components that have a place in the compacted format; bit 63 is optional."
 )
 @click.option("--compacted", is_flag=True, help="The compacted format with all that is enabled.")
+@svg_option
 @json_option
 @with_catalog
 def command(
@@ -46,6 +49,7 @@ def command(
     xss: int | None,
     xcomp_bv: int | None,
     compacted: bool,
+    svg: str | None,
     as_json: bool,
 ) -> None:
     """Show where each state component of a CPU model sits.
@@ -60,7 +64,9 @@ def command(
         layout = model.limited(xcr0, xss).compacted_layout()
     else:
         layout = model.standard_layout(xcr0)
-    if as_json:
+    if svg is not None:
+        write_picture(svg, layout_svg(layout), as_json)
+    elif as_json:
         print_json(
             {
                 "model": model.name,
