@@ -186,6 +186,11 @@ class Comparison:
 
         return text_of(comparison_lines(self))
 
+    def _repr_html_(self) -> str:
+        from xsaveschema.svg import comparison_svg
+
+        return comparison_svg(self)
+
 
 def compare(a: CpuModel, b: CpuModel) -> Comparison:
     """Compare two models: what a guest of ``a`` keeps on a host of ``b``, and where it sits.

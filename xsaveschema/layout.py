@@ -158,6 +158,11 @@ class Layout(Keeper):
 
         return layout_text(self)
 
+    def _repr_html_(self) -> str:
+        from xsaveschema.svg import layout_svg
+
+        return layout_svg(self)
+
     def __reduce__(self) -> tuple[Any, ...]:
         return (standard if self.format == "standard" else compacted), (self.model, self.mask)
 

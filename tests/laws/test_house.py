@@ -40,6 +40,7 @@ convert
 restore_rules
 diff compare restore
 text
+svg
 qemu
 samples
 artefacts
@@ -65,6 +66,10 @@ UP = {
     ("area.view", "text"),
     ("compare", "text"),
     ("diff", "text"),
+    # A notebook's picture of one.
+    ("layout", "svg"),
+    ("area.view", "svg"),
+    ("compare", "svg"),
 }
 """The only imports of what stands behind: (module, what it imports)."""
 EXTRAS = {"numpy", "pyarrow", "distributed", "hypothesis", "zstandard", "lz4"}

@@ -306,6 +306,11 @@ class XsaveArea:
 
         return area_text(self)
 
+    def _repr_html_(self) -> str:
+        from xsaveschema.svg import area_svg
+
+        return area_svg(self)
+
     def __repr__(self) -> str:
         names = ", ".join(self.model.names_of(self.xstate_bv & self.layout.mask)) or "nothing"
         if self._missing:

@@ -6,10 +6,12 @@ from __future__ import annotations
 import click
 
 from xsaveschema.catalog import Catalog
-from xsaveschema.cli.options import json_option, mask_option, with_catalog
+from xsaveschema.cli.files import write_picture
+from xsaveschema.cli.options import json_option, mask_option, svg_option, with_catalog
 from xsaveschema.cli.output import print_json, print_lines
 from xsaveschema.compare import compare
 from xsaveschema.identify import load_model
+from xsaveschema.svg import comparison_svg
 from xsaveschema.text import comparison_lines
 
 
@@ -18,10 +20,17 @@ from xsaveschema.text import comparison_lines
 @click.argument("model_b", metavar="CPU_B")
 @mask_option("--xcr0", "The guest's XCR0 on A; default: all that A has.")
 @mask_option("--xss", "The guest's IA32_XSS on A; default: all that A has.")
+@svg_option
 @json_option
 @with_catalog
 def command(
-    catalog: Catalog, model_a: str, model_b: str, xcr0: int | None, xss: int | None, as_json: bool
+    catalog: Catalog,
+    model_a: str,
+    model_b: str,
+    xcr0: int | None,
+    xss: int | None,
+    svg: str | None,
+    as_json: bool,
 ) -> int:
     """Tell whether a host CPU_B can take the state of a guest that ran on CPU_A.
 
@@ -32,7 +41,9 @@ def command(
     if xcr0 is not None or xss is not None:
         a = a.limited(xcr0=xcr0, xss=xss)
     found = compare(a, b)
-    if as_json:
+    if svg is not None:
+        write_picture(svg, comparison_svg(found), as_json)
+    elif as_json:
         print_json(found.to_dict())
     else:
         print_lines(comparison_lines(found))

@@ -10,7 +10,7 @@ import click
 
 from xsaveschema.artefacts.reader import Found
 from xsaveschema.catalog import Catalog
-from xsaveschema.cli.files import about
+from xsaveschema.cli.files import about, write_picture
 from xsaveschema.cli.inputs import Input
 from xsaveschema.cli.options import (
     area_option,
@@ -18,10 +18,12 @@ from xsaveschema.cli.options import (
     json_option,
     listed,
     model_option,
+    svg_option,
     with_catalog,
 )
 from xsaveschema.cli.output import in_colour, number, picked, print_json, print_lines, print_rows
 from xsaveschema.diff import ByteDelta, Delta, byte_differences, diff
+from xsaveschema.svg import diff_svg
 from xsaveschema.text import delta_lines
 
 
@@ -36,6 +38,7 @@ from xsaveschema.text import delta_lines
 )
 @click.option("--all", "everything", is_flag=True, help="Also what no restore loads.")
 @click.option("--bytes", "raw", is_flag=True, help="Raw bytes instead, with what they belong to.")
+@svg_option
 @json_option
 @model_option("The CPU that wrote A, and B unless --model-b names another.")
 @click.option("--model-b", "model_b_name", metavar="CPU", help="The CPU that wrote B.")
@@ -50,6 +53,7 @@ def command(
     ignore: tuple[str, ...],
     everything: bool,
     raw: bool,
+    svg: str | None,
     as_json: bool,
     model_name: str | None,
     model_b_name: str | None,
@@ -77,6 +81,8 @@ def command(
         return diff(a.area, b.area, ignore=listed(ignore), everything=everything)
 
     if file_a.plural or file_b.plural:
+        if svg is not None:
+            raise click.UsageError("--svg draws one pair of areas: select one of each")
         held = (
             _Pair(a, b, differences(a, b) if a and b else []) for a, b in _pairs(file_a, file_b)
         )
@@ -91,7 +97,9 @@ def command(
         return 1 if differ else 0
     (a,), (b,) = _areas(file_a), _areas(file_b)
     found = differences(a, b)
-    if as_json:
+    if svg is not None:
+        write_picture(svg, diff_svg(found, a.area, b.area), as_json, first, second)
+    elif as_json:
         print_json(_facts(found, raw))
     else:
         deltas = [each for each in found if isinstance(each, Delta)]

@@ -9,8 +9,9 @@ import click
 
 from xsaveschema.area.lines import folded
 from xsaveschema.catalog import Catalog
+from xsaveschema.cli.files import write_picture
 from xsaveschema.cli.inputs import presented
-from xsaveschema.cli.options import json_option, mask_option, with_catalog
+from xsaveschema.cli.options import json_option, mask_option, svg_option, with_catalog
 from xsaveschema.cli.output import (
     in_ascii,
     in_colour,
@@ -27,6 +28,7 @@ from xsaveschema.identify.match import alike
 from xsaveschema.layout import Layout
 from xsaveschema.model import CpuModel
 from xsaveschema.spans import Slot
+from xsaveschema.svg import layout_svg
 from xsaveschema.text import layout_lines, layout_title
 
 
@@ -38,6 +40,7 @@ from xsaveschema.text import layout_lines, layout_title
     "--xcomp-bv", "The components that have a place in the compacted format; bit 63 is optional."
 )
 @click.option("--compacted", is_flag=True, help="The compacted format with all that is enabled.")
+@svg_option
 @json_option
 @with_catalog
 def command(
@@ -47,6 +50,7 @@ def command(
     xss: int | None,
     xcomp_bv: int | None,
     compacted: bool,
+    svg: str | None,
     as_json: bool,
 ) -> None:
     """Show where each state component of a CPU model sits.
@@ -62,7 +66,9 @@ def command(
     else:
         layout = model.standard_layout(xcr0)
     others = alike(layout, catalog) if model.host else None
-    if as_json:
+    if svg is not None:
+        write_picture(svg, layout_svg(layout), as_json)
+    elif as_json:
         host = {"laid_out_as": model.name, "others": others} if model.host else {}
         print_json(
             {

@@ -78,6 +78,13 @@ assume_option = click.option(
     help="Take --model's word even where FILE says otherwise.",
 )
 
+svg_option = click.option(
+    "--svg",
+    "svg",
+    metavar="OUT",
+    help="Write a picture, SVG, in place of the text; - is standard output.",
+)
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON, for programs.")
 
 area_option = click.option(
