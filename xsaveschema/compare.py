@@ -154,8 +154,8 @@ class Comparison:
             for name, (a, b) in self.layouts.items()
         }
         return {
-            "a": self.a.name,
-            "b": self.b.name,
+            "a": self.a.label,
+            "b": self.b.label,
             "restorable": self.restorable,
             "lost": list(self.lost),
             "components": [row.to_dict() for row in self.components],

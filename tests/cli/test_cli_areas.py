@@ -87,9 +87,11 @@ def test_what_is_not_in_the_file_and_headers_at_fault(tmp_path: Path) -> None:
     assert "(not in this file: tilecfg tiledata)" in run("areas", CRIU).stdout
     path = tmp_path / "area"
     path.write_bytes(samples.read("zen4-bad-header"))
-    assert "(the header is at fault)" in run("areas", str(path), "--model", "zen4").stdout
+    assert "(at fault: xcomp-bv-form)" in run("areas", str(path), "--model", "zen4").stdout
     (area,) = tell("areas", str(path), "--model", "zen4")["areas"]
     assert area["faults"] == ["xcomp-bv-form"]
+    short = ("areas", "sample:zen4-kernel-core", "--model", "skylake-server", "--assume-model")
+    assert run(*short).stdout.endswith("hi16_zmm (at fault: truncated)\n")
 
 
 @pytest.mark.parametrize("selector", ["#1", "thread 16908", "16908", "*8"])
