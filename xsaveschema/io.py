@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Files: regular ones opened safely, new ones written whole or not at all, own ones gone on with.
 
 What stands at a path may be hostile: a FIFO that nobody writes to, a device, a link that somebody

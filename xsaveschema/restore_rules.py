@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What restores refuse: every rule by its identifier, with its source and what mends it.
 
 The processor's rules are from the SDM; ``HW`` names the processors on which they were seen case by

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Values as people read and write them: lanes, tiles, named bits, 80-bit floating point.
 
 This module stands alone: it needs nothing but the standard library of Python 3.6, because the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Whole registers on an area: a ZMM register is spread over up to three components.
 
 ``registers.yaml`` says how registers are composed. Here that becomes places in one layout, once,

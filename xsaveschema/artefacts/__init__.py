@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Artefacts that carry XSAVE areas: core dumps, live processes, signal frames, VM state.
 
 ::

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """One path from what people name to areas: a file, a folder, a process, a sample, a stream."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """``xsaveschema areas``: what a FILE holds, and the CPU models that wrote it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """``xsaveschema convert``: an area in another format, for another CPU, or the same put in order."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """``xsaveschema decode``: the header, the components and the registers of an area."""
 
 from __future__ import annotations

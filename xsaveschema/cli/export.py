@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """``xsaveschema export``: tables of layouts for other people's builds."""
 
 from __future__ import annotations

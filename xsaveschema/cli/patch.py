@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """``xsaveschema patch``: set registers in a core's or another file's area."""
 
 from __future__ import annotations

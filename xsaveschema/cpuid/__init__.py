@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """CPUID leaf 0xD from dump files of any known format, and from this machine.
 
 ::

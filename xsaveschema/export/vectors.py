@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Test vectors: what any implementation of XSAVE areas must make of some areas, as data.
 
 For each CPU its leaf 0xD, the places that follow from it, and areas with what they mean, what

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Which CPU model wrote this? From an area, from CPUID leaf 0xD, or from a table of offsets."""
 
 from __future__ import annotations
