@@ -82,6 +82,11 @@ def linked(text: str, home: Path, here: Path) -> str:
     return _LINK.sub(link, text)
 
 
+def spare(app: Any, what: str, name: str, value: Any, options: Any, lines: list[str]) -> None:
+    """Sphinx's event: without what Python says of a tuple's members, which tells nothing."""
+    lines[:] = [line for line in lines if not line.startswith("Alias for field number ")]
+
+
 def text_of(value: object) -> str:
     """A value as a cell of a table shows it."""
     return re.sub(r"([\\`*_|<>\[\]#])", r"\\\1", " ".join(str(value).split()))
