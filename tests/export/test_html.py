@@ -21,7 +21,7 @@ from xsaveschema.area import XsaveArea
 from xsaveschema.errors import MaskError, hex_mask
 from xsaveschema.header import lenient_layout
 from xsaveschema.layout import Layout, check_xcr0, has_layout
-from xsaveschema.model import CpuModel
+from xsaveschema.model import CpuModel, bits_of
 from xsaveschema.svg import layout_svg, says
 
 pytest.importorskip("selenium")
@@ -323,6 +323,21 @@ def test_the_calculator_goes_both_ways(page: Page) -> None:
     assert page.all("#standard b") == []
     page.one("#reset").click()
     assert page.link == "#cpu=sapphire-rapids"
+
+
+def test_which_xcomp_bv_makes_a_size(page: Page) -> None:
+    page.open("#cpu=sapphire-rapids")
+    page.one("#size").send_keys("10816")
+    page.one("#sizes button").click()
+    assert page.text("#compacted b") == "10816 bytes"
+    model = xs.load_model("zen4")
+    sets = [model.xcr0 & 3]
+    for bit in bits_of((model.xcr0 | model.xss) & ~3):
+        sets += [mask | 1 << bit for mask in sets]
+    for size in (2456, 2440, 2480, 600):
+        found = page.run("return atlas.ofSize('zen4', arguments[0])", size)
+        wanted = {mask for mask in sets if model.compacted_layout(mask).size == size}
+        assert {int(mask, 16) for mask in found} == wanted
 
 
 def test_the_keyboard_and_a_screen_reader(page: Page) -> None:

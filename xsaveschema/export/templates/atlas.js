@@ -377,9 +377,15 @@ function tell(span, note = "") {
     + (bits.length ? ` – bits: ${bits.join(", ")}` : "") + note;
 }
 
+// Rows of a length at which names can be read.
+function fitting() {
+  const room = $("main").clientWidth;
+  if (room > 700) return {row: 1024, scale: .875, width: WIDTH};
+  return room > 460 ? {row: 512, scale: 1, width: 576} : {row: 256, scale: 1.2, width: 368};
+}
+
 function map(lay, name, inUse) {
-  const found = spans(lay), wide = innerWidth > 800, row = wide ? 1024 : 256;
-  const scale = wide ? .875 : 1.2, width = wide ? WIDTH : 368, rows = Math.ceil(lay.size / row);
+  const found = spans(lay), {row, scale, width} = fitting(), rows = Math.ceil(lay.size / row);
   const picture = sv("svg", {viewBox: `0 0 ${width} ${rows * STEP}`, role: "group", tabindex: 0,
     "aria-label": `${name}: ${lay.size} bytes. Arrow keys walk through the bytes, up and down by component.`});
   for (let i = 0; i < rows; i++)
@@ -414,6 +420,7 @@ function map(lay, name, inUse) {
     },
     onfocus: () => picture.matches(":focus-visible") && go(at),
     onpointermove: ({target}) => target.span && found[at] !== target.span && go(found.indexOf(target.span)),
+    onpointerdown: ({target}) => target.span && go(found.indexOf(target.span)),
     onclick: ({target}) => { if (target.span?.c) zoom(lay, target.span.c.number); },
   }, []);
   return picture;
@@ -545,6 +552,7 @@ const why = (key, text) => { $(`why-${key}`).textContent = text ?? ""; };
 
 function recalculate() {
   const {m, xcr0, xss, xcomp} = state;
+  drawn = fitting().row;
   for (const key of ["xcr0", "xss", "xcomp"]) {
     $(key).value = hex(key === "xcomp" ? state[key] | COMPACTED : state[key]);
     document.querySelectorAll(`[data-key=${key}]`).forEach(box => {
@@ -563,6 +571,7 @@ function recalculate() {
   part("compacted", cmp, "Compacted format", "no layout for this XCOMP_BV");
   show("zoom");
   components(std, cmp);
+  sizes();
   comparison();
   decode();
   toLink();
@@ -593,6 +602,28 @@ function components(std, cmp) {
       el("td", {}, c.title));
   });
   $("components").replaceChildren(...table(["#", "component", "standard", "compacted", "size", "", ""], rows).children);
+}
+
+// The sets of enabled components that make a compacted area of this size, those that lack least in front.
+function ofSize(m, every, size) {
+  const bits = numbers(every & ~3n), found = [];
+  for (let set = 0; set < 2 ** bits.length; set++) {
+    const mask = bits.reduce((sum, n, i) => set >> i & 1 ? sum | 1n << BigInt(n) : sum, every & 3n);
+    if (compacted(m, mask).size === size) found.push(mask);
+  }
+  const lacks = mask => numbers(every & ~mask).length;
+  return found.sort((a, b) => lacks(a) - lacks(b) || (a < b ? -1 : 1));
+}
+
+function sizes() {
+  const text = $("size").value.trim(), {m, xcr0, xss} = state, every = (xcr0 | xss) & (m.user | m.supervisor);
+  if (!text) return show("sizes");
+  const found = /^[0-9]{1,6}$/.test(text) ? ofSize(m, every, Number(text)) : [];
+  show("sizes", found.length ? null : el("p", {}, "No set of what XCR0 and IA32_XSS enable has this size."),
+    found.slice(0, 6).map(mask => el("p", {}, el("button", {type: "button", class: "mono",
+      onclick: () => set("xcomp", mask)}, hex(mask | COMPACTED)), " ",
+    every & ~mask ? `all but ${names(m, every & ~mask)}` : "all that is enabled")),
+    found.length > 6 ? el("p", {class: "dim"}, `and ${found.length - 6} that lack more`) : null);
 }
 
 // --- side by side --------------------------------------------------------------------------------
@@ -726,6 +757,7 @@ $("copy").addEventListener("click", async () => {
     $("readout").textContent = "The link is copied.";
   } catch { $("readout").textContent = location.href; }
 });
+$("size").addEventListener("input", sizes);
 $("with").addEventListener("change", ({target}) => { state.other = MODELS.get(target.value) ?? null; comparison(); toLink(); });
 $("hex").addEventListener("input", ({target}) => {
   area = null;
@@ -742,8 +774,8 @@ addEventListener("drop", event => {
   if (event.dataTransfer.files[0]) takeFile(event.dataTransfer.files[0]).then(() => $("area").scrollIntoView());
 });
 addEventListener("hashchange", () => { fromLink(); refresh(); });
-let wide = innerWidth > 800;
-addEventListener("resize", () => { if (wide !== innerWidth > 800) { wide = !wide; recalculate(); } });
+let drawn = 0;
+addEventListener("resize", () => { if (drawn !== fitting().row) recalculate(); });
 fromLink();
 refresh();
 
@@ -752,6 +784,10 @@ window.atlas = Object.freeze({
   standard: (name, mask) => asked(standard(MODELS.get(name), BigInt(mask))),
   compacted: (name, mask) => asked(compacted(MODELS.get(name), BigInt(mask))),
   refusal: (name, mask) => refusal(MODELS.get(name), BigInt(mask)),
+  ofSize: (name, size) => {
+    const m = MODELS.get(name);
+    return ofSize(m, m.xcr0 | m.xss, size).map(hex);
+  },
   compare: (a, b) => {
     const [x, y] = [MODELS.get(a), MODELS.get(b)];
     return compare(x, x.xcr0 | x.xss, y, y.xcr0 | y.xss).map(row => [row.name, row.state, row.lossy]);
