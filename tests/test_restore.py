@@ -387,6 +387,13 @@ def test_kvm_takes_the_area_of_a_machine_without_tiles(shared: Path) -> None:
     assert [fault.rule for fault in check(data[:-1], model, "kvm")] == ["linux-size"]
 
 
+def test_a_short_standard_area_is_padded_for_kvm_as_its_remedy_says() -> None:
+    model = load_model("zen4")
+    (fault,) = check(area(0x207, size=2440), model, "kvm")
+    assert fault.remedy.endswith("; mend pads what is in that form already")
+    assert len(mend(area(0x207, size=2440), model, "kvm").data) == 4096
+
+
 def test_the_capture_is_whole() -> None:
     assert len(image("zen4-faults")) >= 4096 * 100
 

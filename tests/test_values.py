@@ -208,6 +208,7 @@ class TestLanes:
             (["1e999999"], "f64", 8, "f64 takes -1.7976931348623157e+308..1.7976931348623157e+3"),
             (["nan(0x800000)"], "f32", 4, "a NaN of f32 has 0x1..0x7fffff, not nan(0x800000)"),
             (["0x1ff"], "hex", 1, "hex takes 0x0..0xff, not '0x1ff'"),
+            ("123", "hex", 8, "hex takes 0x and digits, or whole bytes, not '123'"),
             (7, "f32", 4, "lanes are a sequence of numbers, not 7"),
         ],
     )

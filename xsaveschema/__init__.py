@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """x86 XSAVE state: layouts from YAML, Construct structs, parsing, building and conversion.
 
 The names below are the stable API; each is imported when it is first used.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """``python -m xsaveschema``: the command line."""
 
 from xsaveschema.cli import main

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The catalogue: CPU models by name, from the shipped schema files and a user's.
 
 The shipped files come first, then the paths in the environment variable ``XSAVESCHEMA_PATH``,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What moves between two CPU models, and what is lost: can host B restore a guest that ran on A?
 
 The answer is about enabled components: a model that is limited to masks is compared as limited.
@@ -153,8 +154,8 @@ class Comparison:
             for name, (a, b) in self.layouts.items()
         }
         return {
-            "a": self.a.name,
-            "b": self.b.name,
+            "a": self.a.label,
+            "b": self.b.label,
             "restorable": self.restorable,
             "lost": list(self.lost),
             "components": [row.to_dict() for row in self.components],

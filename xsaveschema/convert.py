@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Conversion between the standard and the compacted format, and between CPU models' layouts.
 
 Each is a plan that is run (plan.py); here it is judged who wrote an area, how long it is, and what

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What differs between two areas: in meaning, or byte by byte.
 
 ``diff`` compares what a restore would load (SDM 13.8, 13.12): a component that is not in use has

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The errors of xsaveschema: one base class, and what a program needs as attributes.
 
 Every error is an :class:`XsaveError`. Its text is one message for a person: what is wrong, where,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Who wrote this area? What its bytes say, held against the CPU model that somebody names.
 
 What the bytes say for sure outranks what people say: the user components that the writer's system

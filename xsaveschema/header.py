@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What an XSAVE header says of the buffer it stands in: the format, the layout, and its faults.
 
 Only what decides where state sits is judged here: XCOMP_BV and XSTATE_BV (SDM 13.4.2). Reserved

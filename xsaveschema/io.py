@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Files: regular ones opened safely, new ones written whole or not at all, own ones gone on with.
 
 What stands at a path may be hostile: a FIFO that nobody writes to, a device, a link that somebody
@@ -15,7 +16,7 @@ from io import FileIO
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from xsaveschema.errors import XsaveError
+from xsaveschema.errors import WrongTypeError, XsaveError, described
 
 UNFINISHED: Final = ".xsaveschema-*.new"
 """The names of files that nobody has finished: what a process that was killed leaves."""
@@ -48,6 +49,15 @@ def open_regular(path: str | os.PathLike[str], error: type[XsaveError] = XsaveEr
         os.close(file)
         raise
     return file
+
+
+def path_of(path: str | os.PathLike[str]) -> str:
+    """The path as text; WrongTypeError for what is none, a file's bytes among it."""
+    with suppress(TypeError):
+        if isinstance(text := os.fspath(path), str):
+            return text
+    hint = " (read_bytes takes what is in memory)" if isinstance(path, bytes | bytearray) else ""
+    raise WrongTypeError(f"pass the path of a file, not {described(path)}{hint}")
 
 
 def is_pipe(path: str | os.PathLike[str]) -> bool:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What is computed of an object once, and kept as long as that object lives.
 
 A cache of a module's own would hold every model that it ever saw: the layouts of a model refer to

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Where each state component sits in an area, for a CPU model, a format and a mask.
 
 The rules are the SDM's (volume 1, 13.4.3): in the standard format a user component sits at the

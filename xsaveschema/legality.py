@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Which values of a component a restore does not load as they stand: its file's rules, judged.
 
 The rules stand with the components: limits of fields, bytes that must be 0, and a predicate where

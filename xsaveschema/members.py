@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A component's bytes as members of a structure: fields, and the reserved bytes between them.
 
 The map tells what a byte is; a structure of a language must know what repeats and what is a group,

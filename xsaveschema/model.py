@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What a CPU model's XSAVE state consists of: immutable values, no behaviour beyond look-up.
 
 The terms are the Intel SDM's (volume 1, chapter 13): a state component has a number (its bit in

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A conversion as data: which bytes of the source go where, and what stands everywhere else.
 
 It depends on the two models, the source's header and the target's layout only, so it is worked out

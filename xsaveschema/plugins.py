@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What other packages add, by entry points. One that fails is told of and left out, never fatal."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What an area holds: whole registers from the pieces that hold them, and what a restore loads.
 
 This module stands alone, as ``values`` does: the interpreters inside debuggers run it, too. An

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What a restore accepts: XRSTOR, XRSTORS, and Linux's ptrace and KVM.
 
 The rules are the processor's own (SDM vol. 1, 13.8 and 13.12, and seen case by case on processors

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What restores refuse: every rule by its identifier, with its source and what mends it.
 
 The processor's rules are from the SDM; ``HW`` names the processors on which they were seen case by
@@ -126,7 +127,7 @@ RULES: Final[dict[str, Rule]] = {
         "Linux: xstateregs_set, fpu_guest.uabi_size; HW: Linux 6.18",
         "ptrace wants the standard layout of all user components; KVM wants struct kvm_xsave's "
         "4096 bytes, or what KVM_CAP_XSAVE2 tells if the components do not fit in these.",
-        "convert with to_standard for the target's XCR0",
+        "convert with to_standard for the target's XCR0; mend pads what is in that form already",
     ),
     "linux-xstate-bv": Rule(
         _HEADER + ", fpu_copy_uabi_to_guest_fpstate",

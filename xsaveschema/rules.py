@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What a component's file rules: which values a processor takes, what XCR0 must have beside it."""
 
 from __future__ import annotations

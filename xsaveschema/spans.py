@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The map: every byte of a layout once, in memory order, and what it is.
 
 Whoever needs to know what a byte is asks here: fields, reserved bytes, software's, the header, and

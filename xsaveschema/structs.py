@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Construct structs of XSAVE areas: what stands in memory, byte for byte, both ways.
 
 These are the description for other tools to embed, and the oracle of the tests. They know no

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Layouts, areas, comparisons and differences as pictures: SVG, drawn to scale from the map alone.
 
 Every rectangle that stands for bytes carries ``data-offset`` and ``data-size`` and says in its

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Hypothesis strategies for XSAVE areas, for this project's tests and for yours.
 
 Needs the extra ``test``. ``areas(model)`` draws legal areas as a processor could have written

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """How layouts, areas and differences look as text: for ``str()`` and the command line alike.
 
 A line is in parts, each with a style as rich calls it; this module does not need rich.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What its writer leaves in an area besides state: the mask of its system, its MXCSR_MASK.
 
 No instruction writes bytes 464..511 of a standard area. Linux puts the mask of its user components

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Values as people read and write them: lanes, tiles, named bits, 80-bit floating point.
 
 This module stands alone: it needs nothing but the standard library of Python 3.6, because the
@@ -75,9 +76,12 @@ def _numbers(data: bytes, type: str) -> "tuple[int, ...]":
     return struct.unpack(f"<{len(data) // size}{code}", data)
 
 
-def encode(values: object, type: str, size: int) -> bytes:
-    """The ``size`` bytes of lanes: numbers or texts, or one text with commas between them."""
-    lane = lane_size(type, size)
+def encode(values: object, type: str, size: int, lane: int = 0) -> bytes:
+    """The ``size`` bytes of lanes: numbers or texts, or one text with commas between them.
+
+    ``lane`` has the bytes of a lane of hex where a tile's row, not ``size``, decides.
+    """
+    lane = lane or lane_size(type, size)
     if isinstance(values, str):
         values = values.split(",")
     try:
@@ -99,6 +103,9 @@ def _whole(value: object, type: str, size: int) -> int:
     number = None
     if isinstance(value, str):
         text = value.strip()
+        if type == "hex" and "x" not in text.lower():
+            # Without it a digit too few in hex:00ff, bytes in memory, would be a decimal number.
+            raise ValueError(f"hex takes 0x and digits, or whole bytes, not {_shown(value)}")
         if _INTEGER.fullmatch(text):
             number = int(text, 16 if "x" in text.lower() else 10)
     elif not isinstance(value, bool):

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Masks as people read them, and text of unknown origin as a terminal may have it.
 
 This module stands alone, as ``values`` does.

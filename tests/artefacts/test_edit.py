@@ -90,6 +90,7 @@ def test_patch_takes_lanes_of_a_type(core: Path) -> None:
         ({"zmm3": "f32:1.0"}, "zmm3: takes 16 lanes of f32, not 1"),
         ({"zmm3": "f33:1.0"}, "zmm3: there is no type 'f33'; types: f16"),
         ({"zmm3": "1.0"}, "zmm3: there is no type '1.0'"),
+        ({"k1": "hex:0000000000001234"}, "k1: hex takes 0x and digits, or whole bytes, not"),
         ({"k1": "u64:1e3"}, "k1: u64 takes an integer, not '1e3'"),
         ({"st0": "f80:one"}, "st0: f80 takes a number, not 'one'"),
         ({"st0": "f32:1"}, "st0 is one 80-bit floating-point number"),

@@ -87,9 +87,11 @@ def test_what_is_not_in_the_file_and_headers_at_fault(tmp_path: Path) -> None:
     assert "(not in this file: tilecfg tiledata)" in run("areas", CRIU).stdout
     path = tmp_path / "area"
     path.write_bytes(samples.read("zen4-bad-header"))
-    assert "(the header is at fault)" in run("areas", str(path), "--model", "zen4").stdout
+    assert "(at fault: xcomp-bv-form)" in run("areas", str(path), "--model", "zen4").stdout
     (area,) = tell("areas", str(path), "--model", "zen4")["areas"]
     assert area["faults"] == ["xcomp-bv-form"]
+    short = ("areas", "sample:zen4-kernel-core", "--model", "skylake-server", "--assume-model")
+    assert run(*short).stdout.endswith("hi16_zmm (at fault: truncated)\n")
 
 
 @pytest.mark.parametrize("selector", ["#1", "thread 16908", "16908", "*8"])
@@ -392,3 +394,29 @@ class TestDiff:
         said = run("diff", core, faulty, "--area", "all", code=1).stderr
         assert said.startswith(f"xsaveschema: error: {faulty}: thread 101: ")
         assert "choose one (area=" in fails("diff", core, core)
+
+
+@pytest.mark.parametrize(
+    ("settings", "code", "said"),
+    [
+        # A digit too few for bytes in memory is no decimal number.
+        (["k1=hex:123"], 1, "k1: hex takes 0x and digits, or whole bytes, not '123'"),
+        (["k1=hex:00ff"], 1, "k1 takes exactly 8 bytes, not 2 bytes"),
+        (["k1=5", "zmm1=1", "k1=6"], 2, "k1 is set twice"),
+    ],
+)
+def test_settings_that_are_refused(
+    settings: list[str], code: int, said: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    args = ["patch", "sample:zen4-kernel-core", *settings, "-o", str(out)]
+    assert said in fails(*args, code=code)
+    assert not out.exists()
+
+
+def test_lanes_of_hex_are_patched_as_decode_shows_them(tmp_path: Path) -> None:
+    out = str(tmp_path / "out")
+    run("patch", "sample:zen4-kernel-core", "xmm3=hex:0x1,0x22", "k1=hex:0x1ff", "-o", out)
+    (area,) = tell("decode", out, "--registers", "xmm3,k1")["areas"]
+    assert int(area["registers"]["xmm3"], 16) == 0x22 << 64 | 1
+    assert area["registers"]["k1"] == "0x1ff"

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from command import fails, run, tell
 
+import xsaveschema as xs
+
 DUMPS = Path(__file__).parent.parent / "data" / "cpuid"
 SAMPLE = "sample:zen4-xsavec"
 MINE = """
@@ -64,6 +66,12 @@ def test_a_dump_is_held_against_the_area() -> None:
 
 
 def test_models_are_shown_of_files() -> None:
+    known = Path(xs.load_model("zen4").file)
+    assert tell("identify", str(known))["candidates"][0]["model"] == "zen4"
+    assert (
+        "no model of the catalogue has this layout" in run("identify", "mine.yaml", code=1).stderr
+    )
+    assert "there is no such file" in fails("identify", "nowhere.yaml")
     assert tell("layout", "./mine.yaml")["size"] == 2448
     assert run("compare", "zen4", "mine.yaml").output.startswith("zen4 -> my-cpu: nothing is lost")
 

@@ -237,6 +237,13 @@ def test_a_family_of_registers() -> None:
     assert list(shown["areas"][0]["registers"]) == names
 
 
+@pytest.mark.parametrize("more", [[], ["--json"]])
+@pytest.mark.parametrize("names", ["", ",", " , "])
+def test_registers_without_a_name(names: str, more: list[str]) -> None:
+    args = ("decode", "sample:zen4-kernel-core", "--registers", names, *more)
+    assert fails(*args, code=2).startswith("--registers names no register\n")
+
+
 def test_registers_that_are_not_there() -> None:
     said = fails("decode", "sample:zen4-kernel-core", "--registers", "pkru")
     assert said.startswith("sample:zen4-kernel-core: pkru has no place")

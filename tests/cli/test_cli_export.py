@@ -57,6 +57,7 @@ def test_all_files_or_none(tmp_path: Path) -> None:
     [
         ((), 2, "name a target"),
         (("vectors", "zen4"), 2, "-o FOLDER"),
+        (("gdb", "zen4", "-o", ""), 2, "-o FOLDER"),
         (("vectors", "zen4", "--json", "-o", "x"), 2, "--json goes with --list"),
         (("vectors", "zen4", "-o", "-"), 1, "vectors has 4 files for these CPUs"),
         (("vectors", "-o", "-"), 1, "no CPU is named"),

@@ -93,6 +93,12 @@ def test_the_host_is_called_host() -> None:
     others = alike(model.standard_layout())
     first = run("layout", "host").stdout.splitlines()[0]
     assert first == f"host, laid out as ice-lake-server or {others} others"
+    told = tell("layout", "host")
+    assert [told[key] for key in ("model", "laid_out_as", "others")] == [
+        *("host", "ice-lake-server", others)
+    ]
+    assert "others" not in tell("layout", "ice-lake-server")
+    assert tell("compare", "zen4", "host", code=1)["b"] == "host"
     text = run("compare", "zen4", "host", code=1).stdout
     assert text.startswith("zen4 -> host: lost: pkru")
     assert "ice-lake" not in text
@@ -107,3 +113,7 @@ def test_the_host_is_called_host() -> None:
 def test_another_process_may_be_another_machine() -> None:
     model = pickle.loads(pickle.dumps(xs.load_model("host")))
     assert (model.label, model.xcr0) == ("ice-lake-server", 0xE7)
+
+
+def test_identify_shows_the_masks_as_they_stand() -> None:
+    assert "XSTATE_BV 0xE7, XCOMP_BV 0x4" in run("identify", "sample:zen4-bad-header").stdout

@@ -146,6 +146,15 @@ class TestConvert:
         run(*args, "--xcomp-bv", "0x1ae7")
         assert out.stat().st_size == 2480
 
+    @pytest.mark.parametrize("cpu", ["tiger-lake", "sapphire-rapids"])
+    def test_candidates_need_not_agree_where_cpu_names_the_target(
+        self, tmp_path: Path, cpu: str
+    ) -> None:
+        out = tmp_path / "out.bin"
+        run("convert", "sample:tiger-lake-xsaves", "--cpu", cpu, "-o", str(out))
+        same = ["sample:tiger-lake-xsaves", str(out), "--model-b", cpu]
+        assert run("diff", *same).stdout == ""
+
     @pytest.mark.parametrize(
         ("args", "said"),
         [

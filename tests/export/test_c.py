@@ -172,6 +172,11 @@ def test_components_that_differ_are_exported_apart() -> None:
         export.render("c", [zen4, other])
     with pytest.raises(XsaveError, match="c has no option 'x'"):
         export.render("c", "zen4", x=1)
+    apart = {"a_b": components["avx"], "a__b": replace(components["pkru"], name="a__b")}
+    apart["a_b"] = replace(apart["a_b"], name="a_b")
+    rest = {name: components[name] for name in ("x87", "sse")}
+    with pytest.raises(XsaveError, match="two things are called a_b in C"):
+        export.render("c", replace(zen4, xcr0=0x207, components={**rest, **apart}))
 
 
 def test_a_struct_is_called_the_same_whatever_else_is_exported() -> None:

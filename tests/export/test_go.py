@@ -241,3 +241,11 @@ def test_what_cannot_be_one_package() -> None:
         export.render("go", [zen4, other])
     with pytest.raises(xs.XsaveError, match="go has no option 'package'"):
         export.render("go", [zen4], package="x")
+
+
+def test_cpus_whose_names_differ_in_a_hyphen_keep_their_own_tables(tmp_path: Path) -> None:
+    cpus = [
+        replace(xs.load_model("zen4"), name="lake-2"),
+        replace(xs.load_model("skylake-server"), name="lake2"),
+    ]
+    checked(tmp_path, cpus, [wanted(with_mask(model, 0xE7), cpus) for model in cpus])

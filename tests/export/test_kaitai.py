@@ -23,7 +23,7 @@ from export_areas import Sample
 import xsaveschema as xs
 from xsaveschema import export
 from xsaveschema.export.kaitai import EXPORTER
-from xsaveschema.model import CpuModel
+from xsaveschema.model import CpuModel, Field
 from xsaveschema.spans import ALWAYS, Span
 
 COMPILER = Path(__file__).with_name("kaitai_compile.js")
@@ -236,6 +236,24 @@ def test_components_that_share_bytes_are_not_in_use_together() -> None:
                 _ = parsers.parse(sample).header
 
 
+def test_components_that_are_called_as_languages_have_words() -> None:
+    zen4 = xs.load_model("zen4")
+    named = dict(zen4.components)
+    for number, (old, name) in enumerate((("avx", "not"), ("pkru", "class"), ("opmask", "new"))):
+        named[name] = replace(named.pop(old), name=name, number=20 + number)
+    of = {component.number: component for component in named.values()}
+    mask = sum(component.bit for component in named.values() if not component.supervisor)
+    model = replace(zen4, components={c.name: of[n] for n, c in sorted(of.items())}, xcr0=mask)
+    parsers = Parsers([model])
+    for sample in export_areas.made_up(model):
+        if sample.data[527] & 0x80:
+            parsed = parsers.parse(sample)
+            live = int.from_bytes(sample.data[512:520], "little")
+            assert parsed.header.xstate_bv.not_ == bool(live >> 20 & 1)
+            assert (parsed.class_ is None) == (not live >> 21 & 1)
+            assert (parsed.new_ is None) == (not live >> 22 & 1)
+
+
 def test_a_short_buffer_is_an_error_only_where_state_is_in_use(parsers: Parsers) -> None:
     core = captures.image("linux-kernel_core.elf.xstate")
     model = xs.load_model("zen4")
@@ -254,6 +272,16 @@ def test_what_is_refused() -> None:
     named["header"] = type(one)(2, "header", 256, 576, False, False, False, None, lambda: ())
     other = replace(zen4, name="other", components=named)
     with pytest.raises(xs.XsaveError, match="two things are called header in Kaitai"):
+        EXPORTER.render([other])
+    for name in ("xstate_bv", "compacted", "reserved_3", "true"):
+        alike = replace(one, number=20, name=name)
+        other = replace(zen4, components={**zen4.components, name: alike})
+        with pytest.raises(xs.XsaveError, match=f"two things are called {name} in Kaitai"):
+            EXPORTER.render([other])
+    fields = tuple(Field(name, "u8", at, 1) for at, name in enumerate(("x_1", "x1")))
+    alike = replace(one, number=20, name="own", load_fields=lambda: fields)
+    other = replace(zen4, components={**zen4.components, "own": alike})
+    with pytest.raises(xs.XsaveError, match="two things are called x1 in Kaitai"):
         EXPORTER.render([other])
     with pytest.raises(xs.XsaveError, match="kaitai has no option 'language'"):
         export.render("kaitai", [zen4], language="python")

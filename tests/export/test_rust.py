@@ -359,6 +359,59 @@ def named(path: str) -> str:
     return f"{name}.element({element[1]}).unwrap()" if element else name
 
 
+ALIKE = {
+    "components/20-class.yaml": """
+component: class
+number: 20
+title: names that are one in Rust
+fields:
+  - {name: one, type: u64}
+  - {name: reserved_8, type: u64, at: 16}
+  - {name: a_b, at: 24, fields: [{name: x, type: u8}]}
+  - {name: a, fields: [{name: b, fields: [{name: x, type: u16}]}]}
+  - {name: c__d, type: u32, at: 32}
+  - {name: c_d, type: u32}
+""",
+    "components/21-cla__ss.yaml": "component: cla__ss\nnumber: 21\ntitle: x\n"
+    "fields: [{name: one, type: u64}]\n",
+    "components/22-cla_ss.yaml": "component: cla_ss\nnumber: 22\ntitle: x\n"
+    "fields: [{name: one, type: u64}]\n",
+    "all-lake.yaml": """
+model: all
+title: called as the table of all CPUs is
+extends: haswell
+components:
+  class: {size: 40, offset: 832}
+confirmed: false
+source: made up
+""",
+    "two-lake.yaml": """
+model: two-lake
+title: two components of one name
+extends: haswell
+components:
+  cla__ss: {size: 8, offset: 832}
+  cla_ss: {size: 8, offset: 840}
+confirmed: false
+source: made up
+""",
+}
+
+
+@needs_cargo
+def test_names_that_are_one_in_rust_are_told_apart(tmp_path: Path) -> None:
+    catalog = xs.Catalog([write(tmp_path / "own", ALIKE)])
+    folder = write(tmp_path / "crate", export.render("rust", [catalog.model("all")]))
+    text = (folder / "src/lib.rs").read_text()
+    assert "pub const A_B_X: Field<u8> = Field::at(24);" in text
+    assert "pub const A_B_X_: Field<u16> = Field::at(25);" in text
+    done = next(iter(TOOLCHAINS.values())).run(folder, "check")
+    assert done.returncode == 0, done.stderr.decode()
+    assert b"warning" not in done.stderr
+    with pytest.raises(xs.XsaveError, match="two things are called cla_ss in Rust"):
+        export.render("rust", [catalog.model("two-lake")])
+
+
 # --- answers ------------------------------------------------------------------------------------
 
 

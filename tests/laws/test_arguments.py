@@ -131,6 +131,15 @@ def test_no_buffer(entry: str, data: Any) -> None:
         NO_BUFFER[entry](data)
 
 
+@pytest.mark.parametrize(
+    "path", [5, None, b"core", bytearray(576), [1, 2]], ids=lambda path: type(path).__name__
+)
+@pytest.mark.parametrize("read", [artefacts.open, cpuid.read, artefacts.open_stream])
+def test_no_path(read: Call, path: Any) -> None:
+    with pytest.raises(WrongTypeError, match=r"^pass .*, not (int|None|bytes|a value of)"):
+        read(path)
+
+
 @pytest.mark.parametrize("entry", sorted(NO_BUFFER.keys() - {"cpuid"}))
 @pytest.mark.parametrize("step", [2, -1])
 def test_a_view_with_steps_is_to_be_copied_first(entry: str, step: int) -> None:

@@ -29,7 +29,9 @@ GUIDE = (ROOT / "docs" / "guide.md").read_text()
 SCALE = (ROOT / "docs" / "scale.md").read_text()
 FORMAT = (ROOT / "docs" / "format.md").read_text()
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
-PAGES = {"README.md": README, "guide.md": GUIDE}
+ROLES = {f"roles/{p.name}": p.read_text() for p in sorted((ROOT / "docs/roles").glob("*.md"))}
+PRIMER = (ROOT / "docs" / "primer.md").read_text()
+PAGES = {"README.md": README, "guide.md": GUIDE, "primer.md": PRIMER, **ROLES}
 
 
 def blocks(language: str, text: str = README) -> list[str]:
@@ -138,7 +140,7 @@ def test_the_readme_is_short_and_all_of_it_runs() -> None:
     assert len(sections) > 12
     for section in sections[:-1]:
         assert re.search("^```(console|python)$", section, re.MULTILINE), section
-    languages = re.findall(r"^```(\w+)$", README + GUIDE, re.MULTILINE)
+    languages = re.findall(r"^```(\w+)$", "".join(PAGES.values()), re.MULTILINE)
     assert {*languages} <= {"console", "python", "sh", "yaml"}
     links = [(ROOT, link) for link in re.findall(r"\]\(([^)#]+)", README)]
     links += [(ROOT / "docs", link) for link in re.findall(r"\]\(([^)#]+)", GUIDE)]
@@ -152,6 +154,8 @@ def test_the_readme_is_short_and_all_of_it_runs() -> None:
         ("guide.md", GUIDE, 15),
         ("format.md", FORMAT, 15),
         ("architecture.md", ARCHITECTURE, 2),
+        ("primer.md", PRIMER, 5),
+        *((name, text, 2) for name, text in ROLES.items() if ">>>" in text),
     ],
 )
 def test_python_examples(name: str, text: str, least: int) -> None:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The fields of a component in an area, to read and to write, down to named bits.
 
 ``fields["mxcsr"]`` is an integer (bytes for a raw field), ``fields["bnd"][2]["lower"]`` goes into

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """An area as lines of text: its header, components, registers and other fields.
 
 A line is in parts, each with a style as rich calls it. Python 3.6 runs this module, too, inside

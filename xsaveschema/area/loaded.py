@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What a restore loads of a component that is in use: not always what stands in memory.
 
 A processor takes some values without a fault and holds others than those: an illegal TILECFG

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Whole registers on an area: a ZMM register is spread over up to three components.
 
 ``registers.yaml`` says how registers are composed. Here that becomes places in one layout, once,
@@ -110,7 +111,8 @@ class Registers(RegisterFile, MutableMapping[str, Any]):
         """
         with _named(name):
             size = len(self._bytes(name))
-            self[name] = values.encode(lanes, self._lane_type(name, type), size)
+            lane = values.lane_size(self._lane_type(name, type), size)
+            self[name] = values.encode(lanes, type, size, lane)
 
     def tile(self, name: str, type: str) -> tuple[tuple[Any, ...], ...]:
         """A tile as a matrix: rows of lanes of a type, in the shape that TILECFG gives it.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The registers and fields of an area as rows of a name and a value.
 
 Python 3.6 runs this module, too, inside debuggers: an area is an XsaveArea, or what has as much of

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """XsaveArea: one buffer seen as XSAVE state, with meaning.
 
 The view copies nothing and knows what the bytes mean: a component whose XSTATE_BV bit is clear is

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Artefacts that carry XSAVE areas: core dumps, live processes, signal frames, VM state.
 
 ::
@@ -36,6 +37,7 @@ from xsaveschema.artefacts.reader import (
 from xsaveschema.artefacts.registry import readers, recognise
 from xsaveschema.artefacts.source import MAX_AREA, Data, Struct, behind
 from xsaveschema.catalog import Catalog
+from xsaveschema.errors import WrongTypeError, described
 from xsaveschema.header import buffer_of
 from xsaveschema.model import CpuModel
 
@@ -119,8 +121,10 @@ def open_stream(
     It is read as far as is needed: an ELF core to its last note, anything else to its end, which
     has to come within 256 MiB. Raises ArtefactError where it does not, too.
     """
-    options = Options(model, strict, catalog, assume)
-    return opened_stream(getattr(stream, "read1", stream.read), options).areas()
+    read = getattr(stream, "read1", getattr(stream, "read", None))
+    if read is None:
+        raise WrongTypeError(f"pass a binary stream that is open, not {described(stream)}")
+    return opened_stream(read, Options(model, strict, catalog, assume)).areas()
 
 
 def read_bytes(

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Areas put together from what a file holds instead: separate fields, or an area without a layout.
 
 Where components are fields of their own, no offset is in the file and any model that has the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """cloud-hypervisor snapshots: the ``kvm_xsave`` of every vCPU in ``state.json``.
 
 A vCPU's state has ``xsave: {region: [u32, ...], extra: [u32, ...]}`` (``extra``: what

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What can be read only once, from the front: pipes, and files that gzip, xz, zstd or lz4 packed.
 
 Such data is kept in memory, 256 MiB at most. Of an ELF core that is its headers and notes: what

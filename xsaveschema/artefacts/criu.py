@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """CRIU's core-N.img: the FPU registers of a task, as protobuf fields; and crit's JSON of it.
 
 A dump is a folder with one such image for each task, N its thread's number.

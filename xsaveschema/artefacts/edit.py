@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Editing artefacts: registers in an area of a file, the layout note of an ELF core.
 
 The result is a new file, or takes the place of the old one when it is whole. Holes in a sparse core

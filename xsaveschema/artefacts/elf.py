@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """ELF cores: NT_X86_XSTATE, one area for each thread, of Linux and FreeBSD.
 
 Cores without it (Valgrind's, NetBSD's, those of Linux before 2.6.35) have FXSAVE images: those are

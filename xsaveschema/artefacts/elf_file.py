@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """An ELF core as the package reads and edits it: its notes, moved or made anew."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The notes of an ELF core, and what they say of areas: whose they are, and how they are laid out.
 
 A reader of its own instead of pyelftools, which wants a file object, builds a struct per note,

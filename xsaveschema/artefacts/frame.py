@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The XSAVE area of a Linux signal frame: what ``sigcontext.fpstate`` points to.
 
 The kernel leaves ``struct _fpx_sw_bytes`` at byte 464 of the area, with a first magic word, and a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """JSON in artefacts. It is parsed in memory, so what would not be small there is refused."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """``struct kvm_xsave``: the 4096 bytes of KVM_GET_XSAVE, an area in the standard format.
 
 The area is as long as its layout, the rest is zero; byte 464 has the host's XCR0 mask, which can

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Which CPU model laid out an area, and how that is known.
 
 What the artefact itself says comes first, then the catalogue, then the model that the user named.

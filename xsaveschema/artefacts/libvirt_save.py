@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Files of ``virsh save``: a header, the domain's XML, and a QEMU migration stream.
 
 Source: libvirt's ``src/qemu/qemu_saveimage.h``. The header's numbers are in the byte order of the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Windows minidumps (MDMP): the CONTEXT of every thread, and of the exception.
 
 An own reader: the minidump packages of PyPI stop at the legacy CONTEXT, and five structures are

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """One path from what people name to areas: a file, a folder, a process, a sample, a stream."""
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from xsaveschema.artefacts.registry import recognise
 from xsaveschema.artefacts.select import is_sole, numbered
 from xsaveschema.artefacts.source import ArtefactError, Data, Source
 from xsaveschema.identify.match import alike
-from xsaveschema.io import is_pipe, open_pipe
+from xsaveschema.io import is_pipe, open_pipe, path_of
 
 PID: Final = "pid:"
 SAMPLE: Final = "sample:"
@@ -97,6 +98,7 @@ def opened(path: str | os.PathLike[str], options: Options) -> Artefact:
 
     Raises OSError, ArtefactError for what is no file that can be read, UnknownSampleError.
     """
+    where = path_of(path)
     name = path if isinstance(path, str) else ""
     if name.startswith(PID):
         from xsaveschema.artefacts import process  # of Linux alone
@@ -106,12 +108,12 @@ def opened(path: str | os.PathLike[str], options: Options) -> Artefact:
         data = samples.read(name.removeprefix(SAMPLE))
         # A sample is what it says, whatever its bytes look like.
         return Artefact(replace(options, look=False), memoryview(data))
-    if is_pipe(path):
-        with os.fdopen(open_pipe(path), "rb") as pipe:
+    if is_pipe(where):
+        with os.fdopen(open_pipe(where), "rb") as pipe:
             return opened_stream(pipe.read1, options)
-    if Path(path).is_dir():
-        return Artefact(options, read=partial(criu.read_folder, path))
-    source = Source(path)
+    if Path(where).is_dir():
+        return Artefact(options, read=partial(criu.read_folder, where))
+    source = Source(where)
     return Artefact(options, unpacked(source.data), source)
 
 

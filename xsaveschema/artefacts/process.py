@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A live process on Linux: each thread's area by PTRACE_GETREGSET, and one's own by XSAVE64.
 
 A thread is seized, interrupted, read and let go, one after another: no thread stands still for

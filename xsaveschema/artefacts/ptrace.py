@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The XSAVE area of a thread that this thread traces and has stopped, by Linux's ptrace.
 
 Python 3.6 runs this module, too, inside debuggers: it stands alone but for ``elf_notes``.

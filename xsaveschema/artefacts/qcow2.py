@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """QEMU snapshots within a qcow2 disk image (``savevm``): a migration stream for each of them.
 
 A snapshot has its own L1 table, which leads by L2 tables to the clusters of the disk; behind the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """QEMU migration streams (``migrate file:``): the section "cpu" of every vCPU.
 
 ``savevm`` and ``virsh save`` keep such streams within files of their own (qcow2.py,

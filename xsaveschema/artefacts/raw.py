@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A raw file: the bytes of one area, in the format that XCOMP_BV bit 63 says.
 
 It has no magic number, so this reader comes last. KVM_GET_XSAVE2 gives such areas too where they

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What a reader of an artefact is: it recognises a file by its content and yields its areas."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Which reader knows a file: the package's own by magic numbers, then those of other packages.
 
 Files that are known to hold no area as they stand are refused by name, with the way out.

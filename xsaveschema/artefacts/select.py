@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Which areas of an artefact are meant: the one way to name them.
 
 A selector is an index (``#5``), a whole label (``thread 16908``), a part of a label that is unique

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Files as readers see them: bytes by position, whether or not all of them are in memory.
 
 Small files are read whole. Of larger ones what readers look at is read when they do: never mapped,

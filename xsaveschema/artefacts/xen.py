@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Xen: the XSAVE records of a saved HVM or PV domain, alone or in an ``xl save`` file.
 
 A domain's HVM context is a chain of records {u16 typecode, u16 instance, u32 length} that begins

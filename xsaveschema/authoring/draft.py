@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A model file for a CPU, from its own CPUID leaf 0xD.
 
 :func:`seen_model` is the CPU as its record describes it, :func:`draft` the text of a file: every

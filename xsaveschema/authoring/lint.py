@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Every fault in schema files, in one run."""
 
 from __future__ import annotations

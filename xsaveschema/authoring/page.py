@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The page of CPU models, from the schema files: ``python -m xsaveschema.authoring.page``.
 
 Writes ``docs/models.md`` of a checkout. With ``--check`` it writes nothing and exits 1 where the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Which models of the catalogue a CPU resembles, and in what it differs from one."""
 
 from __future__ import annotations

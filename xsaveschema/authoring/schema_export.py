@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """JSON Schemas of the YAML language, ``python -m xsaveschema.authoring.schema_export``.
 
 Writes ``schemas/*.schema.json`` from the types that read the documents. With ``--check`` it writes

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The command line: ``xsaveschema COMMAND``, one module per command."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """``xsaveschema add-layout``: give a core the layout note that it lacks."""
 
 from __future__ import annotations

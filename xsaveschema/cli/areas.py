@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """``xsaveschema areas``: what a FILE holds, and the CPU models that wrote it."""
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ def row_of(found: Found) -> dict[str, str]:
     if area.missing:
         in_use += f" (not in this file: {' '.join(area.missing)})"
     if area.faults:
-        in_use += " (the header is at fault)"
+        in_use += f" (at fault: {' '.join(fault.rule for fault in area.faults)})"
     return {
         "#": str(found.index),
         "area": found.label,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """``xsaveschema check``: will XRSTOR, XRSTORS, ptrace or KVM take this area; if not, why."""
 
 from __future__ import annotations

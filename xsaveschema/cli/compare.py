@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """``xsaveschema compare``: which state moves between two CPU models, and which is lost."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What a shell completes: models with their aliases, registers, components, samples, areas.
 
 click asks for it in a run of its own; nothing of this is imported in any other.

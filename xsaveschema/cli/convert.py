@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """``xsaveschema convert``: an area in another format, for another CPU, or the same put in order."""
 
 from __future__ import annotations
@@ -111,9 +112,9 @@ def command(
             echo(f"{named(output)}: {len(written)} bytes, as QEMU writes them", err=True)
             return None
         if cpu is None or cpu.name == area.model.name:
-            cpu = area.model
-            if found.origin == "identified" and artefact.unmarked is not None:
+            if cpu is None and found.origin == "identified" and artefact.unmarked is not None:
                 _require_agreement(area, catalog, format, mask)
+            cpu = area.model
         elif mask is None and format == "standard":
             mask = _enabled(area.model, cpu, options)
         _require_mxcsr(area, cpu)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """``convert --batch``: a file of many areas, with a progress bar on a terminal."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """``xsaveschema debugger``: commands for GDB and LLDB, as one file."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """``xsaveschema decode``: the header, the components and the registers of an area."""
 
 from __future__ import annotations
@@ -80,6 +81,8 @@ def command(
         echo(samples.listing())
         return
     words = listed(registers)
+    if registers and not words:
+        raise click.UsageError("--registers names no register")
     if type and words and not any(map(laned, words)):
         raise click.UsageError(f"--as is for vectors and tiles, and {', '.join(words)} is none")
     options = file.options(strict=not lenient)

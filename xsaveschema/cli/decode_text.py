@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """An area as text for people: header, components, registers, and the fields no register shows."""
 
 from __future__ import annotations

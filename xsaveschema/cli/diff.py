@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """``xsaveschema diff``: what differs in meaning between two areas."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """``xsaveschema export``: tables of layouts for other people's builds."""
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def command(
         raise click.UsageError("name a target; --list has them")
     if as_json:
         raise click.UsageError("--json goes with --list")
-    if output is None:
+    if not output:
         raise click.UsageError("name the folder to write to (-o FOLDER), or -o - for one file")
     files = render(target, cpus, catalog=catalog)
     if output != "-":

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """FILE and OUT: standard input, the samples, and what is written whole or not at all."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """``xsaveschema identify``: which CPU models fit an area, a CPUID dump, or this machine."""
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from xsaveschema.cpuid import CpuidRecord, signature_of, signature_parts
 from xsaveschema.cpuid.files import MAX_BYTES
 from xsaveschema.errors import XsaveError, hex_mask, plain
 from xsaveschema.identify.match import Match, identify
-from xsaveschema.identify.named import HOST
+from xsaveschema.identify.named import HOST, load_model
+from xsaveschema.language.files import SUFFIXES
 from xsaveschema.layout import places
 from xsaveschema.model import CpuModel
 from xsaveschema.text import columns
@@ -40,14 +42,16 @@ def command(catalog: Catalog, source: str, selector: str | None, as_json: bool) 
     """Tell which CPU models fit an area, a CPUID dump, a model or this machine.
 
     The best comes first. FILE holds areas or a CPUID dump: a path, - for standard input, pid:N or
-    sample:NAME. CPU is host, which is this machine, or a model's name. Exits with 1 where no model
-    of the catalogue fits.
+    sample:NAME. CPU is host, which is this machine, a model's name, or its YAML file. Exits with 1
+    where no model of the catalogue fits.
     """
     if source in catalog:
         return _records(catalog, [_record_of(catalog.model(source))], source, as_json)
     if source == HOST:
         return _records(catalog, [cpuid.host()], "this machine", as_json)
     name = named_input(source)
+    if source.endswith(SUFFIXES):  # a model's file, as wherever a CPU is named
+        return _records(catalog, [_record_of(load_model(source, catalog))], name, as_json)
     if Path(source).is_dir() and any(Path(source).glob("pu[0-9]*")):  # of hwloc-gather-cpuid
         return _records(catalog, list(cpuid.read(source)), name, as_json)
     file = Input(catalog, source, selector=selector)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What a FILE holds: opened, its areas chosen, and what there is to note of them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """``xsaveschema layout``: where each state component sits."""
 
 from __future__ import annotations
@@ -64,12 +65,15 @@ def command(
         layout = model.limited(xcr0, xss).compacted_layout()
     else:
         layout = model.standard_layout(xcr0)
+    others = alike(layout, catalog) if model.host else None
     if svg is not None:
         write_picture(svg, layout_svg(layout), as_json)
     elif as_json:
+        host = {"laid_out_as": model.name, "others": others} if model.host else {}
         print_json(
             {
-                "model": model.name,
+                "model": model.label,
+                **host,
                 "format": layout.format,
                 "mask": number(layout.mask),
                 "size": layout.size,
@@ -77,7 +81,7 @@ def command(
             }
         )
     else:
-        _show(layout, alike(layout, catalog) if model.host else None)
+        _show(layout, others)
 
 
 def _compacted(model: CpuModel, xcr0: int | None, xss: int | None, xcomp_bv: int) -> Layout:

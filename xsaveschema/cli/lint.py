@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """``xsaveschema lint``: every fault in schema files."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """``xsaveschema models``: the catalogue, or what of it is looked for."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """``xsaveschema new``: a model file from a CPU's own leaf 0xD."""
 
 from __future__ import annotations

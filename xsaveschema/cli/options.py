@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Options that several commands share, and what they mean."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What commands write: JSON for programs, text without what a terminal obeys for people."""
 
 from __future__ import annotations

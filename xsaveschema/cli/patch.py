@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """``xsaveschema patch``: set registers in a core's or another file's area."""
 
 from __future__ import annotations
@@ -27,7 +28,11 @@ def command(file: Input, settings: tuple[str, ...], output: str | None, in_place
     x87 register; or hex: and bytes as they stand in memory (hex:00ff...).
     """
     require_one_output(output, in_place)
-    registers = dict(map(_setting, settings))
+    registers: dict[str, int | bytes | str] = {}
+    for name, value in map(_setting, settings):
+        if name in registers:
+            raise click.UsageError(f"{name} is set twice")
+        registers[name] = value
     said = file.options()
     with about(file.source):
         done = patch(

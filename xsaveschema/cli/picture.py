@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A layout drawn to scale in one line of the terminal."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The group of commands: loads the one that is asked for, and ends with its exit code.
 
 A command's module, and with it the library, rich and the readers of YAML, is imported when the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """CPUID leaf 0xD from dump files of any known format, and from this machine.
 
 ::
@@ -28,6 +29,7 @@ from xsaveschema.cpuid.gather import Processor, records
 from xsaveschema.cpuid.host import host, host_from_device, xgetbv
 from xsaveschema.cpuid.record import CpuidRecord, format_cpuid_r, signature_of, signature_parts
 from xsaveschema.errors import CpuidDumpError, WrongTypeError, described
+from xsaveschema.io import path_of
 from xsaveschema.model import CpuidRegisters
 
 __all__ = [
@@ -58,7 +60,7 @@ def read(path: str | os.PathLike[str]) -> Iterator[CpuidRecord]:
     a hybrid CPU. The whole dump is read before the first record is given. Raises CpuidDumpError,
     with file and line, for a dump that cannot be read or believed.
     """
-    name = os.fsdecode(path)
+    name = path_of(path)
     if os.path.isdir(name):  # noqa: PTH112 - what cannot be looked at is no folder
         from xsaveschema.cpuid.formats import hwloc
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Bytes from files that may be hostile, and text from bytes."""
 
 from __future__ import annotations

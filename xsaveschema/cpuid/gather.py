@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """From the table rows that every format boils down to, to records.
 
 A format's reader yields one :class:`Processor` for each logical CPU of the dump. What makes a dump

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """CPUID and XCR0 of this machine, from the instructions themselves.
 
 Where the system forbids to execute what instruction.py needs, Linux's ``/dev/cpu/N/cpuid`` gives

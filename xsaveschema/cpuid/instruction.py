@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """CPUID and XGETBV, executed: Python has no way to, so a page of machine code does.
 
 For x86-64 and POSIX. Python 3.6 runs this module, too, inside debuggers: it needs nothing but the

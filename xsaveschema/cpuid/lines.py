@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The formats with one table row a line: two regular expressions, and little else."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """CPUID leaf 0xD as a model implies it: what a machine or guest with these masks would show."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What one kind of core says in CPUID leaf 0xD, and how far that can be believed."""
 
 from __future__ import annotations

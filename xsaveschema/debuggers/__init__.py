@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Commands for debuggers, as one file without dependencies: ``xsaveschema debugger gdb``.
 
 The file is put together from modules of the package that stand alone, the debugger's front end
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import ast
 from importlib.resources import files
+from itertools import chain
 from textwrap import indent
 from typing import Final, Literal
 
@@ -33,6 +35,7 @@ SHARED: Final = (
 
 _HEAD: Final = {
     "gdb": '''\
+# SPDX-License-Identifier: MIT
 """XSAVE state for GDB: info xsave, xsave set and $xsave(), for cores and processes of Linux.
 
 Load it with: source THIS-FILE. It needs nothing but GDB's own Python.
@@ -43,6 +46,7 @@ Made by xsaveschema {version}.
 
 ''',
     "lldb": '''\
+# SPDX-License-Identifier: MIT
 """XSAVE state for LLDB: the command xsave, for cores of Linux.
 
 Load it with: command script import THIS-FILE. It needs nothing but LLDB's own Python.
@@ -89,17 +93,16 @@ def script(name: Name, version: str, catalog: Catalog | None = None) -> str:
 
 
 def _alone(path: str) -> str:
-    """The source of a module without its docstring, and without its imports from the package."""
+    """The source of a module from behind its docstring, without imports from the package."""
     source = files("xsaveschema").joinpath(f"{path}.py").read_text("utf-8")
     lines = source.splitlines(keepends=True)
     docstring, *rest = ast.parse(source).body
-    dropped = [docstring]
+    dropped = [range(docstring.end_lineno or 1)]
     dropped += (
-        node
+        range(node.lineno - 1, node.end_lineno or node.lineno)
         for node in rest
         if isinstance(node, ast.ImportFrom) and str(node.module).startswith("xsaveschema.")
     )
-    for node in dropped:
-        for at in range(node.lineno - 1, node.end_lineno or node.lineno):
-            lines[at] = ""
+    for at in chain.from_iterable(dropped):
+        lines[at] = ""
     return f"# {path}\n\n" + "".join(lines).strip() + "\n"

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Areas as debuggers have them: in the standard format, of a core by Linux or of a live thread.
 
 Their layout is what the file or the processor tells, else the catalogue's CPUs are held against

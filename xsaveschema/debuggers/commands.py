@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What the commands of a debugger say and take: ``info xsave``, and a register's new value.
 
 Python 3.6 runs this module, inside debuggers.

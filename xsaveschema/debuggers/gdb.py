@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """``info xsave``, ``xsave set`` and ``$xsave()`` for GDB, whatever layouts that GDB knows.
 
 A core is read from its file; a process by ptrace from within GDB, which traces it anyway. Python

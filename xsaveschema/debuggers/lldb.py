@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """``xsave`` for LLDB, which knows nothing past AVX: on cores, read from their files.
 
 A live process is not read: LLDB's tracer is another process. Python 3.6 runs this module, inside

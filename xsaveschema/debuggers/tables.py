@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The catalogue as the tables of a debugger's file: components, registers, CPUs laid out alike."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Tables of layouts for other people's builds: one exporter a target, and what they have in common.
 
 What is generated is deterministic, says where it is from, and may be taken into any project

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A header for C and C++: tables, types, conversion and checks, without allocation or a library.
 
 The code is the template's; here are the facts that it is filled with, and the structs' members.
@@ -12,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from xsaveschema.catalog import default_catalog
 from xsaveschema.errors import XsaveError
-from xsaveschema.export.exporter import banner, comment, identifier, template
+from xsaveschema.export.exporter import apart, banner, comment, identifier, template
 from xsaveschema.layout import Layout
 from xsaveschema.members import Member, members_of
 from xsaveschema.model import (
@@ -173,6 +174,7 @@ def _components(cpus: Sequence[CpuModel]) -> list[StateComponent]:
     for model in default_catalog().models():
         for each in model.components.values():
             found.setdefault(each.number, (model, each))
+    apart((identifier(each.name) for _, each in found.values()), "C")
     return [found[number][1] for number in sorted(found)]
 
 

@@ -1,14 +1,15 @@
+# SPDX-License-Identifier: MIT
 """What an exporter is, and what all of them need: names, comments, templates."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 
 import xsaveschema
-from xsaveschema.errors import plain
+from xsaveschema.errors import XsaveError, plain
 from xsaveschema.model import CpuModel
 
 if TYPE_CHECKING:
@@ -53,6 +54,29 @@ def constant(name: str) -> str:
 def pascal(name: str) -> str:
     """The same as Rust and Go have types: ``IceLakeServer``."""
     return "".join(part.capitalize() for part in identifier(name).split("_"))
+
+
+def distinct(names: Iterable[str], taken: Iterable[str] = ()) -> list[str]:
+    """Names with ``_`` behind those that are taken, or that an earlier one has already."""
+    known = {*taken}
+    found: list[str] = []
+    for name in names:
+        while name in known:
+            name += "_"
+        known.add(name)
+        found.append(name)
+    return found
+
+
+def apart(
+    names: Iterable[str], language: str, spelling: Callable[[str], str] = lambda name: name
+) -> None:
+    """XsaveError where two things have one name as a language spells them."""
+    seen: set[str] = set()
+    for name in names:
+        if spelling(name) in seen:
+            raise XsaveError(f"two things are called {name} in {language}: rename one of them")
+        seen.add(spelling(name))
 
 
 def comment(text: str) -> str:

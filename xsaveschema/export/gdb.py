@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """GDB target descriptions: the registers that a CPU's areas hold, as GDB knows them.
 
 GDB tells a vector extension by a feature and its registers' names: it has them in parts, as areas

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Go: a package that finds the layout of an area and reads its registers.
 
 The states of CPUs, where a core's note puts them and how registers are put together are tables;
@@ -14,7 +15,7 @@ from typing import Any, Final
 
 import xsaveschema
 from xsaveschema.errors import XsaveError
-from xsaveschema.export.exporter import banner, comment, pascal, template
+from xsaveschema.export.exporter import apart, banner, comment, distinct, pascal, template
 from xsaveschema.model import CpuModel, Piece, Register, StateComponent, locate
 from xsaveschema.spans import ALWAYS
 
@@ -65,10 +66,13 @@ class _Go:
             raise XsaveError(f"go has no option {next(iter(options))!r}")
         components = _components(cpus)
         names = {number: pascal(component.name) for number, component in components.items()}
-        _apart([*names.values(), *_OWN])
-        silicon: dict[tuple[tuple[int, int, int, bool], ...], str] = {}
+        apart([*names.values(), *_OWN], "Go")
+        first: dict[tuple[tuple[int, int, int, bool], ...], CpuModel] = {}
         for model in cpus:
-            silicon.setdefault(_states(model), f"statesOf{pascal(model.label)}")
+            first.setdefault(_states(model), model)
+        # zen-2 and zen2, say, would be one name.
+        told = distinct(f"statesOf{pascal(model.label)}" for model in first.values())
+        silicon = dict(zip(first, told, strict=True))
         return {
             "xsave.go": template(
                 "xsave.go.j2",
@@ -116,12 +120,6 @@ def _components(cpus: Iterable[CpuModel]) -> dict[int, StateComponent]:
                     f"in {model.label}: one package cannot have both"
                 )
     return dict(sorted(found.items()))
-
-
-def _apart(names: list[str]) -> None:
-    for name in names:
-        if names.count(name) > 1:
-            raise XsaveError(f"two things are called {name} in Go: rename the component")
 
 
 def _about(component: StateComponent) -> str:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Kaitai Struct: a description of a CPU's areas in each format, with their meaning.
 
 What is not in use is absent, whatever bytes stand there: such a component has its initial value.
@@ -12,7 +13,15 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from xsaveschema.errors import XsaveError
-from xsaveschema.export.exporter import LICENSE, banner, comment, identifier, template
+from xsaveschema.export.exporter import (
+    LICENSE,
+    apart,
+    banner,
+    comment,
+    identifier,
+    pascal,
+    template,
+)
 from xsaveschema.layout import Layout
 from xsaveschema.members import Member, members_of
 from xsaveschema.model import CpuModel, Field, Format, StateComponent
@@ -28,6 +37,7 @@ _WORDS: Final = frozenset(keyword.kwlist) | {
     *("register", "short", "signed", "static", "struct", "super", "switch", "template", "this"),
     *("throw", "type", "typedef", "typename", "union", "unsigned", "using", "var", "virtual"),
     *("void", "volatile"),
+    *("true", "false", "null"),
 }
 """What languages that Kaitai compiles to will not have as a member's name."""
 _WIDEST: Final = 32
@@ -110,7 +120,11 @@ def _description(model: CpuModel, format: Format) -> str:
     parts = [part for c in components for part in _parts(_alone(model, c, format), c.number)]
     names = [part.id for part in parts]
     own = ["header", "software", "len_area"]
-    _apart([*names, *own, *(f"{prefix}_{c.name}" for c in extended for prefix in ("ofs", "end"))])
+    walk = (f"{prefix}_{_id(c.name)}" for c in extended for prefix in ("ofs", "end"))
+    _apart([*own, *names, *walk])
+    # What is a type becomes a class: Python has some of its own that cannot be others.
+    types = ["header", "xstate_bv", "xcomp_bv", "true", "false", "none"]
+    _apart([*types, *(c.name for c in components)])
     return template(
         "area.ksy.j2",
         banner=banner([model]),
@@ -137,12 +151,6 @@ def _quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-def _apart(names: list[str]) -> None:
-    for name in names:
-        if names.count(name) > 1:
-            raise XsaveError(f"two things are called {name} in Kaitai: rename the component")
-
-
 def _stands(component: StateComponent, format: Format) -> bool:
     return format == "compacted" or component.offset is not None
 
@@ -160,7 +168,7 @@ def _alone(model: CpuModel, component: StateComponent, format: Format) -> Layout
 
 def _parts(layout: Layout, number: int) -> Iterator[_Part]:
     slot = layout[number]
-    name = slot.name
+    name = _id(slot.name)
     yield _Part(name, slot.offset, slot.size, name, name, _about(slot.component))
     for span in layout.spans_of(number):
         if span.offset < slot.offset and span.field:  # stands amid another component's bytes
@@ -178,8 +186,9 @@ def _about(component: StateComponent) -> str:
 def _steps(components: Iterable[StateComponent]) -> Iterator[_Step]:
     before = None
     for component in components:
-        yield _Step(component.name, component.size, component.align64, before)
-        before = component.name
+        name = _id(component.name)
+        yield _Step(name, component.size, component.align64, before)
+        before = name
 
 
 def _in_use(components: Sequence[StateComponent], format: Format) -> list[_Flag]:
@@ -188,16 +197,18 @@ def _in_use(components: Sequence[StateComponent], format: Format) -> list[_Flag]
     seen: list[Slot] = []
     for component in components:
         slot = Slot(component, component.offset or 0)
-        clash = [o.name for o in seen if o.offset < slot.end and slot.offset < o.end]
+        clash = [_id(o.name) for o in seen if o.offset < slot.end and slot.offset < o.end]
         shares = format == "standard" and clash
-        flags.append(_Flag(component.name, 1, f"not (_ and ({' or '.join(clash)}))" * bool(shares)))
+        must = f"not (_ and ({' or '.join(clash)}))" if shares else ""
+        flags.append(_Flag(_id(component.name), 1, must))
         seen.append(slot)
     return _whole(components, flags, _Flag("reserved_63", 1, "not _"))
 
 
 def _placed_by(components: Sequence[StateComponent]) -> list[_Flag]:
     """The flags of XCOMP_BV: whatever is in use has a place."""
-    flags = [_Flag(c.name, 1, f"_ or not _parent.xstate_bv.{c.name}") for c in components]
+    names = [_id(component.name) for component in components]
+    flags = [_Flag(name, 1, f"_ or not _parent.xstate_bv.{name}") for name in names]
     return _whole(components, flags, _Flag("compacted", 1, "_"))
 
 
@@ -212,6 +223,7 @@ def _whole(components: Sequence[StateComponent], flags: list[_Flag], last: _Flag
             end += width
         found.append(flag)
         end = number + 1
+    _apart(flag.id for flag in found)
     return found
 
 
@@ -219,7 +231,7 @@ def _whole(components: Sequence[StateComponent], flags: list[_Flag], last: _Flag
 
 
 def _type(component: StateComponent) -> _Type:
-    return _made(component.name, members_of(_fields(component), component.size))
+    return _made(_id(component.name), members_of(_fields(component), component.size))
 
 
 def _fields(component: StateComponent) -> list[Field]:
@@ -238,6 +250,8 @@ def _made(name: str, members: Iterable[Member]) -> _Type:
         attribute, inner = _attribute(member)
         seq.append(attribute)
         types += inner
+    _apart(attribute.id for attribute in seq)
+    _apart(inner.id for inner in types)
     return _Type(name, tuple(seq), tuple(types))
 
 
@@ -258,7 +272,13 @@ def _attribute(member: Member) -> tuple[_Attribute, list[_Type]]:
     return _Attribute(_id(member.name), element, size, member.count, doc), types
 
 
+def _apart(names: Iterable[str]) -> None:
+    # a_1 and a1 are one in most of the languages that Kaitai compiles to, and the last one counts.
+    apart(names, "Kaitai", pascal)
+
+
 def _id(name: str) -> str:
+    """A component's or a member's name as Kaitai's languages take it."""
     return f"{name}_" if name in _WORDS else name
 
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A Rust crate: where state stands in areas, fields, conversions and checks, without allocation.
 
 The rules of the format are the template's; what is data of CPUs and components is filled in here.
@@ -16,9 +17,11 @@ from xsaveschema.catalog import default_catalog
 from xsaveschema.errors import XsaveError
 from xsaveschema.export.exporter import (
     LICENSE,
+    apart,
     banner,
     comment,
     constant,
+    distinct,
     identifier,
     pascal,
     template,
@@ -72,6 +75,7 @@ class _Rust:
             raise XsaveError(f"rust has no option {next(iter(options))!r}")
         facts = {"banner": banner(cpus), "license": LICENSE}
         variants = [*_variants(cpus)]
+        apart((_word(identifier(each.whole.name)) for each in variants), "Rust")
         return {
             "Cargo.toml": template(
                 "rust_cargo.toml.j2", version=_version(xsaveschema.__version__), **facts
@@ -133,12 +137,14 @@ def _word(name: str, taken: frozenset[str] = _KEYWORDS) -> str:
 
 def _component(whole: StateComponent, common: StateComponent) -> dict[str, Any]:
     fields = [*_fields(whole.fields, whole.reach)]
+    for field, told in zip(fields, distinct(_names(fields), _OWN_FIELDS), strict=True):
+        field["name"] = told  # a group's members are called as fields may be: a.b, a_b
     kinds = {str(field["type"]).split("<", 1)[0] for field in fields}
     structs = []
     if not whole.legacy:  # x87 and SSE stand within one another: they are the legacy region's
         members = members_of(common.fields, common.size)
         name = _word(pascal(whole.name), _OWN_TYPES)
-        structs = _struct(name, members, common.size, 64)
+        structs = _struct(name, members, common.size, 64, {*_OWN_TYPES})
     kind = "supervisor component" if whole.supervisor else "user component"
     return {
         "number": whole.number,
@@ -150,6 +156,10 @@ def _component(whole: StateComponent, common: StateComponent) -> dict[str, Any]:
         "larger": whole.size if whole.size > common.size else 0,
         "structs": structs,
     }
+
+
+def _names(named: Iterable[dict[str, Any]]) -> list[str]:
+    return [each["name"] for each in named]
 
 
 def _fields(fields: Iterable[Field], reach: int) -> Iterator[dict[str, Any]]:
@@ -169,7 +179,7 @@ def _fields(fields: Iterable[Field], reach: int) -> Iterator[dict[str, Any]]:
             value = f"FieldArray::at({place.offset}, {place.stride})"
             end = place.offset + (count - 1) * place.stride
         yield {
-            "name": _word(constant(place.name), _OWN_FIELDS),
+            "name": constant(place.name),
             "about": _about(field.title, place.name),
             "type": told,
             "value": value,
@@ -216,21 +226,26 @@ def _about(title: str, name: str) -> str:
     return text[0].upper() + text[1:] if text[1:2].islower() else text
 
 
-def _struct(name: str, members: Sequence[Member], size: int, unit: int) -> list[dict[str, Any]]:
+def _struct(
+    name: str, members: Sequence[Member], size: int, unit: int, taken: set[str]
+) -> list[dict[str, Any]]:
     """A structure without padding, and before it those of its groups.
 
     ``unit`` divides the address of whatever holds it, as far as is known: an integer that it does
-    not align, for which a compiler would put padding, is bytes.
+    not align, for which a compiler would put padding, is bytes. ``taken`` are the names of the
+    component's other structures.
     """
     unit = gcd(unit, size)
+    taken.add(name)
     inner: list[dict[str, Any]] = []
     told = []
     for member in members:
         field, count = member.field, member.count
         kind = f"[u8; {member.size + member.rest}]"
         if field is not None and member.members and not member.rest:
-            kind = f"{name}{pascal(member.name)}"
-            inner += _struct(kind, member.members, member.size, gcd(unit, member.offset))
+            (kind,) = distinct([f"{name}{pascal(member.name)}"], taken)
+            within = gcd(unit, member.offset)
+            inner += _struct(kind, member.members, member.size, within, taken)
         elif (
             field is not None
             and field.type in _INTEGERS
@@ -240,7 +255,9 @@ def _struct(name: str, members: Sequence[Member], size: int, unit: int) -> list[
             kind = field.type
         about = _about(field.title if field else "reserved", member.name)
         kind = kind if count is None else f"[{kind}; {count}]"
-        told.append({"name": _word(identifier(member.name)), "about": about, "type": kind})
+        told.append({"name": identifier(member.name), "about": about, "type": kind})
+    for each, called in zip(told, distinct(_names(told), _KEYWORDS), strict=True):
+        each["name"] = called
     return [*inner, {"name": name, "size": size, "members": told}]
 
 
@@ -251,14 +268,14 @@ def _legacy(cpus: Sequence[CpuModel]) -> dict[str, Any]:
     )
     members = members_of((*x87.fields, *sse.fields, software), LEGACY_SIZE)
     assert members[-2].offset == SOFTWARE_OFFSET  # noqa: S101 - the frame is the same everywhere
-    return _struct("LegacyRegion", members, LEGACY_SIZE, 64)[-1]
+    return _struct("LegacyRegion", members, LEGACY_SIZE, 64, set())[-1]
 
 
 def _header() -> dict[str, Any]:
     names = ("xstate_bv", "xcomp_bv")
     fields = [Field(name, "u64", at * 8, 8, title=name.upper()) for at, name in enumerate(names)]
     assert HEADER_OFFSET + HEADER_SIZE == EXTENDED_OFFSET  # noqa: S101
-    return _struct("Header", members_of(fields, HEADER_SIZE), HEADER_SIZE, 64)[-1]
+    return _struct("Header", members_of(fields, HEADER_SIZE), HEADER_SIZE, 64, set())[-1]
 
 
 def _initial(variants: Iterable[_Variants]) -> Iterator[tuple[int, int, str, str]]:
@@ -328,7 +345,7 @@ def _model(model: CpuModel) -> dict[str, Any]:
     compacted = model.compacted_layout()
     return {
         "name": model.label,
-        "constant": constant(model.label),
+        "constant": _word(constant(model.label), frozenset(("ALL",))),
         "title": _about(model.title, model.name),
         "xcr0": hex(model.xcr0),
         "xss": hex(model.xss),

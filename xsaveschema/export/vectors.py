@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Test vectors: what any implementation of XSAVE areas must make of some areas, as data.
 
 For each CPU its leaf 0xD, the places that follow from it, and areas with what they mean, what
@@ -61,7 +62,10 @@ class Image(Struct, frozen=True):
 
 
 class Component(Struct, frozen=True):
-    """A state component; ``offset`` is null for one that the standard format has no place for."""
+    """A state component; ``offset`` is null for one that the standard format has no place for.
+
+    ``initial`` are its bytes while it is not in use.
+    """
 
     number: int
     name: str
@@ -70,6 +74,7 @@ class Component(Struct, frozen=True):
     align64: bool
     supervisor: bool
     xfd: bool
+    initial: Image
 
 
 class Walk(Struct, frozen=True):
@@ -172,6 +177,8 @@ def _json(data: bytes) -> str:
 
 
 def _cpu(model: CpuModel) -> Cpu:
+    if model.xcr0 & (X87 | SSE) != X87 | SSE:
+        raise XsaveError(f"vectors need x87 and SSE: XCR0 of {model.label} is {model.xcr0:#x}")
     standard = model.standard_layout()
     return Cpu(
         name=model.label,
@@ -185,7 +192,10 @@ def _cpu(model: CpuModel) -> Cpu:
             for number, registers in model.cpuid_leaf_0xd().items()
         },
         components=tuple(
-            Component(c.number, c.name, c.size, c.offset, c.align64, c.supervisor, c.xfd)
+            Component(
+                *(c.number, c.name, c.size, c.offset, c.align64, c.supervisor, c.xfd),
+                _image(c.initial[-c.size :]),
+            )
             for c in _enabled(model)
         ),
         standard_size=standard.size,

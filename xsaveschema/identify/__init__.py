@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Which CPU is meant, and which wrote this: by a name, an area, a leaf 0xD, a table of offsets."""
 
 from xsaveschema.identify.match import Candidate, Match, identify

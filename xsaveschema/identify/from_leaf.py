@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A CPU model from CPUID leaf 0xD itself, where no schema file has it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Which CPU model wrote this? From an area, from CPUID leaf 0xD, or from a table of offsets."""
 
 from __future__ import annotations
@@ -180,9 +181,9 @@ def _by_area(data: Buffer, catalog: Catalog) -> Match:
     view = view_of(data)
     length = len(view)
     xstate_bv, xcomp_bv = MASKS.unpack_from(view, HEADER_OFFSET)
+    said = f"{length} bytes, XSTATE_BV {hex_mask(xstate_bv)}, XCOMP_BV {hex_mask(xcomp_bv)}"
     if not xcomp_bv & COMPACTED:
         xcomp_bv = 0  # what else stands there is for the reader to judge
-    said = f"{length} bytes, XSTATE_BV {hex_mask(xstate_bv)}, XCOMP_BV {hex_mask(xcomp_bv)}"
     fits = []
     mask = None if xcomp_bv & COMPACTED else credible(view, xstate_bv, catalog)
     if mask is not None:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The one way to name a CPU: a model's name, ``host``, a CPUID dump, or a model's YAML file."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A component document becomes fields: offsets laid out, bit ranges read, rules checked."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A component document becomes the component's rules."""
 
 from __future__ import annotations

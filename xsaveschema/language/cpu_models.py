@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A model document, with those it extends, becomes a CpuModel; the cross-field rules stand here."""
 
 from __future__ import annotations

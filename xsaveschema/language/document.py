@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A schema file as it was read: its data, where each value stands, and the faults found so far."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Which files of schemas there are: those that come with the package, and a user's."""
 
 from __future__ import annotations

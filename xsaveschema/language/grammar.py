@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The YAML documents as types: what a component, a model and the registers file may say.
 
 These classes are the one definition of the language. msgspec reads documents by them and exports

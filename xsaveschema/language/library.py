@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Schema files by what they define, read on demand and checked once.
 
 Shipped files are indexed by their names alone, so that one model is loaded without reading the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The rules that look at several values of a model document at once."""
 
 from __future__ import annotations

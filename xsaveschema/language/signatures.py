@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """CPU signatures of model documents, and which of them are given twice."""
 
 from __future__ import annotations

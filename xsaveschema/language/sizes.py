@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A model's self-check, ``sizes:``, and which single change would make it come out right."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """One YAML file, strictly read: plain data, and the place of every value in the text.
 
 PyYAML's events are read here directly (from the C parser where it is built in): ``yaml.compose``

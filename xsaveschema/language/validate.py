@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A document's data as its type, or every reason why it is none.
 
 msgspec reads the data by the types and stops at the first fault. Then jsonschema, imported only

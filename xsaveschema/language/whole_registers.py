@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The registers document becomes whole registers: pieces of components' fields."""
 
 from __future__ import annotations

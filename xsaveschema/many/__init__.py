@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: MIT
 """Many areas: arrays, files larger than memory, columns, datasets; one policy for bad ones."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Areas in Arrow record batches (extra ``arrow``), for engines that spread work over machines.
 
 :class:`Convert` and :class:`Decode` are functions of a record batch or a table that pickle, so that

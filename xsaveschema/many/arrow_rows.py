@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Columns of areas in Arrow as rows of numpy arrays, sharing memory."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The adapter for Dask (extra ``dask``): a function of Arrow tables over a Parquet dataset."""
 
 from __future__ import annotations

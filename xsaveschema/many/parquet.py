@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A Parquet dataset worked on in parts, each by itself, on any engine that can map a function.
 
 A part is a row group of the source and becomes a file of its own in the target, written whole or

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Files of many areas, larger than memory: converted piece by piece, and gone on with later.
 
 Areas follow one another at a fixed stride, as an array of them stands in memory. Area i of the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """QEMU's XSAVE helper, bit for bit: what it writes, and where that is not what the SDM asks for.
 
 ``decompact_xsave_area`` and ``compact_xsave_area`` do what the C functions of these names do in the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What lies between QEMU's helper and the right conversion, and what of it an area meets."""
 
 from __future__ import annotations

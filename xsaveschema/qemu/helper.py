@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The C functions of QEMU's helper, in every return case."""
 
 from __future__ import annotations

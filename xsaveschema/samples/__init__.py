@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What processors, Linux and an emulator wrote, to try things on: ``sample:zen4-sigframe``.
 
 Each is the file ``NAME.bin`` beside this one, byte for byte as it was captured; of the core, the

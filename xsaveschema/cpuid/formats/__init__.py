@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The formats of CPUID dumps: texts with a row a line, XML, JSON; and which one a text is of."""
 
 from __future__ import annotations

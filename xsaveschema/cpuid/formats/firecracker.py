@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The JSON of Firecracker: fingerprints and CPU templates, registers as strings of bits.
 
 Rows stand in ``cpuid_modifiers``, below ``guest_cpu_config`` in a fingerprint. A template that

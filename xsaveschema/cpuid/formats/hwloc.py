@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The output of ``hwloc-gather-cpuid``: a directory with a file puN for each logical CPU.
 
 A row is ``mask eax ebx ecx edx => eax ebx ecx edx``, all hexadecimal: the registers that CPUID

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The dumps that are texts with a row a line."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The XML of libvirt's ``cputestdata`` and of RJCP.DLL.CpuId.
 
 Straight from expat rather than by ElementTree: it tells the line, and a document type declaration,

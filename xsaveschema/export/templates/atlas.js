@@ -604,14 +604,16 @@ function components(std, cmp) {
   $("components").replaceChildren(...table(["#", "component", "standard", "compacted", "size", "", ""], rows).children);
 }
 
-// The sets of enabled components that make a compacted area of this size, those that lack least in front.
+// The sets of enabled components that make a compacted area of this size, those that lack least
+// in front.
 function ofSize(m, every, size) {
   const bits = numbers(every & ~3n), found = [];
   for (let set = 0; set < 2 ** bits.length; set++) {
     const mask = bits.reduce((sum, n, i) => set >> i & 1 ? sum | 1n << BigInt(n) : sum, every & 3n);
     if (compacted(m, mask).size === size) found.push(mask);
   }
-  const lacks = mask => numbers(every & ~mask).length;
+  // Sets whose user components could be an XCR0 stand before those that only RFBM makes.
+  const lacks = mask => numbers(every & ~mask).length + (refusal(m, mask & m.user) ? 64 : 0);
   return found.sort((a, b) => lacks(a) - lacks(b) || (a < b ? -1 : 1));
 }
 
@@ -623,7 +625,7 @@ function sizes() {
     found.slice(0, 6).map(mask => el("p", {}, el("button", {type: "button", class: "mono",
       onclick: () => set("xcomp", mask)}, hex(mask | COMPACTED)), " ",
     every & ~mask ? `all but ${names(m, every & ~mask)}` : "all that is enabled")),
-    found.length > 6 ? el("p", {class: "dim"}, `and ${found.length - 6} that lack more`) : null);
+    found.length > 6 ? el("p", {class: "dim"}, `and ${found.length - 6} others`) : null);
 }
 
 // --- side by side --------------------------------------------------------------------------------

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Many areas at once, on numpy (extra ``batch``).
 
 An array of areas has the shape (n, size) and the type uint8: a numpy array, a memory map, anything

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What a restore makes of many areas."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Fields and registers of many areas as columns.
 
 :func:`view` shows what stands in memory and copies nothing; :func:`decode` gives whole registers

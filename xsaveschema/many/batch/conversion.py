@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Conversion of many areas, by the plans that convert one.
 
 A batch is cut into rows that share an XCOMP_BV, all components that any row has in use are copied

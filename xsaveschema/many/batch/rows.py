@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Areas as rows of an array, and runs of their bytes as elements of a column."""
 
 from __future__ import annotations

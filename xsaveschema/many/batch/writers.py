@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What the writers of many areas left in them: see xsaveschema.traces and xsaveschema.evidence."""
 
 from __future__ import annotations

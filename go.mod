@@ -1,0 +1,3 @@
+module xsave
+
+go 1.19
