@@ -37,3 +37,4 @@ templates_path: list[str] = []
 def setup(app: object) -> None:
     """Put what is made from data, or stands elsewhere in the checkout, into its page."""
     app.connect("source-read", pages.read)  # type: ignore[attr-defined]
+    app.connect("build-finished", pages.atlas)  # type: ignore[attr-defined]

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The atlas: one page that shows every layout, in a browser, without a server or a network.
 
 The page draws from the same numbers and rules: they are written into it as JSON. Its own code walks
