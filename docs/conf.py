@@ -38,3 +38,4 @@ def setup(app: object) -> None:
     """Put what is made from data, or stands elsewhere in the checkout, into its page."""
     app.connect("source-read", pages.read)  # type: ignore[attr-defined]
     app.connect("autodoc-process-docstring", pages.spare)  # type: ignore[attr-defined]
+    app.connect("build-finished", pages.atlas)  # type: ignore[attr-defined]

@@ -22,6 +22,7 @@ from sphinx.pycode import ModuleAnalyzer
 import xsaveschema as xs
 from xsaveschema.authoring.page import shipped_models
 from xsaveschema.cli.program import COMMANDS, program
+from xsaveschema.export import render
 from xsaveschema.language.files import shipped_directory
 from xsaveschema.language.grammar import KINDS, json_schema
 from xsaveschema.language.library import Library
@@ -55,6 +56,13 @@ EXTRAS: Final = {
 
 _WIDTH: Final = 80
 _LINK: Final = re.compile(r"\]\((?![a-z]+:|#)([^)#\s]+)(#[^)\s]*)?\)")
+
+
+def atlas(app: Any, error: Exception | None) -> None:
+    """The page that ``export html all`` writes, into the site's folder."""
+    if error is None:
+        for name, text in render("html", "all").items():
+            Path(app.outdir, name).write_text(text, encoding="utf-8")
 
 
 def read(app: Any, name: str, source: list[str]) -> None:

@@ -51,7 +51,8 @@ _BYTES: Final = 8  # of an initial value that is told
 
 _STYLE: Final = (
     ".xs-map{max-width:100%;height:auto;background:#fff;color:#202124;border-radius:6px}"
-    ".xs-map text{fill:currentColor}.xs-map .in{fill:#202124}"
+    ".xs-map text{fill:currentColor}.xs-map .in{fill:#202124;"
+    "stroke:#fff;stroke-opacity:.55;stroke-width:2.5px;paint-order:stroke}"
     "@media (prefers-color-scheme:dark){.xs-map{background:#1b1d21;color:#e8eaed}}"
 )
 _RUN: Final = re.compile(r"(\w+)\[(\d+):(\d+)\]")

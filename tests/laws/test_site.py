@@ -18,6 +18,7 @@ from places import DATA, ROOT
 import xsaveschema
 from xsaveschema import Catalog
 from xsaveschema.cli.program import COMMANDS, program
+from xsaveschema.export import render
 from xsaveschema.language import grammar
 from xsaveschema.qemu import KNOWN_DIFFERENCES
 from xsaveschema.restore_rules import RULES
@@ -182,3 +183,8 @@ def test_stubs_say_what_stands_in_their_place() -> None:
         assert (ROOT / file).is_file()
     for name in pages.GENERATED:
         assert (DOCS / f"{name}.md").read_text().count(pages.MARK) == 1
+
+
+def test_the_atlas_is_on_it(site: Path) -> None:
+    assert (site / "xsave.html").read_text() == render("html", "all")["xsave.html"]
+    assert 'href="xsave.html"' in (site / "index.html").read_text()

@@ -26,7 +26,7 @@ __all__ = ["GROUP", "Exporter", "banner", "render", "targets"]
 GROUP: Final = "xsaveschema.exporters"
 """The entry points by which a package adds exporters; each loads an :class:`Exporter`."""
 
-_OWN: Final = ("vectors", "c", "rust", "go", "kaitai", "gdb")
+_OWN: Final = ("vectors", "c", "rust", "go", "kaitai", "gdb", "html")
 """A module each."""
 _NEEDS: Final = ("target", "title", "suffix", "render")
 

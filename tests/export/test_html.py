@@ -1,0 +1,435 @@
+"""The atlas in a browser: layouts, rules and readings are Python's, and nothing gets into it."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import export_areas
+import pytest
+
+import xsaveschema as xs
+from xsaveschema import export, samples
+from xsaveschema.area import XsaveArea
+from xsaveschema.errors import MaskError, hex_mask
+from xsaveschema.header import lenient_layout
+from xsaveschema.layout import Layout, check_xcr0, has_layout
+from xsaveschema.model import CpuModel, bits_of
+from xsaveschema.svg import layout_svg, says
+
+pytest.importorskip("selenium")
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webelement import WebElement
+
+BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+if BROWSER is None or DRIVER is None:
+    pytest.skip("there is no chromium with its chromedriver", allow_module_level=True)
+
+MODELS = xs.Catalog().models()
+MASKS = 50
+HOSTILE = "</script><img src=x onerror=window.hacked=1><script>window.hacked=1</script>\"'&\u2028"
+
+
+class Page:
+    """The page in a browser."""
+
+    def __init__(self, driver: webdriver.Chrome, path: Path):
+        self.driver, self.path = driver, path
+
+    def open(self, link: str = "") -> Page:
+        self.driver.get("about:blank")
+        self.driver.get(f"{self.path.as_uri()}{link}")
+        return self
+
+    def run(self, code: str, *given: Any) -> Any:
+        return self.driver.execute_script(code, *given)
+
+    def one(self, selector: str) -> WebElement:
+        return self.driver.find_element(By.CSS_SELECTOR, selector)
+
+    def all(self, selector: str) -> list[WebElement]:
+        return self.driver.find_elements(By.CSS_SELECTOR, selector)
+
+    def text(self, selector: str) -> str:
+        return str(self.run("return document.querySelector(arguments[0]).textContent", selector))
+
+    @property
+    def link(self) -> str:
+        return str(self.run("return location.hash"))
+
+
+@pytest.fixture(scope="module")
+def driver() -> Iterator[webdriver.Chrome]:
+    options = webdriver.ChromeOptions()
+    options.binary_location = BROWSER or ""
+    for word in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
+        options.add_argument(word)
+    options.add_argument("--window-size=1300,1000")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    with webdriver.Chrome(options, webdriver.ChromeService(DRIVER)) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def whole(driver: webdriver.Chrome, tmp_path_factory: pytest.TempPathFactory) -> Page:
+    path = tmp_path_factory.mktemp("atlas") / "xsave.html"
+    path.write_text(export.render("html", "all")["xsave.html"])
+    return Page(driver, path).open()
+
+
+@pytest.fixture
+def page(whole: Page) -> Iterator[Page]:
+    whole.driver.get_log("browser")  # type: ignore[no-untyped-call]
+    yield whole.open()
+    log = whole.driver.get_log("browser")  # type: ignore[no-untyped-call]
+    assert [line["message"] for line in log] == []
+
+
+# --- what it answers ----------------------------------------------------------------------------
+
+
+def masks(model: CpuModel, every: int, count: int) -> list[int]:
+    rng = random.Random(model.name)
+    return [every, *(rng.getrandbits(63) & every for _ in range(count - 1))]
+
+
+def places(layout: Layout) -> list[list[Any]]:
+    return [[slot.name, slot.offset, slot.end] for slot in layout]
+
+
+def told(layout: Layout) -> list[list[Any]]:
+    return [
+        [span.offset, span.end, span.kind, span.path, str(span.alive), says(span)]
+        for span in layout.spans()
+    ]
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)
+def test_layouts_of_random_masks(whole: Page, model: CpuModel) -> None:
+    users = [m for m in masks(model, model.user_mask, MASKS) if has_layout(model, m)]
+    every = masks(model, model.user_mask | model.supervisor_mask, MASKS)
+    for what, given, make in (
+        ("standard", users, model.standard_layout),
+        ("compacted", every, model.compacted_layout),
+    ):
+        layouts = [make(mask) for mask in given]
+        code = """
+            const [name, masks, what] = arguments;
+            return masks.map((mask, i) => {
+              const {size, slots, spans} = atlas[what](name, mask);
+              return {size, slots, spans: i < 4 ? spans : null};
+            })"""
+        found = whole.run(code, model.name, [hex(mask) for mask in given], what)
+        assert [(each["size"], each["slots"]) for each in found] == [
+            (layout.size, places(layout)) for layout in layouts
+        ]
+        for each, layout in zip(found[:4], layouts, strict=False):
+            assert each["spans"] == told(layout)
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)
+def test_why_an_xcr0_is_refused(whole: Page, model: CpuModel) -> None:
+    rng = random.Random(model.name)
+    given = [model.xcr0, 0, 1, 3, 7, 1 << 20 | 1, 1 << 8 | 3, model.user_mask]
+    given += [rng.getrandbits(63) & model.user_mask | rng.choice([0, 3, 7]) for _ in range(MASKS)]
+    code = "return arguments[1].map(mask => atlas.refusal(arguments[0], mask))"
+    found = whole.run(code, model.name, [hex(mask) for mask in given])
+    for mask, said in zip(given, found, strict=True):
+        assert said == refused(model, mask), hex(mask)
+
+
+def refused(model: CpuModel, xcr0: int) -> str | None:
+    try:
+        check_xcr0(model, xcr0)
+    except MaskError as error:
+        return str(error).removeprefix(f"XCR0 {hex_mask(xcr0)} on {model.name}: ")
+    return None
+
+
+def test_what_moves_and_what_is_lost(whole: Page) -> None:
+    pairs = [(a, b) for a in MODELS for b in random.Random(a.name).sample(MODELS, 8)]
+    code = "return arguments[0].map(([a, b]) => atlas.compare(a, b))"
+    found = whole.run(code, [(a.name, b.name) for a, b in pairs])
+    for (a, b), rows in zip(pairs, found, strict=True):
+        own = xs.compare(a, b)
+        assert rows == [[row.name, row.state, row.lossy] for row in own.components]
+
+
+@pytest.mark.parametrize("format", ["standard", "compacted"])
+@pytest.mark.parametrize("name", ["zen2", "bulldozer", "sapphire-rapids"])
+def test_it_draws_what_the_package_draws(page: Page, name: str, format: str) -> None:
+    page.open(f"#cpu={name}")
+    model = xs.load_model(name)
+    layout = model.standard_layout() if format == "standard" else model.compacted_layout()
+    wanted = [
+        (each.attrib["fill"], each.attrib["data-kind"], *numbers(each.attrib.__getitem__))
+        for each in ElementTree.fromstring(layout_svg(layout)).iter(
+            "{http://www.w3.org/2000/svg}rect"
+        )
+        if "data-offset" in each.attrib
+    ]
+    code = """const rects = document.querySelectorAll(`#${arguments[0]} rect[data-offset]`);
+      return [...rects].map(rect => Object.fromEntries(
+        rect.getAttributeNames().map(key => [key, rect.getAttribute(key)])))"""
+    found = [
+        (each["fill"], each["data-kind"], *numbers(each.__getitem__))
+        for each in page.run(code, format)
+    ]
+    assert found == wanted
+
+
+def numbers(attribute: Callable[[str], str]) -> tuple[float, ...]:
+    return tuple(
+        round(float(attribute(key)), 1) for key in ("data-offset", "data-size", "x", "width")
+    )
+
+
+# --- areas --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "sample"),
+    [
+        ("zen4", "zen4-xsave"),
+        ("zen4", "zen4-xsavec"),
+        ("zen4", "zen4-kernel-core"),
+        ("tiger-lake", "tiger-lake-xsave"),
+        ("tiger-lake", "tiger-lake-xsaves"),
+        ("sapphire-rapids", "amx-xsavec"),
+    ],
+)
+def test_registers_of_areas(whole: Page, name: str, sample: str) -> None:
+    data = samples.read(sample)
+    area = XsaveArea.parse(data, xs.load_model(name))
+    read = whole.run("return atlas.read(arguments[0], arguments[1])", name, data.hex())
+    assert (read["format"], int(read["mask"], 0)) == (area.format, area.layout.mask)
+    assert read["faults"] == []
+    rules = {"header-16-23", "header-24-63"}
+    faults = [f for f in xs.check(data, area.model, "xrstors") if f.rule in rules]
+    assert len(read["restore"]) == len(faults)
+    found = dict(read["registers"])
+    wide = [each for each in area.registers.widest() if not each.startswith(("mm", "tmm"))]
+    assert wide
+    for each in wide:
+        assert int(found[each], 16) == area.registers[each], each
+
+
+@pytest.mark.parametrize("name", export_areas.DISTINCT)
+def test_random_areas(whole: Page, name: str) -> None:
+    """What is alive, what is initial, and whatever stands there else."""
+    given = [*export_areas.made_up(xs.load_model(name))]
+    code = "return arguments[1].map(text => atlas.read(arguments[0], text))"
+    for sample, read in zip(
+        given, whole.run(code, name, [s.data.hex() for s in given]), strict=True
+    ):
+        area = XsaveArea.parse(sample.data, sample.model, strict=False, assume=True)
+        assert (read["format"], int(read["mask"], 0)) == (area.format, area.layout.mask)
+        found = dict(read["registers"])
+        for key in ("xmm3", "ymm3", "zmm3", "zmm17", "pkru", "k2", "mxcsr", "bnd1"):
+            if key in found:
+                assert int(found[key], 16) == area.registers[key], (sample.name, key)
+
+
+def test_faults_of_headers(whole: Page) -> None:
+    """Every one that decides where state is, in the package's words."""
+    for name in ("zen4", "bulldozer", "sapphire-rapids"):
+        model, rng = xs.load_model(name), random.Random(name)
+        for _ in range(60):
+            size = rng.choice([576, 840, model.standard_layout().size])
+            data = bytearray(size)
+            xstate = rng.getrandbits(64) & rng.choice([7, 0x2E7, 0xFFFF, (1 << 64) - 1])
+            xcomp = rng.choice([0, 0, 5, 1 << 63 | 7, 1 << 63 | xstate, rng.getrandbits(64)])
+            data[512:528] = xstate.to_bytes(8, "little") + xcomp.to_bytes(8, "little")
+            read = whole.run("return atlas.read(arguments[0], arguments[1])", name, data.hex())
+            layout, faults = lenient_layout(model, xstate, xcomp, size)
+            wanted = [re.split(r"; name the model| in [\w-]+'s ", f.message)[0] for f in faults]
+            assert read["faults"] == wanted
+            assert int(read["mask"], 0) == layout.mask
+
+
+def test_an_area_is_pasted_or_dropped(page: Page, tmp_path: Path) -> None:
+    page.open("#cpu=zen4")
+    data = samples.read("zen4-kernel-core")
+    path = tmp_path / "area.bin"
+    path.write_bytes(data)
+    page.one("#file").send_keys(str(path))
+    page.run("return new Promise(done => setTimeout(done, 300))")
+    zmm17 = f"0x{XsaveArea.parse(data).registers['zmm17']:0128x}"
+    assert zmm17 in page.text("#decoded")
+    assert page.all("#decoded .fault") == []
+    bad = samples.read("zen4-bad-header")
+    dump = "\n".join(
+        f"{at:08x}: {bad[at : at + 16].hex(' ', 2)}  ......" for at in range(0, len(bad), 16)
+    )
+    for text in (bad.hex(), bad.hex(" "), dump):
+        code = """const box = document.getElementById('hex'); box.value = arguments[0];
+            box.dispatchEvent(new Event('input'))"""
+        page.run(code, text)
+        assert len(page.all("#decoded .fault")) >= 1
+    for text, said in (("7f454c46" + "00" * 600, "ELF"), ("0g", "no hexadecimal"), ("00", "576")):
+        page.run(code, text)
+        assert said in page.text("#decoded")
+
+
+# --- what people do with it -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("query", "name"),
+    [("milan", "zen3"), ("0x806F8", "sapphire-rapids"), ("Zen 2", "zen2"), ("lwp", "bulldozer")],
+)
+def test_a_model_is_found(page: Page, query: str, name: str) -> None:
+    page.one("#search").send_keys(query)
+    assert name in [each.text.split("\n")[0] for each in page.all("#models button")]
+
+
+def test_where_is_pkru_on_zen_2_and_3(page: Page) -> None:
+    page.one("#search").send_keys("zen3", Keys.ENTER)
+    assert page.text("#name") == "zen3"
+    row = next(each for each in page.all("#components tr") if "pkru" in each.text)
+    assert row.text.split()[:4] == ["9", "pkru", "2432", "832"]
+    assert page.link == "#cpu=zen3"
+
+
+def test_the_calculator_goes_both_ways(page: Page) -> None:
+    page.open("#cpu=sapphire-rapids")
+    assert page.text("#compacted b") == "11776 bytes"
+    box = page.one("#xcomp")
+    box.clear()
+    box.send_keys("0x8000000000065ae7", Keys.ENTER)
+    assert page.text("#compacted b") == "10816 bytes"
+    assert not page.one("[data-key=xcomp][data-bit='15']").is_selected()
+    page.one("[data-key=xcomp][data-bit='15']").click()
+    assert page.one("#xcomp").get_attribute("value") == "0x800000000006DAE7"
+    link = page.link
+    page.open(link)
+    assert page.one("#xcomp").get_attribute("value") == "0x800000000006DAE7"
+    page.one("[data-key=xcr0][data-bit='2']").click()
+    assert "No processor takes this XCR0" in page.text("#why-xcr0")
+    assert page.text("#standard b") == "11008 bytes"  # any set has a layout
+    box = page.one("#xcr0")
+    box.clear()
+    box.send_keys("0x10000000602e7", Keys.ENTER)
+    assert "unknown" in page.text("#why-xcr0")
+    assert page.all("#standard b") == []
+    page.one("#reset").click()
+    assert page.link == "#cpu=sapphire-rapids"
+
+
+def test_which_xcomp_bv_makes_a_size(page: Page) -> None:
+    page.open("#cpu=sapphire-rapids")
+    page.one("#size").send_keys("10816")
+    page.one("#sizes button").click()
+    assert page.text("#compacted b") == "10816 bytes"
+    model = xs.load_model("zen4")
+    sets = [model.xcr0 & 3]
+    for bit in bits_of((model.xcr0 | model.xss) & ~3):
+        sets += [mask | 1 << bit for mask in sets]
+    for size in (2456, 2440, 2480, 600):
+        found = page.run("return atlas.ofSize('zen4', arguments[0])", size)
+        wanted = {mask for mask in sets if model.compacted_layout(mask).size == size}
+        assert {int(mask, 16) for mask in found} == wanted
+
+
+def test_the_keyboard_and_a_screen_reader(page: Page) -> None:
+    page.open("#cpu=zen4")
+    picture = page.one("#standard svg")
+    assert picture.get_attribute("aria-label").startswith("Standard format: 2440 bytes")  # type: ignore[union-attr]
+    page.one("#search").send_keys(Keys.TAB)
+    page.run("document.querySelector('#standard svg').focus()")
+    picture.send_keys(Keys.ARROW_RIGHT)
+    assert page.text("#readout").startswith("2..3: x87.fsw, 2 bytes; alive with XSTATE_BV[0]")
+    picture.send_keys(Keys.END)
+    assert "bits: key0_ad 0" in page.text("#readout") or "pkru" in page.text("#readout")
+    assert page.all("#standard .at")
+    code = """
+      return [...document.querySelectorAll('input, select, textarea, button, svg[tabindex]')]
+      .filter(e => !(e.labels?.length || e.getAttribute('aria-label') || e.textContent.trim()))
+      .map(e => e.outerHTML)"""
+    assert page.run(code) == []
+
+
+@pytest.mark.parametrize("width", [360, 800, 1600])
+def test_nothing_is_wider_than_the_window(page: Page, width: int) -> None:
+    page.driver.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 500},
+    )
+    page.open("#cpu=sapphire-rapids&with=zen3")
+    assert page.run("return document.documentElement.scrollWidth") <= width
+    page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+# --- what must not get in -----------------------------------------------------------------------
+
+
+def test_it_is_one_small_file_that_asks_for_nothing(page: Page) -> None:
+    text = page.path.read_text()
+    assert len(text.encode()) < 1_000_000
+    assert re.findall(r"(?:https?:)?//(?!www\.w3\.org/2000/svg)[\w.]+\.\w+", text) == []
+    assert page.run("return performance.getEntriesByType('resource').length") == 0
+
+
+def test_hostile_models(driver: webdriver.Chrome, tmp_path: Path) -> None:
+    model = xs.load_model("zen3")
+    parts = {n: replace(c, name=HOSTILE if n == "pkru" else n) for n, c in model.components.items()}
+    model = replace(model, name=HOSTILE, title=HOSTILE, aliases=(HOSTILE,), components=parts)
+    path = tmp_path / "xsave.html"
+    path.write_text(export.render("html", [model, "zen4"])["xsave.html"])
+    page = Page(driver, path).open()
+    page.run("document.querySelector('#models button').click()")
+    assert HOSTILE in page.text("#facts")
+    assert page.text("#name") == HOSTILE
+    assert page.run("return window.hacked") is None
+    assert page.all("img") == []
+    assert len(page.all("script")) == 2
+    page.open(page.link)
+    assert page.text("#name") == HOSTILE
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        "#cpu=%3Cimg%20src=x%20onerror=window.hacked=1%3E",
+        "#cpu=zen4&xcr0=%3Cscript%3E&xss=-1&xcomp=1e9&with=__proto__",
+        "#cpu=constructor&xcr0=0xfffffffffffffffffffff",
+        "#cpu=zen4&xcr0=18446744073709551615&xss=0xffffffffffffffff&xcomp=0xffffffffffffffff",
+        "#%%%&&&===",
+        "#javascript:window.hacked=1",
+    ],
+)
+def test_hostile_links(page: Page, link: str) -> None:
+    page.open(link)
+    assert page.text("#name") == "zen4"
+    assert page.run("return window.hacked") is None
+    assert page.all("img") == []
+    assert page.all("#components tr")
+
+
+def test_a_policy_lets_nothing_else_run(page: Page) -> None:
+    page.run(
+        "document.body.append(Object.assign(document.createElement('script'), {text: 'hacked=1'}))"
+    )
+    assert page.run("return window.hacked") is None
+    page.driver.get_log("browser")  # type: ignore[no-untyped-call]
+
+
+def test_the_data_ends_no_element() -> None:
+    from xsaveschema.export.html import in_script
+
+    assert "<" not in in_script({"a": HOSTILE})
+    assert json.loads(in_script({"a": HOSTILE})) == {"a": HOSTILE}
+
+
+def test_options_are_refused() -> None:
+    with pytest.raises(xs.XsaveError, match="html has no option"):
+        export.render("html", "zen4", colour=1)
