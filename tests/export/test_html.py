@@ -263,6 +263,7 @@ def test_an_area_is_pasted_or_dropped(page: Page, tmp_path: Path) -> None:
     path.write_bytes(data)
     page.one("#file").send_keys(str(path))
     page.run("return new Promise(done => setTimeout(done, 300))")
+    assert page.text("#readout").startswith("In use: x87, sse, avx")
     zmm17 = f"0x{XsaveArea.parse(data).registers['zmm17']:0128x}"
     assert zmm17 in page.text("#decoded")
     assert page.all("#decoded .fault") == []

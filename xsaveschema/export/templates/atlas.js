@@ -535,7 +535,7 @@ function masks() {
     const bits = of(m, known).map(c => el("label", {title: `${c.number}: ${c.title}`},
       el("input", {type: "checkbox", "data-key": key, "data-bit": c.number,
         onchange: ({target}) => set(key, target.checked ? state[key] | c.bit : state[key] & ~c.bit)}), c.name));
-    return el("fieldset", {}, el("legend", {}, el("span", {hidden: true}, about)),
+    return el("fieldset", {"aria-label": `${label}: ${about}`},
       el("label", {for: key}, label), box, el("div", {class: "bits"}, bits.length ? bits : el("span", {class: "dim"}, "none")),
       el("p", {id: `why-${key}`, class: "why bad", role: "status"}));
   }));
@@ -689,6 +689,7 @@ function take(bytes) {
     : bytes.length > D.max_area ? "too long for an area" : "";
   if (!trouble) area = bytes;
   decode();
+  $("readout").textContent = trouble || $("in-use").textContent;
 }
 
 async function takeFile(file) {
@@ -714,7 +715,7 @@ function decode() {
     faults.map(fault => el("p", {class: "bad fault"}, fault)),
     told.restore.map(rule => el("p", {class: "bad restore"}, `A restore faults. ${rule}`)),
     el("p", {class: "mono"}, `XSTATE_BV ${hex(xstate)}, XCOMP_BV ${hex(xcomp)}`),
-    el("p", {}, `In use: ${names(m, inUse) || "nothing"}. `,
+    el("p", {id: "in-use"}, `In use: ${names(m, inUse) || "nothing"}. `,
       el("span", {class: "dim"}, `Initial: ${names(m, lay.mask & ~inUse) || "nothing"}.`)),
     told.cutOff ? el("p", {class: "bad"}, `Live, not in this area: ${told.cutOff}`) : null,
     map(lay, "The area", inUse),
