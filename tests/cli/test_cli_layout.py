@@ -166,3 +166,18 @@ def test_every_component_is_in_the_picture(name: str) -> None:
         keys = [cell for cell in bar if cell in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"]
         assert keys == list("ABCDEFGHIJKLMNOPQRSTUVWXYZ"[: len(layout)])
         assert "h" in bar
+
+
+@pytest.mark.parametrize("how", [(), ("--compacted",)])
+def test_fields_are_every_byte_once(how: tuple[str, ...]) -> None:
+    told = tell("layout", "zen4", "--fields", *how)
+    end = 0
+    for span in told["spans"]:
+        assert span["offset"] == end
+        end += span["size"]
+    assert end == told["size"]
+    shown = run("layout", "zen4", "--fields", *how).stdout.splitlines()
+    assert max(map(len, shown)) <= 80
+    rows = [line.split() for line in shown if "mxcsr" in line]
+    assert [row[0] for row in rows] == ["24", "28"]
+    assert len(shown) == len(told["spans"]) + 4

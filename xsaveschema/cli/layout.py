@@ -27,9 +27,9 @@ from xsaveschema.identify import load_model
 from xsaveschema.identify.match import alike
 from xsaveschema.layout import Layout
 from xsaveschema.model import CpuModel
-from xsaveschema.spans import Slot
+from xsaveschema.spans import Slot, Span
 from xsaveschema.svg import layout_svg
-from xsaveschema.text import layout_lines, layout_title
+from xsaveschema.text import columns, layout_lines, layout_title
 
 
 @click.command("layout")
@@ -40,6 +40,7 @@ from xsaveschema.text import layout_lines, layout_title
     "--xcomp-bv", "The components that have a place in the compacted format; bit 63 is optional."
 )
 @click.option("--compacted", is_flag=True, help="The compacted format with all that is enabled.")
+@click.option("--fields", is_flag=True, help="Every byte: what it is, and by which name.")
 @svg_option
 @json_option
 @with_catalog
@@ -50,6 +51,7 @@ def command(
     xss: int | None,
     xcomp_bv: int | None,
     compacted: bool,
+    fields: bool,
     svg: str | None,
     as_json: bool,
 ) -> None:
@@ -78,8 +80,15 @@ def command(
                 "mask": number(layout.mask),
                 "size": layout.size,
                 "components": [slot_facts(slot) for slot in layout],
+                **({"spans": [*map(_span_facts, layout.spans())]} if fields else {}),
             }
         )
+    elif fields:
+        rows = [
+            (f"{s.offset}", f"{s.offset:#x}", f"{s.size}", s.kind, s.path) for s in layout.spans()
+        ]
+        title = layout_title(layout, presented(model, others), terminal_width())
+        print_lines([*title, [], *columns([("offset", "hex", "size", "kind", "path"), *rows])])
     else:
         _show(layout, others)
 
@@ -114,6 +123,10 @@ def _show(layout: Layout, others: int | None) -> None:
             *picture(layout, width, ascii_only=ascii_only, colour=in_colour()),
         ]
     )
+
+
+def _span_facts(span: Span) -> dict[str, Any]:
+    return picked(span, "offset", "size", "kind", "path")
 
 
 def slot_facts(slot: Slot) -> dict[str, Any]:
