@@ -70,6 +70,7 @@ UP = {
     ("layout", "svg"),
     ("area.view", "svg"),
     ("compare", "svg"),
+    ("diff", "svg"),
 }
 """The only imports of what stands behind: (module, what it imports)."""
 EXTRAS = {"numpy", "pyarrow", "distributed", "hypothesis", "zstandard", "lz4"}
