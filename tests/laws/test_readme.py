@@ -247,6 +247,37 @@ def test_python_examples_of_scale(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert (tmp_path / "registers.parquet").exists()
 
 
+def test_the_exports_page_shows_commands_that_run(tmp_path: Path) -> None:
+    """One behind the other; what needs a program that is not there is left out, aloud."""
+    text = (ROOT / "docs" / "exports.md").read_text()
+    commands = [line for block in blocks("sh", text) for line in block.splitlines()]
+    names = [command.split()[0] for command in commands]
+    assert names.count("xsaveschema") > 5
+    lacking = {name for name in names if not (name == "xsaveschema" or shutil.which(name))}
+    given = [c for c, name in zip(commands, names, strict=True) if name not in lacking]
+    terminal = Terminal(tmp_path)
+    said = dict(zip(given, terminal.type(given), strict=True))
+    for command, got in said.items():
+        assert "error" not in got.lower(), (command, got)
+        for folder in re.findall(r"^xsaveschema .*-o ([\w-]+)", command):
+            assert [*(tmp_path / "checkout" / folder).iterdir()], command
+    shown = "".join(got for command, got in said.items() if command.startswith(("pahole", "gdb ")))
+    assert lacking or ("struct xsave_pkru" in shown and "v16_float" in shown), shown
+    if lacking:
+        pytest.skip(f"without {', '.join(sorted(lacking))}; the other commands ran")
+
+
+def test_the_scale_page_shows_a_command_that_runs(tmp_path: Path) -> None:
+    (command,) = [block for block in blocks("sh", SCALE) if "--batch" in block]
+    terminal, folder = Terminal(tmp_path), tmp_path / "checkout"
+    area = bytes(XsaveArea.new(load_model("skylake-server")))
+    (folder / "areas.bin").write_bytes(area * 2 + b"\xff" * len(area))
+    (said,) = terminal.type([command.replace("\\\n", " ").strip() + " || true"])
+    assert (folder / "bad.jsonl").read_text().count("\n") == 1, said
+    size = load_model("skylake-server").compacted_layout().size
+    assert (folder / "compacted.bin").stat().st_size == 3 * size
+
+
 def test_the_program_for_dask(tmp_path: Path) -> None:
     """The example as it stands, on the areas of one processor for another one."""
     pq = pytest.importorskip("pyarrow.parquet", reason="the extra dask is not installed")
