@@ -38,7 +38,7 @@ legality
 structs area
 convert
 restore_rules
-diff compare restore
+diff compare restore sigstack
 text
 svg
 qemu
@@ -66,6 +66,7 @@ UP = {
     ("area.view", "text"),
     ("compare", "text"),
     ("diff", "text"),
+    ("sigstack", "text"),
     # A notebook's picture of one.
     ("layout", "svg"),
     ("area.view", "svg"),
