@@ -33,7 +33,7 @@ COMMANDS: Final = {
     "compare": "Tell whether a host can take the state of a guest that ran on another CPU.",
     "identify": "Tell which CPU models fit an area, a CPUID dump or this machine.",
     "lint": "Report every fault in schema files.",
-    "patch": "Set registers or fields in an area of a core, and write the file anew.",
+    "patch": "Set registers or fields in an area of a file, or in a live thread.",
     "add-layout": "Add NT_X86_XSAVE_LAYOUT to an ELF core that lacks it.",
     "debugger": "Write commands for GDB or LLDB: registers of cores and processes, whatever CPU.",
     "export": "Write tables of layouts for C, Rust, Go, Kaitai and GDB, and test vectors.",
