@@ -233,7 +233,12 @@ def test_the_public_names_need_no_extra() -> None:
 
 @pytest.mark.parametrize(
     ("module", "needs", "extra"),
-    [("batch", "numpy", "batch"), ("arrow", "pyarrow", "arrow"), ("parquet", "pyarrow", "arrow")],
+    [
+        ("batch", "numpy", "batch"),
+        ("arrow", "pyarrow", "arrow"),
+        ("parquet", "pyarrow", "arrow"),
+        ("testing", "hypothesis", "test"),
+    ],
 )
 def test_a_module_without_its_extra_says_how_to_get_it(module: str, needs: str, extra: str) -> None:
     code = f"import sys; sys.modules[{needs!r}] = None\nfrom xsaveschema import {module}"

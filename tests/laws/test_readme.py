@@ -130,8 +130,9 @@ def test_commands_print_what_is_shown(page: str, block: str, tmp_path: Path) -> 
     if any(command.startswith("pip ") for command in commands):
         terminal.install_example()
     own = re.search(r" core\b", block) is not None
-    if own or " host" in block:
-        if why := (own and ptrace_judge.available()) or processor.available():
+    if own or " host" in block or "pid:$!" in block:
+        traced = own or "pid:$!" in block
+        if why := (traced and ptrace_judge.available()) or processor.available():
             pytest.skip(why)
         if own and "make_core.py" not in commands[0]:
             # The page made it before.

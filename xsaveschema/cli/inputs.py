@@ -20,7 +20,7 @@ from xsaveschema.cli.options import area_option, assume_option, below, model_opt
 from xsaveschema.cli.output import note, until_fault
 from xsaveschema.errors import UnknownSampleError, plain
 from xsaveschema.identify import load_model
-from xsaveschema.model import CpuModel
+from xsaveschema.model import CpuModel, Format
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _T = TypeVar("_T", bound=Found | bytes)
@@ -126,6 +126,26 @@ def noted(
     for text, count in more.items():
         if several and count:
             note(f"{text} (so in {count} more area{'s' * (count != 1)})")
+
+
+def goal(
+    writer: CpuModel,
+    cpu: CpuModel | None,
+    format: Format,
+    mask: int | None,
+    catalog: Catalog | None,
+) -> tuple[CpuModel, int | None]:
+    """The CPU whose layout a conversion's result has, and the mask where none is named.
+
+    ``writer`` is the CPU that wrote the area, limited to what the area says that its system had
+    enabled: the result has no more than that, in the same CPU's layout or in another's.
+    """
+    if cpu is None or cpu.name == writer.name:
+        return writer, mask
+    if mask is None and format == "standard":
+        whole = catalog.model(writer.name) if catalog and writer.name in catalog else writer
+        mask = cpu.xcr0 if whole.xcr0 == writer.xcr0 else cpu.xcr0 & writer.xcr0
+    return cpu, mask
 
 
 def limits(found: Found) -> list[str]:
