@@ -38,6 +38,7 @@ from xsaveschema.model import (
     CpuModel,
     require_model,
 )
+from xsaveschema.permission import KVM_XSAVE
 from xsaveschema.restore_rules import RULES as RULES
 from xsaveschema.restore_rules import Target as Target
 
@@ -45,7 +46,6 @@ _LEGACY: Final = X87 | SSE
 _AVX: Final = 1 << 2
 _U32: Final = Struct("<I")
 _RESERVED: Final = HEADER_OFFSET + 16
-_KVM_XSAVE: Final = 4096  # bytes of struct kvm_xsave
 _UNIT: Final = 8  # bytes: ptrace's register sets are counted in these
 
 
@@ -407,9 +407,9 @@ def _linux_size(case: _Case) -> int:
     if case.target == "ptrace":
         return whole
     dynamic = sum(c.bit for c in case.model.components.values() if c.xfd)
-    if not case.xstate_bv & dynamic and standard(case.model, user & ~dynamic).size <= _KVM_XSAVE:
-        return _KVM_XSAVE
-    return max(whole, _KVM_XSAVE)
+    if not case.xstate_bv & dynamic and standard(case.model, user & ~dynamic).size <= KVM_XSAVE:
+        return KVM_XSAVE
+    return max(whole, KVM_XSAVE)
 
 
 def _reserved(case: _Case, rule: str, start: int, end: int) -> Iterator[Fault]:

@@ -37,8 +37,10 @@ plan
 legality
 structs area
 convert
-restore_rules
-diff compare restore
+restore_rules permission
+diff restore
+verdict
+compare
 text
 svg
 qemu
