@@ -100,7 +100,7 @@ def permission(of: CpuModel | XsaveArea, mask: int | None = None) -> Permission:
     if mask is not None:
         check_mask(mask, "mask")
         wanted = mask
-    dynamic = dynamic_mask(model)
+    dynamic = dynamic_mask(model, model.xcr0)
     numbers = tuple(sorted(c.number for c in model.components.values() if c.bit & dynamic & wanted))
     without, whole = (standard(model, kept).size for kept in (model.xcr0 & ~dynamic, model.xcr0))
     asked = whole if numbers else without
@@ -113,6 +113,6 @@ def permission(of: CpuModel | XsaveArea, mask: int | None = None) -> Permission:
     )
 
 
-def dynamic_mask(model: CpuModel) -> int:
-    """The dynamic components that a model's XCR0 enables: permission is needed for each."""
-    return sum(c.bit for c in model.components.values() if c.xfd) & model.xcr0
+def dynamic_mask(model: CpuModel, xcr0: int) -> int:
+    """The dynamic components that an XCR0 enables: permission is needed for each."""
+    return sum(c.bit for c in model.components.values() if c.xfd) & xcr0
