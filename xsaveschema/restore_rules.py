@@ -69,7 +69,8 @@ RULES: Final[dict[str, Rule]] = {
     "xcomp-bv-xcr0": Rule(
         "SDM 13.8.2, 13.12" + _HW,
         "XCOMP_BV may have components of XCR0 only (XRSTORS: of XCR0 | IA32_XSS).",
-        "repack with to_compacted and an XCOMP_BV within the mask",
+        "repack with to_compacted and an XCOMP_BV within the mask; or enable the components first, "
+        "as by a restored guest's IA32_XSS",
         XCOMP_BV_OFFSET,
     ),
     "xrstors-form": Rule(
