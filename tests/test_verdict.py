@@ -16,7 +16,7 @@ from xsaveschema.model import CpuModel, Format, bits_of
 from xsaveschema.verdict import verdict
 
 ZEN3, ZEN4, ICX, SPR = map(load_model, ("zen3", "zen4", "ice-lake-server", "sapphire-rapids"))
-HASWELL = load_model("haswell")
+HASWELL, BULLDOZER = load_model("haswell"), load_model("bulldozer")
 
 
 @cache
@@ -154,13 +154,21 @@ def test_several_areas_and_several_hosts_in_one_pass() -> None:
     assert [each.label for each in zen3.areas if each.lost] == ["vCPU 1"]
 
 
+def test_areas_that_are_laid_out_apart_are_judged_by_their_own_places() -> None:
+    found = compare([used(ZEN3, "avx"), used(SPR, "pkru")], SPR)
+    assert (found.restorable, found.a) == (True, ZEN3)
+    assert [each.as_it_is for each in found.areas] == [False, True]
+    found = compare([used(ZEN3, "avx"), used(SPR, "tilecfg")], ZEN4)
+    assert (found.a, found.lost) == (SPR, ("tilecfg",))
+
+
 def test_what_is_no_guest() -> None:
     with pytest.raises(XsaveError, match="no area to compare"):
         compare([], ZEN3)
     with pytest.raises(WrongTypeError, match="pass a CpuModel, or XsaveAreas, not int 7"):
         compare([7], ZEN3)  # type: ignore[list-item]
-    with pytest.raises(XsaveError, match=r"#1 is an area of zen3, others are of zen4"):
-        compare([used(ZEN4, "avx"), used(ZEN3, "avx")], ZEN3)
+    with pytest.raises(XsaveError, match=r"areas of zen4, bulldozer have components in use"):
+        compare([used(ZEN4, "cet_u", form="compacted"), used(BULLDOZER, "lwp")], ZEN3)
     with pytest.raises(XsaveError, match="xss= is a CPU's"):
         compare(used(ZEN4, "avx"), ZEN3, xss=0)
     bad = bytearray(bytes(used(ZEN4, "avx")))

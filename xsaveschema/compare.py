@@ -86,6 +86,8 @@ class Comparison:
     components: tuple[ComponentComparison, ...]
     xss: int | None = None
     areas: tuple[AreaVerdict, ...] = ()
+    known: bool = True
+    """Whether A's XCR0 is known: areas that were put together from registers tell nothing of it."""
 
     @property
     def in_use(self) -> int | None:
@@ -153,11 +155,14 @@ class Comparison:
         return permission(self.b, self._on_a)
 
     @property
-    def buffers(self) -> tuple[int, int]:
+    def buffers(self) -> tuple[int, int] | None:
         """How long an area is that XSAVE writes of all that XCR0 has, on A and on B, in bytes.
 
-        A process that asked CPUID on A and saves on B, which nobody told it, needs the latter.
+        A process that asked CPUID on A and saves on B, which nobody told it, needs the latter. None
+        where A's is not ``known``.
         """
+        if not self.known:
+            return None
         return standard(self.a, self.a.xcr0).size, standard(self.b, self.b.xcr0).size
 
     @property
@@ -244,7 +249,7 @@ class Comparison:
                 "refused": hex(self.mxcsr_refused),
                 "refused_bits": list(self.mxcsr_refused_bits),
             },
-            "buffers": dict(zip("ab", self.buffers, strict=True)),
+            "buffers": self.buffers and dict(zip("ab", self.buffers, strict=True)),
             "permission": self.permission.to_dict() if self.permission else None,
         }
 
@@ -326,32 +331,37 @@ def compare_areas(
 ) -> list[Comparison]:
     """Compare areas, each with its label, with several CPUs at once, as they come.
 
-    XsaveError where there is none, or where they are of CPUs with different layouts. Other errors
-    are :func:`compare`'s, and name the area.
+    The places that are told are those of a CPU that has all that is in use; an area that is laid
+    out otherwise is judged by its own. XsaveError where there is no area, or no such CPU. Other
+    errors are :func:`compare`'s, and name the area.
     """
     verdicts: list[list[AreaVerdict]] = [[] for _ in cpus]
-    model = None
+    models: list[CpuModel] = []
+    in_use = 0
     for label, area in areas:
         if not isinstance(area, XsaveArea):
             raise WrongTypeError(f"a: pass a CpuModel, or XsaveAreas, not {described(area)}")
-        model = model or area.model
-        if area.model.components != model.components:
-            raise XsaveError(
-                f"{label} is an area of {area.model.label}, others are of {model.label}: one "
-                "comparison is of one CPU's (on the command line: choose with --area)"
-            )
+        in_use |= area.xstate_bv
+        if not any(area.model.components == model.components for model in models):
+            models.append(area.model)
         try:
             for found, cpu in zip(verdicts, cpus, strict=True):
                 found.append(verdict(area, cpu, label))
         except XsaveError as error:
             error.add_note(label)
             raise
-    if model is None:
+    if not models:
         raise XsaveError("there is no area to compare")
+    whole = [m for m in models if not in_use & ~(m.user_mask | m.supervisor_mask)]
+    if len(models) > 1 and not whole:
+        raise XsaveError(
+            f"areas of {', '.join(model.label for model in models)} have components in use that no "
+            "one of these has: compare them one by one (on the command line --area)"
+        )
+    model = (whole or models)[0]
     return [
         Comparison(model, cpu, _components(model, cpu, in_use, in_use), areas=tuple(found))
         for found, cpu in zip(verdicts, cpus, strict=True)
-        for in_use in [reduce(or_, (each.in_use for each in found), 0)]
     ]
 
 

@@ -326,7 +326,7 @@ def comparison_lines(found: Comparison) -> Iterator[Line]:
             _state_text(row, found),
             _place_text(row.a, row.enabled_a),
             _place_text(row.b, row.enabled_b),
-            "; ".join(_remarks(row, found.a, found.b)),
+            "; ".join(_remarks(row, found)),
         ]
         for row in found.components
     ]
@@ -355,7 +355,10 @@ def comparisons_lines(found: Sequence[Comparison]) -> Iterator[Line]:
     """A row for each CPU that one guest was compared with; by itself each says more."""
     good = sum(each.restorable for each in found)
     title = f"{found[0].a.label} -> {len(found)} CPUs: "
-    title += "nothing is lost" if good == len(found) else f"nothing is lost on {good}"
+    if good == len(found):
+        title += "nothing is lost"
+    else:
+        title += f"nothing is lost on {good}" if good else "something is lost on each"
     yield [(title, "bold green" if good == len(found) else "bold red")]
     told = [(each, row) for each in found for row in _rows_of(each)]
     heading, *rows = columns([["CPU", "areas", "result"], *(row for _, row in told)])
@@ -414,7 +417,7 @@ def _needs(found: Comparison) -> Iterator[Line]:
         said = "as it stands" if found.as_it_is else f"once converted (convert --cpu {b})"
         areas = "the area" if len(found.areas) == 1 else "every area"
         yield [(f"{b} restores {areas} {said}", "")]
-    before, after = found.buffers
+    before, after = found.buffers or (0, 0)
     if after > before:
         yield [(f"XSAVE of all of XCR0 writes {before} bytes on {a}, {after} on {b}:", "")]
         yield [(f"  a process, not a VM, that sized its buffers on {a} overruns them there", "")]
@@ -443,7 +446,7 @@ def _place_text(component: StateComponent | None, enabled: bool) -> str:
     return f"{component.size} {place}"
 
 
-def _remarks(row: ComponentComparison, a: CpuModel, b: CpuModel) -> list[str]:
+def _remarks(row: ComponentComparison, found: Comparison) -> list[str]:
     said = []
     if row.moved_fields:
         said.append(f"moves {_some(row.moved_fields)}")
@@ -452,7 +455,9 @@ def _remarks(row: ComponentComparison, a: CpuModel, b: CpuModel) -> list[str]:
     if row.state == "resized" and row.unplaced:
         what = "" if row.lossy else ", no field among them"
         said.append(f"{row.unplaced} bytes have no place{what}")
-    for component, model in ((row.a, a), (row.b, b)):
+    # What is in use is there.
+    sides = ((row.b, found.b),) if found.areas else ((row.a, found.a), (row.b, found.b))
+    for component, model in sides:
         if component is not None and component.optional and not model.host:  # the host is known
             verb = "lack" if component.optional == "present" else "have"
             said.append(f"some {model.name} parts {verb} it")

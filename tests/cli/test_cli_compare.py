@@ -158,6 +158,14 @@ def test_amx_needs_permission_and_larger_buffers() -> None:
     )
 
 
+def test_a_stream_of_virtual_cpus_that_fit_different_models() -> None:
+    stream = str(TESTS / "data/artefacts/qemu-7.2-tcg.stream.gz")
+    found = tell("compare", stream, "comet-lake", "haswell", code=1)["comparisons"]
+    assert [(each["areas"], each["restorable"]) for each in found] == [(2, True), (2, False)]
+    # It has registers, and tells nothing of the XCR0 that they were saved by.
+    assert {each["buffers"] for each in found} == {None}
+
+
 def test_buffers_that_are_too_small_on_the_other_host() -> None:
     text = run("compare", "skylake-server", "sapphire-rapids", code=1).stdout
     assert "XSAVE of all of XCR0 writes 2696 bytes on skylake-server, 11008 on" in text

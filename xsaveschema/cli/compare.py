@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from operator import attrgetter
 from typing import Final
 
@@ -111,16 +112,21 @@ def _compared(
             raise click.UsageError("--xcr0 and --xss are a CPU's: areas say what is in use")
         several, areas = file.areas_or_bytes(artefact, None)
         names: list[str] = []
+        known = True
 
         def labelled() -> Iterator[tuple[str, XsaveArea]]:
+            nonlocal known
             for found in noted(areas, several, attrgetter("notes")):
                 assert isinstance(found, Found)  # noqa: S101 - none was asked for as bytes
                 names.append(called(found))
+                known &= found.origin != "assembled"
                 yield found.label, found.area
 
-        compared = compare_areas(labelled(), hosts)
+        compared = [replace(each, known=known) for each in compare_areas(labelled(), hosts)]
     count = f"{len(names)} area{'s' * (len(names) != 1)}"
-    return [[(f"{named_input(source)}: {count} of {names[0]}", "")]], compared
+    return [
+        [(f"{named_input(source)}: {count} of {'; '.join(dict.fromkeys(names))}", "")]
+    ], compared
 
 
 def _of_cpu(
