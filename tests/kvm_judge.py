@@ -24,6 +24,7 @@ import fcntl
 import mmap
 import os
 import platform
+import re
 import struct
 from functools import cache
 from types import TracebackType
@@ -55,6 +56,9 @@ def available() -> str | None:
     """Why KVM cannot judge here; None where it can."""
     if platform.system() != "Linux" or platform.machine() != "x86_64":
         return "KVM judges on Linux on x86-64"
+    version = tuple(int(part) for part in re.findall(r"[0-9]+", platform.release())[:2])
+    if version < (5, 16):
+        return f"KVM of Linux {platform.release()} does not look at all of the header"
     try:
         with Guest() as guest:
             if guest.run() != 0x1F80:
