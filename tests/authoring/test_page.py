@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 from places import ROOT
 
-from xsaveschema import Catalog
+from xsaveschema import Catalog, load_model
 from xsaveschema.authoring import page
+from xsaveschema.authoring.page import signature_text
 from xsaveschema.language.files import shipped_directory
-from xsaveschema.model import CpuModel
+from xsaveschema.model import CpuModel, Signature
 
 PAGE = ROOT / "docs" / "models.md"
 FILES = sorted((shipped_directory() / "models").rglob("*.yaml"))
@@ -46,6 +48,20 @@ def test_the_page_says_that_it_is_generated(text: str) -> None:
     assert "This page is generated from the schema\nfiles" in text
 
 
+def test_models_in_a_row_are_a_range() -> None:
+    """Four and more; across signatures, but never across steppings."""
+    amd = "AuthenticAMD"
+    model = replace(
+        load_model("zen5"),
+        signatures=(
+            Signature(amd, 0x1A, (0, 1, 2, 5, 6, 7, 8), None),
+            Signature(amd, 0x1A, (9, 0x20), None),
+            Signature(amd, 0x1A, (0x21, 0x22, 0x23), (0, 1)),
+        ),
+    )
+    assert signature_text(model) == "1A: 00 01 02 05-09 20 21/0-1 22/0-1 23/0-1"
+
+
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_every_model_is_there_once_with_what_its_file_says(file: Path, text: str) -> None:
     says = yaml.safe_load(file.read_text())
@@ -57,8 +73,10 @@ def test_every_model_is_there_once_with_what_its_file_says(file: Path, text: str
         shown = re.search(r"^- signatures: (.*)$", own, re.M)
         assert shown
         assert f"{signature['family']:02X}: " in shown[1]
+        rows = re.findall(r"\b([0-9A-F]{2})-([0-9A-F]{2})\b", shown[1])
+        in_a_row = {n for first, last in rows for n in range(int(first, 16), int(last, 16) + 1)}
         for number in signature["models"]:
-            assert re.search(rf"\b{number:02X}\b", shown[1])
+            assert number in in_a_row or re.search(rf"\b{number:02X}\b", shown[1])
     if count := len(says.get("confirmed_by", [])):
         assert re.search(rf"^- confirmed by {count} dumps?$", own, re.M)
     else:

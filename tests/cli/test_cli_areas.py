@@ -40,7 +40,7 @@ def test_the_list(core: str) -> None:
     used = "x87 sse avx opmask zmm_hi256 hi16_zmm"
     assert run("areas", core).stdout == (
         f"{core}: 3 areas\n"
-        "  model      zen4, or 1 other laid out alike\n"
+        "  model      zen4, or 2 others laid out alike\n"
         "  layout     identified by XCR0 mask at byte 464 and size\n"
         "  format     standard, 2432 bytes\n"
         "\n"
@@ -177,7 +177,7 @@ class TestDecode:
 
     def test_all_say_once_what_they_have_in_common(self, core: str) -> None:
         text = run("decode", core, "--area", "all").stdout
-        assert text.startswith(f"{core}\n  model      zen4, or 1 other laid out alike\n  layout ")
+        assert text.startswith(f"{core}\n  model      zen4, or 2 others laid out alike\n  layout ")
         for once in ("model  ", "layout  ", "format  ", "enabled  ", "component  offset"):
             assert text.count(once) == 1, once
         assert text.count("\n  XSTATE_BV  0xE7  x87 ") == 3
@@ -272,7 +272,7 @@ class TestCheck:
     def test_rows(self, faulty: str) -> None:
         result = run("check", faulty, code=1)
         assert result.stdout == (
-            "XRSTOR on zen4, or 1 other laid out alike (XCR0 0xE7):\n"
+            "XRSTOR on zen4, or 2 others laid out alike (XCR0 0xE7):\n"
             "\n"
             "  #  area        result\n"
             "  0  thread 100  taken\n"
@@ -315,7 +315,7 @@ class TestCheck:
 class TestIdentify:
     def test_rows(self, core: str) -> None:
         assert run("identify", core).stdout.splitlines()[1] == (
-            "  0  thread 16907  zen4, or 1 other  XCR0 mask at byte 464 and size"
+            "  0  thread 16907  zen4, or 2 others  XCR0 mask at byte 464 and size"
         )
         assert len(run("identify", core, "--area", "*[78]").stdout.splitlines()) == 3
 

@@ -287,7 +287,7 @@ def test_colours_where_they_are_wanted() -> None:
 
 def test_identified_text_says_by_what() -> None:
     shown = run("decode", "sample:zen4-kernel-core").stdout
-    assert "  model      zen4, or 1 other laid out alike\n" in shown
+    assert "  model      zen4, or 2 others laid out alike\n" in shown
     assert "  layout     identified by XCR0 mask at byte 464 and size\n" in shown
 
 

@@ -187,7 +187,7 @@ def test_a_copy_of_a_conversion_has_bytes_of_its_own() -> None:
 
 def test_a_repr_says_what_it_is() -> None:
     assert repr(MADE["comparison"]()).startswith("<Comparison zen4 -> haswell: lost: ")
-    assert repr(MADE["match"]()).startswith("<Match zen4 or zen5: ")
+    assert repr(MADE["match"]()).startswith("<Match zen4 or zen5 or zen6: ")
     assert repr(xs.identify(layout=[])).count(" or ") == 3
     assert repr(MADE["batch, some refused"]()).endswith("0x3: 576 bytes>; 4 refused>")
     assert "; avx dropped in 2" in repr(MADE["batch, some dropped"]())

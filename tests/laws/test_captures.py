@@ -141,7 +141,7 @@ def check_registers(area: XsaveArea) -> None:
 def test_linux_areas_hold_the_registers_that_were_loaded(file: str) -> None:
     data = (FOLDER / f"linux-{file}.bin").read_bytes()
     match = identify(data)
-    assert [c.model for c in match.candidates] == ["zen4", "zen5"]
+    assert [c.model for c in match.candidates] == ["zen4", "zen5", "zen6"]
     assert match.model.xcr0 == 0xE7
     area = XsaveArea.parse(data)
     check_registers(area)

@@ -37,6 +37,7 @@ _VENDORS: Final = {
     "CentaurHauls": "Centaur, VIA and Zhaoxin",
     "  Shanghai  ": "Zhaoxin, with the vendor string Shanghai",
 }
+_ROW: Final = 4  # models in a row that are written as a range
 _COMMAND: Final = "python -m xsaveschema.authoring.page"
 _OPTIONAL: Final = {
     "present": "some parts lack it",
@@ -205,15 +206,29 @@ def _count(number: int, what: str) -> str:
 
 
 def signature_text(model: CpuModel) -> str:
-    """``06: 55/3,4 5E`` for each family; another vendor is named."""
-    families: dict[tuple[str, int], list[str]] = {}
+    """``06: 55/3,4 5E`` for each family, ``50-5F`` for four and more; another vendor is named."""
+    families: dict[tuple[str, int], list[tuple[int, str]]] = {}
     for signature in model.signatures:
         found = families.setdefault((signature.vendor, signature.family), [])
-        found += [f"{number:02X}{_steppings(signature)}" for number in signature.models]
-    return "; ".join(
-        f"{'' if vendor == model.vendor else vendor.strip() + ' '}{family:02X}: {' '.join(found)}"
-        for (vendor, family), found in families.items()
-    )
+        found += [(number, _steppings(signature)) for number in signature.models]
+    told = []
+    for (vendor, family), found in families.items():
+        other = "" if vendor == model.vendor else f"{vendor.strip()} "
+        told.append(f"{other}{family:02X}: {' '.join(_ranges(found))}")
+    return "; ".join(told)
+
+
+def _ranges(models: Iterable[tuple[int, str]]) -> Iterator[str]:
+    """Models with their steppings; four and more in a row as a range, ``50-5F``."""
+    row: list[tuple[int, str]] = []
+    for number, steppings in (*models, (-1, "")):
+        if row and (number, steppings) == (row[-1][0] + 1, row[-1][1]):
+            row.append((number, steppings))
+            continue
+        if len(row) >= _ROW:
+            row = [(row[0][0], f"-{row[-1][0]:02X}{row[0][1]}")]
+        yield from (f"{first:02X}{rest}" for first, rest in row)
+        row = [(number, steppings)]
 
 
 def _steppings(signature: Signature) -> str:
