@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from xsaveschema.permission import permission as permission
     from xsaveschema.restore import check as check
     from xsaveschema.restore import mend as mend
+    from xsaveschema.sigstack import sigstack as sigstack
     from xsaveschema.spans import Slot as Slot
     from xsaveschema.spans import Span as Span
 
@@ -77,6 +78,7 @@ _HOMES = {
     "mend": "restore",
     "permission": "permission",
     "relayout": "convert",
+    "sigstack": "sigstack",
     "to_compacted": "convert",
     "to_standard": "convert",
 }

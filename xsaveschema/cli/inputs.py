@@ -25,7 +25,7 @@ from xsaveschema.cpuid.files import MAX_BYTES
 from xsaveschema.errors import UnknownSampleError, plain
 from xsaveschema.identify.named import HOST, is_path, load_model
 from xsaveschema.language.files import SUFFIXES
-from xsaveschema.model import CpuModel
+from xsaveschema.model import CpuModel, Format
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _T = TypeVar("_T", bound=Found | bytes)
@@ -157,6 +157,26 @@ def dump_of(artefact: Artefact) -> bytes | None:
     if data is None or not cpuid.is_dump(bytes(data[:_HEAD])):
         return None
     return bytes(data[: MAX_BYTES + 1])
+
+
+def goal(
+    writer: CpuModel,
+    cpu: CpuModel | None,
+    format: Format,
+    mask: int | None,
+    catalog: Catalog | None,
+) -> tuple[CpuModel, int | None]:
+    """The CPU whose layout a conversion's result has, and the mask where none is named.
+
+    ``writer`` is the CPU that wrote the area, limited to what the area says that its system had
+    enabled: the result has no more than that, in the same CPU's layout or in another's.
+    """
+    if cpu is None or cpu.name == writer.name:
+        return writer, mask
+    if mask is None and format == "standard":
+        whole = catalog.model(writer.name) if catalog and writer.name in catalog else writer
+        mask = cpu.xcr0 if whole.xcr0 == writer.xcr0 else cpu.xcr0 & writer.xcr0
+    return cpu, mask
 
 
 def limits(found: Found) -> list[str]:
