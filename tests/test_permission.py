@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from test_laws import MODELS
 
-from xsaveschema import XsaveArea, artefacts, load_model, permission
+from xsaveschema import XsaveArea, artefacts, load_model, permission, sigstack
 from xsaveschema.errors import MaskError, WrongTypeError
 
 SPR = load_model("sapphire-rapids")
@@ -49,6 +49,13 @@ def test_most_cpus_have_nothing_to_ask_for() -> None:
     assert asking == {model.name for model in MODELS if "tiledata" in model.components}
     zen4 = permission(load_model("zen4"))
     assert (zen4.frame, zen4.kvm, zen4.regset) == ((2440, 2440), (4096, 4096), 2440)
+
+
+def test_signal_frames_have_these_areas() -> None:
+    for model in MODELS:
+        if asked := permission(model):
+            sizes = {frame.layout.size for frame in sigstack(model).frames_64}
+            assert sizes == set(asked.frame), model
 
 
 def test_arguments() -> None:
