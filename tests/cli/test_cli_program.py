@@ -115,6 +115,7 @@ class TestImports:
             (["{bad}"], FAULTS, FAULTS),
         ],
         "patch": [(["{core}", "k1=5", "-o", "{out}"], NOTHING, None)],
+        "normalise": [(["{core}", "-o", "{out}"], NOTHING, None)],
         "add-layout": [(["{core}", "-o", "{out}"], NOTHING, None)],
         "debugger": [(["gdb"], NOTHING, None), (["lldb"], NOTHING, None)],
         "export": [(["--list"], NOTHING, NOTHING)],

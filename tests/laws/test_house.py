@@ -38,7 +38,7 @@ legality
 structs area
 convert
 restore_rules
-diff compare restore sigstack
+diff compare restore sigstack normalise
 text
 svg
 qemu

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Editing artefacts: registers in an area of a file, the layout note of an ELF core.
+"""Editing artefacts: registers in an area, areas in canonical form, the layout note of a core.
 
 The result is a new file, or takes the place of the old one when it is whole. Holes in a sparse core
 stay holes.
@@ -9,28 +9,33 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import Final
 
 from xsaveschema import samples
 from xsaveschema.area import XsaveArea
+from xsaveschema.area.loaded import as_restored
 from xsaveschema.artefacts.elf import CoreLayouts, survey_of, threads
 from xsaveschema.artefacts.elf_file import ElfCore, Note, is_elf, note_bytes
 from xsaveschema.artefacts.elf_notes import LINUX, NT_X86_XSAVE_LAYOUT, ROW
 from xsaveschema.artefacts.layouts import Known
 from xsaveschema.artefacts.opened import PID, SAMPLE
-from xsaveschema.artefacts.reader import ArtefactError, Options, Writer
+from xsaveschema.artefacts.reader import ArtefactError, Found, Options, Writer
 from xsaveschema.artefacts.registry import recognise
-from xsaveschema.artefacts.select import numbered, one
+from xsaveschema.artefacts.select import numbered, one, selected
 from xsaveschema.artefacts.source import Data, Source, Window
 from xsaveschema.catalog import Catalog
 from xsaveschema.errors import HeaderError, ValueRangeError
 from xsaveschema.io import permissions, replacing, write_all
 from xsaveschema.layout import places
 from xsaveschema.model import CpuModel
+from xsaveschema.normalise import normalise as canonical_form
 from xsaveschema.values import encode_float80
 
 _CHUNK: Final = 1 << 20
@@ -69,27 +74,48 @@ def patch(
     are those of :func:`xsaveschema.artefacts.open`. Raises OSError and XsaveError; nothing is
     written then.
     """
-    options = Options(model, False, catalog, assume)
-    with _opened(path, in_place) as source:
-        target = _target(source.path, out, in_place)
-        reader = recognise(source.data, assume)
-        if not isinstance(reader, Writer):
-            raise ArtefactError(f"{reader.title}: an edited area cannot be written back into it")
-        found = one(numbered(reader.read(source.data, options)), area)
-        if found.area.faults:
-            raise HeaderError(found.area.faults)
+
+    def changed(found: Found) -> XsaveArea:
         # What the reader found stays as it was: the area is edited as a copy.
         edited = XsaveArea.parse(bytearray(bytes(found.area)), found.area.model, assume=True)
         for name, value in (registers or {}).items():
             _set(edited, name, value)
-        changes = [*reader.replace(source.data, found, edited)]
-        changed = _changed(source.data, changes, reader.title)
-        again = one(numbered(reader.read(changed, options)), f"#{found.index}")
-        known = recognise(changed, assume).name == reader.name
-        if not known or bytes(again.area) != bytes(edited):
-            raise ArtefactError(f"{reader.title}: what is read back is not what was to be written")
-        _write(source, target, changes)
+        return edited
+
+    options = Options(model, False, catalog, assume)
+    target, (found,) = _rewritten(path, out, in_place, options, lambda f: [one(f, area)], changed)
     return Edited(target, found.label, found.layout_source, found.notes)
+
+
+def normalise(
+    path: StrPath,
+    out: StrPath | None = None,
+    area: str | None = None,
+    *,
+    in_place: bool = False,
+    model: CpuModel | None = None,
+    catalog: Catalog | None = None,
+    assume: bool = False,
+) -> list[Edited]:
+    """Put areas of a file into their canonical form, and write it to ``out``, or ``in_place``.
+
+    ``area`` says which ones, as for :func:`patch`, or several: a glob or ``all``; default: all. The
+    rest of the file stays as it is. See :func:`xsaveschema.normalise`. Raises OSError and
+    XsaveError, one for an area that no restore takes or that lacks state, too; nothing is written
+    then.
+    """
+
+    def canonical(found: Found) -> XsaveArea:
+        reason = as_restored(found.area)[1].get("x87")
+        if reason and found.origin == "identified" and found.others:
+            said = f"{found.label}: x87 depends on the CPU's vendor here ({reason})"
+            raise ArtefactError(f"{said}; name the CPU that wrote it (--model)")
+        return XsaveArea.parse(canonical_form(found.area), found.area.model, assume=True)
+
+    options = Options(model, True, catalog, assume)
+    pick = partial(selected, selector=area)
+    target, done = _rewritten(path, out, in_place, options, pick, canonical)
+    return [Edited(target, each.label, each.layout_source, each.notes) for each in done]
 
 
 def add_layout(
@@ -134,6 +160,41 @@ def add_layout(
         )
         _write(source, target, _moved(core, last, rows))
     return Edited(target, "NT_X86_XSAVE_LAYOUT", known.source, known.notes)
+
+
+def _rewritten(
+    path: StrPath,
+    out: StrPath | None,
+    in_place: bool,
+    options: Options,
+    pick: Callable[[Iterator[Found]], Iterable[Found]],
+    edit: Callable[[Found], XsaveArea],
+) -> tuple[Path, list[Found]]:
+    """Write a file with some of its areas edited; what it holds then is read again before."""
+    with _opened(path, in_place) as source:
+        target = _target(source.path, out, in_place)
+        reader = recognise(source.data, options.assume)
+        if not isinstance(reader, Writer):
+            raise ArtefactError(f"{reader.title}: an edited area cannot be written back into it")
+        done: list[Found] = []
+        changes: list[Change] = []
+        wanted: dict[int, bytes] = {}
+        for found in pick(numbered(reader.read(source.data, options))):
+            if found.area.faults:
+                raise HeaderError(found.area.faults)
+            edited = edit(found)
+            changes += reader.replace(source.data, found, edited)
+            wanted[found.index] = bytes(edited)
+            done.append(found)
+        changed = _changed(source.data, changes, reader.title)
+        known = recognise(changed, options.assume).name == reader.name
+        for again in numbered(reader.read(changed, options)) if known else ():
+            if again.index in wanted and bytes(again.area) == wanted[again.index]:
+                del wanted[again.index]
+        if wanted:
+            raise ArtefactError(f"{reader.title}: what is read back is not what was to be written")
+        _write(source, target, changes)
+    return target, done
 
 
 def _opened(path: StrPath, in_place: bool) -> Source:
@@ -220,13 +281,18 @@ def _target(source: Path, out: StrPath | None, in_place: bool) -> Path:
 
 def _changed(data: Data, changes: Iterable[Change], title: str) -> Window:
     """A file as it would be with changes. ArtefactError for one that does not lie within it."""
+    changes = sorted(changes, key=itemgetter(0))
     for offset, part in changes:
         if offset < 0 or offset + len(part) > len(data):
             raise ArtefactError(f"{title}: would be changed beyond its end", offset)
 
+    starts = [offset for offset, _ in changes]
+
     def fetch(start: int, size: int) -> memoryview:
         piece = bytearray(data[start : start + size])
-        for offset, part in changes:
+        # No two overlap: behind the last that begins before the piece's end there is none.
+        from_, to = bisect_right(starts, start) - 1, bisect_left(starts, start + size)
+        for offset, part in changes[max(0, from_) : to]:
             first, last = max(start, offset), min(start + size, offset + len(part))
             if first < last:
                 piece[first - start : last - start] = part[first - offset : last - offset]

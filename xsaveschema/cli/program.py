@@ -35,6 +35,7 @@ COMMANDS: Final = {
     "identify": "Tell which CPU models fit an area, a CPUID dump or this machine.",
     "lint": "Report every fault in schema files.",
     "patch": "Set registers or fields in an area of a core, and write the file anew.",
+    "normalise": "Put areas into canonical form: equal state gives equal bytes.",
     "add-layout": "Add NT_X86_XSAVE_LAYOUT to an ELF core that lacks it.",
     "debugger": "Write commands for GDB or LLDB: registers of cores and processes, whatever CPU.",
     "export": "Write tables of layouts for C, Rust, Go, Kaitai and GDB, and test vectors.",
