@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from xsaveschema.model import Field as Field
     from xsaveschema.model import StateComponent as StateComponent
     from xsaveschema.normalise import normalise as normalise
+    from xsaveschema.permission import permission as permission
     from xsaveschema.restore import check as check
     from xsaveschema.restore import mend as mend
     from xsaveschema.sigstack import sigstack as sigstack
@@ -77,6 +78,7 @@ _HOMES = {
     "load_model": "identify",
     "mend": "restore",
     "normalise": "normalise",
+    "permission": "permission",
     "relayout": "convert",
     "sigstack": "sigstack",
     "to_compacted": "convert",

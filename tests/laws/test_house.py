@@ -37,8 +37,10 @@ plan
 legality
 structs area
 convert
-restore_rules
-diff compare restore sigstack normalise
+restore_rules permission
+diff restore sigstack normalise
+verdict
+compare
 text
 svg
 qemu
@@ -71,6 +73,7 @@ UP = {
     ("layout", "svg"),
     ("area.view", "svg"),
     ("compare", "svg"),
+    ("diff", "svg"),
 }
 """The only imports of what stands behind: (module, what it imports)."""
 EXTRAS = {"numpy", "pyarrow", "distributed", "hypothesis", "zstandard", "lz4"}
@@ -232,7 +235,12 @@ def test_the_public_names_need_no_extra() -> None:
 
 @pytest.mark.parametrize(
     ("module", "needs", "extra"),
-    [("batch", "numpy", "batch"), ("arrow", "pyarrow", "arrow"), ("parquet", "pyarrow", "arrow")],
+    [
+        ("batch", "numpy", "batch"),
+        ("arrow", "pyarrow", "arrow"),
+        ("parquet", "pyarrow", "arrow"),
+        ("testing", "hypothesis", "test"),
+    ],
 )
 def test_a_module_without_its_extra_says_how_to_get_it(module: str, needs: str, extra: str) -> None:
     code = f"import sys; sys.modules[{needs!r}] = None\nfrom xsaveschema import {module}"
