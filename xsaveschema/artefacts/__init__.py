@@ -45,6 +45,7 @@ from xsaveschema.model import CpuModel
 if TYPE_CHECKING:
     from xsaveschema.artefacts.edit import Edited as Edited
     from xsaveschema.artefacts.edit import add_layout as add_layout
+    from xsaveschema.artefacts.edit import normalise as normalise
     from xsaveschema.artefacts.edit import patch as patch
     from xsaveschema.artefacts.frame_writer import build_frame as build_frame
     from xsaveschema.artefacts.sigreturn import check_frame as check_frame
@@ -70,6 +71,7 @@ __all__ = [
     "build_frame",
     "check_frame",
     "layout_of",
+    "normalise",
     "open",
     "open_stream",
     "patch",
@@ -85,6 +87,7 @@ _HOMES: Final = {
     "add_layout": "edit",
     "build_frame": "frame_writer",
     "check_frame": "sigreturn",
+    "normalise": "edit",
     "patch": "edit",
 }
 
