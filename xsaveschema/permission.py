@@ -14,13 +14,12 @@ from typing import Any, Final, NamedTuple
 from xsaveschema.area import XsaveArea
 from xsaveschema.layout import check_mask, standard
 from xsaveschema.model import CpuModel, require_model
+from xsaveschema.traces import KVM_XSAVE_SIZE
 
 ARCH_REQ_XCOMP_PERM: Final = 0x1023
 """arch_prctl's option by which a process asks for itself (Linux: uapi/asm/prctl.h, 5.16)."""
 ARCH_REQ_XCOMP_GUEST_PERM: Final = 0x1025
 """The same for its virtual machines, before the first virtual CPU is made (5.17)."""
-KVM_XSAVE: Final = 4096
-"""Bytes of struct kvm_xsave, which is all that KVM_GET_XSAVE gives."""
 
 
 class Sizes(NamedTuple):
@@ -108,7 +107,7 @@ def permission(of: CpuModel | XsaveArea, mask: int | None = None) -> Permission:
         model=model,
         numbers=numbers,
         frame=Sizes(without, asked),
-        kvm=Sizes(max(KVM_XSAVE, without), max(KVM_XSAVE, asked)),
+        kvm=Sizes(max(KVM_XSAVE_SIZE, without), max(KVM_XSAVE_SIZE, asked)),
         regset=whole,
     )
 

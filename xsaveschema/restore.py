@@ -39,9 +39,10 @@ from xsaveschema.model import (
     CpuModel,
     require_model,
 )
-from xsaveschema.permission import KVM_XSAVE, dynamic_mask
+from xsaveschema.permission import dynamic_mask
 from xsaveschema.restore_rules import RULES as RULES
 from xsaveschema.restore_rules import Target as Target
+from xsaveschema.traces import KVM_XSAVE_SIZE
 
 _LEGACY: Final = X87 | SSE
 _AVX: Final = 1 << 2
@@ -438,10 +439,10 @@ def _linux_size(case: _Case) -> int:
     dynamic = dynamic_mask(case.model, case.enabled)
     if (
         not case.xstate_bv & dynamic & ~case.xfd
-        and standard(case.model, user & ~dynamic).size <= KVM_XSAVE
+        and standard(case.model, user & ~dynamic).size <= KVM_XSAVE_SIZE
     ):
-        return KVM_XSAVE
-    return max(whole, KVM_XSAVE)
+        return KVM_XSAVE_SIZE
+    return max(whole, KVM_XSAVE_SIZE)
 
 
 def _reserved(case: _Case, rule: str, start: int, end: int) -> Iterator[Fault]:

@@ -30,6 +30,7 @@ FP_XSTATE_MAGIC1: Final = 0x46505853
 FP_XSTATE_MAGIC2: Final = 0x46505845
 """What stands behind that area, at its ``xstate_size``."""
 KVM_XSAVE_SIZE: Final = 4096
+"""Bytes of struct kvm_xsave, which is all that KVM_GET_XSAVE gives."""
 FSAVE_SIZE: Final = 112
 """Bytes of the FSAVE image in front of the area of a 32-bit signal frame."""
 
