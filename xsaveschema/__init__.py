@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from xsaveschema.model import StateComponent as StateComponent
     from xsaveschema.restore import check as check
     from xsaveschema.restore import mend as mend
+    from xsaveschema.sigstack import sigstack as sigstack
     from xsaveschema.spans import Slot as Slot
     from xsaveschema.spans import Span as Span
 
@@ -75,6 +76,7 @@ _HOMES = {
     "load_model": "identify",
     "mend": "restore",
     "relayout": "convert",
+    "sigstack": "sigstack",
     "to_compacted": "convert",
     "to_standard": "convert",
 }

@@ -33,6 +33,7 @@ from xsaveschema.values import grouped
 if TYPE_CHECKING:
     from xsaveschema.compare import Comparison, ComponentComparison
     from xsaveschema.diff import BitDelta, ByteDelta, Delta
+    from xsaveschema.sigstack import SigStack
 
 _WIDTH: Final = 80  # cells of a line, where there is no terminal
 _NUMBERS: Final = ("#", "offset", "hex", "size")  # columns that are set right
@@ -371,3 +372,41 @@ def _remarks(row: ComponentComparison, a: CpuModel, b: CpuModel) -> list[str]:
 def _some(paths: tuple[str, ...]) -> str:
     more = f" and {len(paths) - 4} more" if len(paths) > 4 else ""
     return ", ".join(paths[:4]) + more
+
+
+# Signal frames
+
+
+def sigstack_lines(found: SigStack, width: int = _WIDTH) -> Iterator[Line]:
+    """What signals take of a stack: the bounds, a column for each kind of frame, what it is of."""
+    model, frames = found.model, found.frames
+    yield [(f"{model.label}: signal stacks under Linux, in bytes", "bold")]
+    rows = [
+        ("AT_MINSIGSTKSZ", found.minsigstksz, "what Linux 5.14 and later calls enough for a frame"),
+        ("_SC_SIGSTKSZ", found.sigstksz, "sysconf of glibc 2.34 and later: a usual signal stack"),
+    ]
+    for name, size in found.constants.items():
+        short, left = found.short(size), size - found.frame_size
+        said = f"too small by {short}" if short else f"leaves {left} for handlers"
+        rows.append((name, size, f"the constant of signal.h: {said}"))
+    for row, line in zip(rows, columns((n, str(s), t) for n, s, t in rows), strict=True):
+        yield [(text, "red" if "too small" in row[2] else "") for text, _ in line]
+    yield []
+    yield [("frames, from the top of the stack down, at most:", "")]
+    kinds = [f"({index})" for index, _ in enumerate(frames, 1)]
+    names = list(dict.fromkeys(part.name for frame in reversed(frames) for part in frame.parts))
+    sizes = [{part.name: str(part.size) for part in frame.parts} for frame in frames]
+    table = [["", *kinds], *([name, *(each.get(name, "-") for each in sizes)] for name in names)]
+    yield from columns([*table, ["in all", *(str(frame.size) for frame in frames)]], right=kinds)
+    for kind, frame in zip(kinds, frames, strict=True):
+        used = found.dynamic & frame.layout.mask
+        more = f" once {', '.join(model.names_of(used))} was used" if used else ""
+        yield from folded([(f"  {kind} ", "dim"), (f"{frame.label}{more}", "")], width)
+    yield []
+    sums = [(f"xstate {f.xstate_size}", f.components) for f in found.frames_64]
+    parts = {part.name: part.size for part in found.minsigstksz_parts}
+    for whole, pieces in [*sums, (f"AT_MINSIGSTKSZ {found.minsigstksz}", parts)]:
+        said = " + ".join(f"{size} {name}" for name, size in pieces.items() if size)
+        yield from folded([(f"{whole} = {said}", "")], width)
+    for text in found.notes:
+        yield from folded([("note: ", "yellow"), (text, "")], width)

@@ -108,6 +108,7 @@ class TestImports:
         "check": [([SAMPLE], NOTHING, NOTHING)],
         "diff": [([SAMPLE, "{area}"], NOTHING, NOTHING)],
         "compare": [(["zen3", "zen4"], NOTHING, NOTHING)],
+        "sigstack": [(["zen4"], NOTHING, NOTHING)],
         "identify": [([SAMPLE], TABLE, NOTHING)],
         "lint": [
             (["{good}"], NOTHING, NOTHING),

@@ -38,7 +38,7 @@ legality
 structs area
 convert
 restore_rules
-diff compare restore
+diff compare restore sigstack
 text
 svg
 qemu
@@ -66,10 +66,12 @@ UP = {
     ("area.view", "text"),
     ("compare", "text"),
     ("diff", "text"),
+    ("sigstack", "text"),
     # A notebook's picture of one.
     ("layout", "svg"),
     ("area.view", "svg"),
     ("compare", "svg"),
+    ("diff", "svg"),
 }
 """The only imports of what stands behind: (module, what it imports)."""
 EXTRAS = {"numpy", "pyarrow", "distributed", "hypothesis", "zstandard", "lz4"}

@@ -31,6 +31,7 @@ COMMANDS: Final = {
     "check": "Tell whether a restore takes an area, and by which rule it does not.",
     "diff": "Show what differs in meaning between two areas.",
     "compare": "Tell whether a host can take the state of a guest that ran on another CPU.",
+    "sigstack": "Tell how much stack a signal takes under Linux, by its parts.",
     "identify": "Tell which CPU models fit an area, a CPUID dump or this machine.",
     "lint": "Report every fault in schema files.",
     "patch": "Set registers or fields in an area of a file, or in a live thread.",
