@@ -37,8 +37,10 @@ plan
 legality
 structs area
 convert
-restore_rules
-diff compare restore sigstack
+restore_rules permission
+diff restore sigstack
+verdict
+compare
 text
 svg
 qemu

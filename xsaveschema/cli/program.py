@@ -30,7 +30,7 @@ COMMANDS: Final = {
     "convert": "Convert an area to another format, or another CPU's layout.",
     "check": "Tell whether a restore takes an area, and by which rule it does not.",
     "diff": "Show what differs in meaning between two areas.",
-    "compare": "Tell whether a host can take the state of a guest that ran on another CPU.",
+    "compare": "Tell whether hosts can take a guest's state: its areas, or all that its CPU has.",
     "sigstack": "Tell how much stack a signal takes under Linux, by its parts.",
     "identify": "Tell which CPU models fit an area, a CPUID dump or this machine.",
     "lint": "Report every fault in schema files.",
