@@ -524,6 +524,10 @@ class CpuModel(Keeper):
     def __repr__(self) -> str:
         return f"<CpuModel {self.name}: XCR0 {hex_mask(self.xcr0)}, IA32_XSS {hex_mask(self.xss)}>"
 
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """As repr() has it, for IPython and Hypothesis, which would print every field instead."""
+        printer.text(repr(self))
+
 
 def require_model(model: object, what: str = "model") -> None:
     """Raise WrongTypeError for what is no model; ``what`` is the argument's name."""

@@ -337,9 +337,18 @@ for turn in range(30):
                     os._exit(done.code)
     time.sleep(rng.uniform(0.02, 0.06))
     number = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)[turn % 3]
-    os.kill(child, number)
-    status = os.waitpid(child, 0)[1]
-    print(os.waitstatus_to_exitcode(status), flush=True)
+    # Again where the interpreter lost it: what a callback of weakref raises is left out by Python.
+    gone = status = 0
+    for again in range(200):
+        if again % 20 == 0:
+            os.kill(child, number)
+        gone, status = os.waitpid(child, os.WNOHANG)
+        if gone:
+            break
+        time.sleep(0.05)
+    else:
+        os.kill(child, signal.SIGKILL)
+    print(os.waitstatus_to_exitcode(status) if gone else "lives on", flush=True)
     sys.stdin.readline()
 """
 
@@ -365,8 +374,9 @@ def test_the_tool_is_killed_and_the_program_goes_on(tmp_path: Path) -> None:
             assert killer.stdout is not None
             highest = 0
             for turn in range(30):
-                code = int(killer.stdout.readline())
-                assert code in ((130, 1, -2), (143, -15), (-9,))[turn % 3], code
+                line = killer.stdout.readline()
+                code = int(line) if line.strip("-\n").isdecimal() else None
+                assert code in ((130, 1, -2), (143, -15), (-9,))[turn % 3], line
                 for index in range(4):
                     assert status(thread_of(program, index), "TracerPid") == "0"
                     registers_now = seen(program, index).registers

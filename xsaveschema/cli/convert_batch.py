@@ -71,6 +71,8 @@ def convert_many(
         # The first area tells how far apart they are, and what its system had enabled, which the
         # results have then; beyond that each is judged by itself.
         seen, stride = _first(writer, head)
+        if seen.xcr0 != writer.xcr0:
+            note(f"model {writer.label} limited to XCR0 {hex_mask(seen.xcr0)} by the first area")
         stride = many.stride or stride
         target, mask = goal(seen, cpu, format or _format(head), mask, options.catalog)
         task = Task(writer, target, format, stride, mask, drop, many.errors, many.threads)
@@ -81,8 +83,6 @@ def convert_many(
             for piece in pieces:
                 tally.add(piece)
                 advance(piece.count)
-    if seen.xcr0 != writer.xcr0:
-        note(f"model {writer.label} limited to XCR0 {hex_mask(seen.xcr0)} by the first area")
     tally.tell(output, task)
     return 1 if tally.bad else 0
 
