@@ -193,3 +193,9 @@ def test_a_repr_says_what_it_is() -> None:
     assert "; avx dropped in 2" in repr(MADE["batch, some dropped"]())
     assert repr(MADE["decoded"]()).endswith(" columns; 1 refused>")
     assert repr(MADE["deltas"]()[0]).startswith("<Delta avx.ymm_hi128[")
+
+
+def test_a_strategy_shows_its_model_shortly() -> None:
+    """Hypothesis prints every field of a dataclass, and warns where that is much."""
+    testing = pytest.importorskip("xsaveschema.testing", reason="the extra test is not installed")
+    assert len(repr(testing.illegal_areas(built()))) < 150
