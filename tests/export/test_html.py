@@ -164,6 +164,20 @@ def test_what_moves_and_what_is_lost(whole: Page) -> None:
         assert rows == [[row.name, row.state, row.lossy] for row in own.components]
 
 
+def test_it_says_what_is_lost_as_the_command_does(page: Page) -> None:
+    for a, b in (("sapphire-rapids", "zen4"), ("zen4", "ice-lake-server"), ("zen3", "zen4")):
+        page.open(f"#cpu={a}&with={b}")
+        own = xs.compare(xs.load_model(a), xs.load_model(b))
+        verdict, *others = str(own).splitlines()
+        said = [each.text.lower() for each in page.all("#comparison > p")]
+        assert said[0].rstrip(".") == verdict.partition(": ")[2]
+        possible = [line for line in others if line.startswith("lost too")]
+        assert [line for line in said if line.startswith("lost too")] == [
+            line.lower() for line in possible
+        ]
+        assert bool(possible) == bool(own.possible)
+
+
 @pytest.mark.parametrize("format", ["standard", "compacted"])
 @pytest.mark.parametrize("name", ["zen2", "bulldozer", "sapphire-rapids"])
 def test_it_draws_what_the_package_draws(page: Page, name: str, format: str) -> None:

@@ -663,12 +663,15 @@ function comparison() {
   const wrong = refusal(m, xcr0) ?? refusedXss(m, xss);
   if (wrong) return show("comparison", el("p", {class: "bad"}, `${m.name} has no guest with these masks: ${wrong}`));
   const rows = compare(m, xcr0 | xss, b, b.xcr0 | b.xss);
-  const lost = rows.filter(row => row.lossy).map(row => row.name);
+  const lossy = rows.filter(row => row.lossy);
+  const lost = lossy.filter(row => !row.x.supervisor).map(row => row.name);
+  const possible = lossy.filter(row => row.x.supervisor).map(row => row.name);
   const where = c => c ? (c.supervisor ? `${c.size} supervisor` : `${c.size} at ${c.offset}`) : "–";
   const lacks = m.instructions.filter(name => !b.instructions.includes(name));
   const refused = m.mxcsr_mask & ~b.mxcsr_mask;
   show("comparison",
     el("p", {class: lost.length ? "bad" : "good"}, lost.length ? `Lost: ${lost.join(", ")}` : "Nothing is lost."),
+    possible.length ? el("p", {}, `Lost too if the guest has enabled them in IA32_XSS: ${possible.join(", ")}`) : null,
     lacks.length ? el("p", {}, `${b.name} lacks ${lacks.join(", ")}.`) : null,
     refused ? el("p", {}, `MXCSR: ${b.name} refuses bits ${hex(refused)} with #GP.`) : null,
     el("h4", {}, "Standard format"), strips(standard(m, xcr0), standard(b, b.xcr0), rows),
