@@ -13,10 +13,11 @@ import shutil
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import processor
 import pytest
@@ -120,17 +121,42 @@ class Loaded(NamedTuple):
 
     process: subprocess.Popen[bytes]
     threads: dict[int, int]
+    saved: Path
+
+    def sees(self, index: int) -> bytes:
+        """What thread `index` has saved of its registers just now, where it runs as `watch`."""
+        with self.saved.open("rb") as file:
+
+            def saves() -> int:
+                return int.from_bytes(self._part(file, index)[-8:], "little")
+
+            first, deadline = saves(), time.monotonic() + 20
+            while saves() < first + 2:  # the first of them may have begun before
+                assert time.monotonic() < deadline, f"thread {index} does not run"
+                time.sleep(0.0005)
+            while True:
+                part = self._part(file, index)
+                if part == self._part(file, index):
+                    return part[:-64]
+
+    def _part(self, file: BinaryIO, index: int) -> bytes:
+        size = self.saved.stat().st_size // len(self.threads)
+        return os.pread(file.fileno(), size, index * size)
 
 
 @contextmanager
-def loaded(areas: Sequence[bytes], folder: Path, crash: bool = False) -> Iterator[Loaded]:
+def loaded(
+    areas: Sequence[bytes], folder: Path, crash: bool = False, watch: bool = False
+) -> Iterator[Loaded]:
     """Run `loaded.py`: thread i has restored areas[i]. With `crash` it is dead, and has dumped."""
     if why := processor.real():
         pytest.skip(why)
     size = max(len(area) for area in areas)
     image = folder / "areas.bin"
     image.write_bytes(b"".join(area.ljust(size, b"\0") for area in areas))
-    mode = "crash" if crash else "wait"
+    saved = folder / "areas.bin.seen"
+    saved.write_bytes(bytes(len(areas) * (-(-size // 64) * 64 + 64)))
+    mode = "crash" if crash else "watch" if watch else "wait"
     command = [sys.executable, "-I", str(PROGRAM), mode, str(image), str(len(areas))]
     with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE) as process:
         try:
@@ -138,7 +164,7 @@ def loaded(areas: Sequence[bytes], folder: Path, crash: bool = False) -> Iterato
             line = process.stdout.readline()
             if crash:
                 process.wait(60)
-            yield Loaded(process, {int(k): v for k, v in json.loads(line).items()})
+            yield Loaded(process, {int(k): v for k, v in json.loads(line).items()}, saved)
         finally:
             process.kill()
 

@@ -3,7 +3,9 @@
 loaded.py MODE FILE COUNT: FILE has COUNT areas of equal length, in the standard format. The main
 thread restores area 0, the others one each, by XRSTOR64 of x87, SSE, AVX and AVX-512; from then
 on they execute machine code alone. MODE `wait` prints {thread: index} once all have, and waits;
-`crash` then executes UD2 in the main thread, which makes the kernel dump a core.
+`watch` does the same, and every millisecond each thread saves what it has by XSAVE64 into the file
+FILE.seen: its area, and at the end of its part a count of saves. `crash` executes UD2 in the main
+thread, which makes the kernel dump a core.
 """
 
 import ctypes
@@ -24,6 +26,14 @@ RESTORE = bytes.fromhex(
 )
 PAUSE = bytes.fromhex("b822000000 0f05 ebf7")  # again: mov eax, 34; syscall (pause); jmp again
 CRASH = bytes.fromhex("0f0b")  # ud2
+WATCH = bytes.fromhex(
+    "4989fc"  # mov r12, rdi
+    "498b742410 b8e7000000 31d2 480fae26"  # again: mov rsi, [r12+16]; eax, edx; xsave64 [rsi]
+    "498b4c2418 48ff01"  # mov rcx, [r12+24]; inc qword [rcx]
+    "b823000000 498d7c2420 31f6 0f05"  # mov eax, 35; lea rdi, [r12+32]; nanosleep
+    "ebd8"  # jmp again
+)
+MILLISECOND = struct.pack("<QQ", 0, 1_000_000)
 
 
 def executable(code: bytes) -> int:
@@ -43,12 +53,23 @@ def main(mode: str, path: str, count: int) -> None:
     memory = mmap.mmap(-1, stride * count + 4096)
     base = ctypes.addressof(ctypes.c_char.from_buffer(memory))
     counter = stride * count
-    wait = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(executable(RESTORE + PAUSE))
+    code = WATCH if mode == "watch" else PAUSE
+    wait = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(executable(RESTORE + code))
+    seen = 0
+    if mode == "watch":
+        with Path(f"{path}.seen").open("r+b") as file:
+            shared = mmap.mmap(file.fileno(), 0)
+        KEPT.append(shared)
+        seen = ctypes.addressof(ctypes.c_char.from_buffer(shared))
+        room = len(shared) // count
     jobs = []
     for index in range(count):
         memory[index * stride : index * stride + size] = image[index * size : (index + 1) * size]
         job = struct.pack("<QQ", base + index * stride, base + counter)
-        jobs.append(ctypes.create_string_buffer(job, 16))
+        if mode == "watch":
+            mine = seen + index * room
+            job += struct.pack("<QQ", mine, mine + room - 8) + MILLISECOND
+        jobs.append(ctypes.create_string_buffer(job, len(job)))
     threading.stack_size(256 << 10)
     found = {os.getpid(): 0}
     for index in range(1, count):

@@ -16,6 +16,7 @@ from test_laws import MODELS
 from xsaveschema import StateLossError, XsaveArea, load_model, relayout
 from xsaveschema.compare import Comparison, compare
 from xsaveschema.diff import diff
+from xsaveschema.errors import MaskError
 from xsaveschema.model import CpuModel, Field, Format
 
 SKX = load_model("skylake-server")
@@ -52,7 +53,7 @@ def test_where_components_move_and_what_is_new() -> None:
 
 
 def test_what_the_other_lacks_or_has_not_enabled_is_lost() -> None:
-    found = compare(SKX, ZEN4.limited(xcr0=7, xss=0))
+    found = compare(SKX, ZEN4.limited(xcr0=7, xss=0), xss=SKX.xss)
     assert not found.restorable
     assert found.lost == (
         *("bndregs", "bndcsr", "opmask", "zmm_hi256", "hi16_zmm"),
@@ -64,6 +65,21 @@ def test_what_the_other_lacks_or_has_not_enabled_is_lost() -> None:
     assert (rows["opmask"].enabled_a, rows["opmask"].enabled_b) == (True, False)
     assert rows["opmask"].unplaced == 64
     assert compare(SKX.limited(xcr0=7, xss=0), ZEN4.limited(xcr0=7, xss=0)).restorable
+
+
+def test_supervisor_state_counts_where_the_guest_is_said_to_have_it() -> None:
+    found = compare(ZEN4, SKX)
+    assert (found.lost, found.possible, found.restorable) == ((), ("cet_u", "cet_s"), True)
+    assert "lost if enabled" in str(found)
+    assert "lost too if the guest has enabled them in IA32_XSS: cet_u, cet_s" in str(found)
+    for xss, lost in ((0, ()), (0x800, ("cet_u",)), (0x1800, ("cet_u", "cet_s"))):
+        told = compare(ZEN4, SKX, xss=xss)
+        assert (told.lost, told.possible, told.restorable) == (lost, (), not lost)
+    # User state counts all the same.
+    assert compare(SPR, ZEN4).lost == ("tilecfg", "tiledata")
+    assert compare(SPR, ZEN4).possible == ("pt", "pasid", "uintr", "lbr")
+    with pytest.raises(MaskError):
+        compare(ZEN4, SKX, xss=0x100)
 
 
 def test_a_model_compared_with_itself_is_the_same_throughout() -> None:
@@ -132,16 +148,18 @@ def test_instructions_and_mxcsr() -> None:
 def test_text() -> None:
     guest, host = SKX.limited(xcr0=0xE7), ZEN4.limited(xcr0=0x207, xss=0)
     assert str(compare(guest, host)).splitlines() == [
-        "skylake-server -> zen4: lost: opmask, zmm_hi256, hi16_zmm, pt",
-        "  #  component  state  skylake-server  zen4",
-        "  0  x87        same   160 at 0        160 at 0",
-        "  1  sse        same   256 at 160      256 at 160",
-        "  2  avx        same   256 at 576      256 at 576",
-        "  5  opmask     lost   64 at 1088      not enabled",
-        "  6  zmm_hi256  lost   512 at 1152     not enabled",
-        "  7  hi16_zmm   lost   1024 at 1664    not enabled",
-        "  8  pt         lost   128 supervisor  -",
-        "  9  pkru       new    not enabled     8 at 2432    some skylake-server parts lack it",
+        "skylake-server -> zen4: lost: opmask, zmm_hi256, hi16_zmm",
+        "lost too if the guest has enabled it in IA32_XSS: pt",
+        "  #  component  state            skylake-server  zen4",
+        "  0  x87        same             160 at 0        160 at 0",
+        "  1  sse        same             256 at 160      256 at 160",
+        "  2  avx        same             256 at 576      256 at 576",
+        "  5  opmask     lost             64 at 1088      not enabled",
+        "  6  zmm_hi256  lost             512 at 1152     not enabled",
+        "  7  hi16_zmm   lost             1024 at 1664    not enabled",
+        "  8  pt         lost if enabled  128 supervisor  -",
+        "  9  pkru       new              not enabled     8 at 2432    "
+        "some skylake-server parts lack it",
         "standard layout of 0x7: identical, 832 bytes on skylake-server, 832 on zen4",
         "compacted layout of 0x7: identical, 832 bytes on skylake-server, 832 on zen4",
     ]
@@ -151,8 +169,13 @@ def test_text() -> None:
     text = str(compare(SPR, load_model("alder-lake")))
     assert "not enabled     some alder-lake parts have it" in text
     assert text.endswith("alder-lake lacks xfd")
+    assert "buffers" not in text, "the areas there are shorter"
     text = str(compare(ZEN4, SKX))
-    assert text.endswith("MXCSR: skylake-server refuses mm (0x20000) with #GP")
+    assert "\nMXCSR: skylake-server refuses mm (0x20000) with #GP\n" in text
+    assert text.splitlines()[-2:] == [
+        "XSAVE of all of XCR0 writes 2440 bytes on zen4, 2696 on skylake-server:",
+        "  a process, not a VM, that sized its buffers on zen4 overruns them there",
+    ]
 
 
 def test_json() -> None:
@@ -187,6 +210,10 @@ def test_json() -> None:
         "b": "skylake-server",
         "restorable": True,
         "lost": [],
+        "possible": [],
+        "in_use": None,
+        "buffers": {"a": 896, "b": 2696},
+        "permission": None,
         "common_mask": "0x207",
         "layouts": {
             "standard": {"a": 896, "b": 2696, "identical": False},

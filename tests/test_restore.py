@@ -22,7 +22,7 @@ from xsaveschema import XsaveArea, check, load_model
 from xsaveschema.catalog import default_catalog
 from xsaveschema.errors import MaskError, TooShortError, XsaveError
 from xsaveschema.model import COMPACTED, CpuModel
-from xsaveschema.restore import RULES, Mended, Target, mend
+from xsaveschema.restore import RULES, Mended, Target, mend, notes
 from xsaveschema.testing import areas, illegal_areas
 
 # What can be mended without losing state, wherever it occurs.
@@ -255,6 +255,8 @@ ALONE: list[Alone] = [
     ("ptrace-length", "ptrace", area(0, size=2441), "zen4", {}),
     ("linux-dynamic", "ptrace", area(TILEDATA, size=11008), "sapphire-rapids", {"xfd": TILEDATA}),
     ("linux-dynamic", "kvm", area(TILEDATA, size=11008), "sapphire-rapids", {"xfd": TILEDATA}),
+    # Without permission KVM reads no more than these.
+    ("linux-dynamic", "kvm", area(TILEDATA, size=4096), "sapphire-rapids", {"xfd": TILEDATA}),
 ]
 
 
@@ -375,6 +377,37 @@ def test_xfd_concerns_what_is_loaded() -> None:
         check(data, model, xfd=TILEDATA | 4)
     with pytest.raises(MaskError, match="64 bits"):
         check(data, model, xfd=-1)
+
+
+def test_linux_must_be_asked_for_dynamic_components() -> None:
+    model = load_model("sapphire-rapids")
+    whole = area(TILEDATA | 6, size=11008)
+    asked: dict[Target, str] = {"ptrace": "REQ_XCOMP_PERM, 18)", "kvm": "REQ_XCOMP_GUEST_PERM, 18)"}
+    for target, option in asked.items():
+        assert check(whole, model, target) == []
+        (note,) = notes(whole, model, target)
+        assert (note.component, note.offset) == ("tiledata", 2816)
+        assert note.message.endswith(option)
+        assert notes(whole, model, target, xfd=TILEDATA) == [], "check says it then"
+    assert notes(whole, model) == []
+    (note,) = notes(area(6), model, "kvm")
+    assert "takes 11008 bytes, not 4096" in note.message
+    assert notes(area(6, size=11008), model, "kvm") == []
+    assert notes(area(6), load_model("zen4"), "kvm") == []
+
+
+def test_linux_loads_an_mxcsr_with_sse_alone() -> None:
+    zen4 = load_model("zen4")
+    targets: tuple[Target, ...] = ("ptrace", "kvm")
+    for xstate_bv in range(8):
+        for target in targets:
+            told = notes(area(xstate_bv, 0, 0x1FA0), zen4, target)
+            assert [note.offset for note in told if note.component == "sse"] == (
+                [] if xstate_bv & 2 else [24]
+            )
+    # XRSTOR of the standard form loads it, and so does a kernel that keeps that form.
+    assert notes(area(4, 0, 0x1FA0), zen4) == []
+    assert notes(area(4, 0, 0x1FA0), load_model("haswell"), "kvm") == []
 
 
 @pytest.mark.shared

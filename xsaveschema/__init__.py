@@ -45,8 +45,10 @@ if TYPE_CHECKING:
     from xsaveschema.model import CpuModel as CpuModel
     from xsaveschema.model import Field as Field
     from xsaveschema.model import StateComponent as StateComponent
+    from xsaveschema.permission import permission as permission
     from xsaveschema.restore import check as check
     from xsaveschema.restore import mend as mend
+    from xsaveschema.sigstack import sigstack as sigstack
     from xsaveschema.spans import Slot as Slot
     from xsaveschema.spans import Span as Span
 
@@ -74,7 +76,9 @@ _HOMES = {
     "identify": "identify",
     "load_model": "identify",
     "mend": "restore",
+    "permission": "permission",
     "relayout": "convert",
+    "sigstack": "sigstack",
     "to_compacted": "convert",
     "to_standard": "convert",
 }

@@ -1,18 +1,25 @@
 # SPDX-License-Identifier: MIT
 """What moves between two CPU models, and what is lost: can host B restore a guest that ran on A?
 
-The answer is about enabled components: a model that is limited to masks is compared as limited.
+For a CPU the answer is about user components that it has enabled: a model that is limited to an
+XCR0 is compared as limited. Supervisor components count where the guest's IA32_XSS is told: what a
+CPU offers there a guest need not have enabled. For areas it is about what they have in use.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
+from operator import or_
 from typing import Any, Literal
 
+from xsaveschema.area import XsaveArea
+from xsaveschema.errors import WrongTypeError, XsaveError, described
 from xsaveschema.layout import Layout, compacted, places, standard
 from xsaveschema.model import FEATURES, CpuModel, StateComponent, bits_of, require_model
+from xsaveschema.permission import Permission, permission
+from xsaveschema.verdict import AreaVerdict, verdict
 
 State = Literal["same", "moved", "resized", "lost", "new"]
 
@@ -68,38 +75,109 @@ class ComponentComparison:
 class Comparison:
     """What becomes of a guest of model ``a`` on a host of model ``b``.
 
-    ``components`` has every component that either model has enabled, by number. Masks are bit
-    masks of state components, sizes are in bytes.
+    ``components`` has, by number, every component that either model has enabled; of areas that were
+    compared, those that they have ``in_use`` (XSTATE_BV, united), with one of ``areas`` for each.
+    ``xss`` is the guest's IA32_XSS, None where nobody told it. Masks are bit masks of state
+    components, sizes are in bytes.
     """
 
     a: CpuModel
     b: CpuModel
     components: tuple[ComponentComparison, ...]
+    xss: int | None = None
+    areas: tuple[AreaVerdict, ...] = ()
+    known: bool = True
+    """Whether A's XCR0 is known: areas that were put together from registers tell nothing of it."""
+
+    @property
+    def in_use(self) -> int | None:
+        """What the areas have in use, united; None where CPUs were compared."""
+        if not self.areas:
+            return None
+        return reduce(or_, (each.in_use for each in self.areas))
 
     @property
     def lost(self) -> tuple[str, ...]:
         """The components whose state B cannot hold, by number."""
-        return tuple(row.name for row in self.components if row.lossy)
+        if self.areas:
+            gone = {name for each in self.areas for name in each.lost}
+            named = [row.name for row in self.components if row.name in gone]
+            return (*named, *sorted(gone.difference(named)))
+        return tuple(row.name for row in self._lossy if not self._unsure(row))
+
+    @property
+    def possible(self) -> tuple[str, ...]:
+        """The components that would be lost, too, if the guest has enabled them in IA32_XSS.
+
+        None where that is told, and of areas, which say what is in use.
+        """
+        return tuple(row.name for row in self._lossy if self._unsure(row))
+
+    @property
+    def _lossy(self) -> list[ComponentComparison]:
+        return [] if self.areas else [row for row in self.components if row.lossy]
+
+    def _unsure(self, row: ComponentComparison) -> bool:
+        return self.xss is None and row.a is not None and row.a.supervisor
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The components that B could hold, but whose state some area's file does not have."""
+        return tuple(dict.fromkeys(name for each in self.areas for name in each.missing))
+
+    @property
+    def refused(self) -> tuple[str, ...]:
+        """The rules by which B refuses some area after a conversion; see ``check``."""
+        rules = (fault.rule for each in self.areas for fault in each.faults)
+        return tuple(dict.fromkeys(rules))
 
     @property
     def restorable(self) -> bool:
-        """Whether B can hold all state of A: nothing is lost.
+        """Whether B restores all state that counts: nothing is lost.
 
-        The areas may need a conversion all the same (``standard_identical``,
-        ``compacted_identical``, ``missing_instructions``), and an MXCSR may be refused
-        (``mxcsr_refused``).
+        Of areas: each can be converted for B without loss, is whole in its file, and B then takes
+        it. Of CPUs: ``possible`` losses do not count, and an MXCSR may be refused
+        (``mxcsr_refused``). Either may need a conversion (``as_it_is``, ``standard_identical``,
+        ``compacted_identical``, ``missing_instructions``).
         """
+        if self.areas:
+            return all(each.restorable for each in self.areas)
         return not self.lost
 
     @property
+    def as_it_is(self) -> bool | None:
+        """Whether B restores every area without a conversion; None where CPUs were compared."""
+        return all(each.as_it_is for each in self.areas) if self.areas else None
+
+    @property
+    def permission(self) -> Permission:
+        """What Linux must be asked for on B before it takes the dynamic components of the guest."""
+        return permission(self.b, self._on_a)
+
+    @property
+    def buffers(self) -> tuple[int, int] | None:
+        """How long an area is that XSAVE writes of all that XCR0 has, on A and on B, in bytes.
+
+        A process that asked CPUID on A and saves on B, which nobody told it, needs the latter. None
+        where A's is not ``known``.
+        """
+        if not self.known:
+            return None
+        return standard(self.a, self.a.xcr0).size, standard(self.b, self.b.xcr0).size
+
+    @property
+    def _on_a(self) -> int:
+        return self.a.xcr0 | self.a.xss if self.in_use is None else self.in_use
+
+    @property
     def common_mask(self) -> int:
-        """The components that both models have enabled."""
-        return (self.a.xcr0 | self.a.xss) & (self.b.xcr0 | self.b.xss)
+        """The components that both models have enabled; of areas, those in use that B has."""
+        return self._on_a & (self.b.xcr0 | self.b.xss)
 
     @cached_property
     def standard_layouts(self) -> tuple[Layout, Layout]:
-        """The standard layouts of the user components that both have enabled, on A and on B."""
-        mask = self.a.xcr0 & self.b.xcr0
+        """The standard layouts of the common mask's user components, on A and on B."""
+        mask = self.common_mask & self.a.user_mask & self.b.xcr0
         return standard(self.a, mask), standard(self.b, mask)
 
     @cached_property
@@ -158,6 +236,8 @@ class Comparison:
             "b": self.b.label,
             "restorable": self.restorable,
             "lost": list(self.lost),
+            "possible": list(self.possible),
+            **self._of_areas(),
             "components": [row.to_dict() for row in self.components],
             "common_mask": hex(self.common_mask),
             "layouts": sizes,
@@ -169,13 +249,38 @@ class Comparison:
                 "refused": hex(self.mxcsr_refused),
                 "refused_bits": list(self.mxcsr_refused_bits),
             },
+            "buffers": self.buffers and dict(zip("ab", self.buffers, strict=True)),
+            "permission": self.permission.to_dict() if self.permission else None,
         }
+
+    def _of_areas(self) -> dict[str, Any]:
+        if self.in_use is None:
+            return {"in_use": None}
+        return {
+            "in_use": self.a.names_of(self.in_use),
+            "missing": list(self.missing),
+            "refused": list(self.refused),
+            "as_it_is": self.as_it_is,
+            "areas": len(self.areas),
+            "failing": [each.to_dict() for each in self.areas if not each.restorable],
+        }
+
+    @property
+    def outcome(self) -> str:
+        """What is lost or refused, in one line."""
+        said = []
+        if self.lost:
+            said.append(f"lost: {', '.join(self.lost)}")
+        if self.missing:
+            said.append(f"not in this file: {', '.join(self.missing)}")
+        if self.refused:
+            said.append(f"refused: {', '.join(self.refused)}")
+        return "; ".join(said or ["nothing is lost"])
 
     @property
     def verdict(self) -> str:
         """Who moves where, and what is lost, in one line."""
-        verdict = f"lost: {', '.join(self.lost)}" if self.lost else "nothing is lost"
-        return f"{self.a.label} -> {self.b.label}: {verdict}"
+        return f"{self.a.label} -> {self.b.label}: {self.outcome}"
 
     def __repr__(self) -> str:
         return f"<Comparison {self.verdict}>"
@@ -192,17 +297,78 @@ class Comparison:
         return comparison_svg(self)
 
 
-def compare(a: CpuModel, b: CpuModel) -> Comparison:
-    """Compare two models: what a guest of ``a`` keeps on a host of ``b``, and where it sits.
+def compare(
+    a: CpuModel | XsaveArea | Iterable[XsaveArea], b: CpuModel, *, xss: int | None = None
+) -> Comparison:
+    """Compare what a guest of ``a`` keeps on a host of ``b``, and where it sits.
 
-    Only enabled components count (``xcr0 | xss``): a ``limited`` model is compared as limited, and
-    one that B's silicon has but not its masks is lost. Components are matched by number. What
-    differs is said, never raised.
+    Of two models only enabled components count (``xcr0 | xss``): a ``limited`` model is compared as
+    limited, and one that B's silicon has but not its masks is lost. Supervisor components that B
+    lacks are lost where ``xss``, the guest's IA32_XSS, has them, and ``possible`` losses where it
+    is None. Components are matched by number. What differs is said, never raised.
+
+    Of areas, one or several that one CPU wrote, what they have in use counts, and each is judged as
+    a conversion and ``check`` would judge it. HeaderError and TooShortError for what is no area
+    that can be converted, MaskError for an ``xss`` that A does not have.
     """
+    if isinstance(a, XsaveArea):
+        a = [a]
+    if not isinstance(a, CpuModel) and isinstance(a, Iterable) and not isinstance(a, str | bytes):
+        require_model(b, "b")
+        if xss is not None:
+            raise XsaveError("xss= is a CPU's: an area says what it has in use")
+        return compare_areas(((f"#{index}", area) for index, area in enumerate(a)), [b])[0]
     require_model(a, "a")
     require_model(b, "b")
-    on_a, on_b = a.xcr0 | a.xss, b.xcr0 | b.xss
-    rows = [
+    if xss is not None:
+        a = a.limited(xss=xss)
+    mask = a.xcr0 | a.xss
+    return Comparison(a, b, _components(a, b, mask, mask | b.xcr0 | b.xss), xss)
+
+
+def compare_areas(
+    areas: Iterable[tuple[str, XsaveArea]], cpus: Sequence[CpuModel]
+) -> list[Comparison]:
+    """Compare areas, each with its label, with several CPUs at once, as they come.
+
+    The places that are told are those of a CPU that has all that is in use; an area that is laid
+    out otherwise is judged by its own. XsaveError where there is no area, or no such CPU. Other
+    errors are :func:`compare`'s, and name the area.
+    """
+    verdicts: list[list[AreaVerdict]] = [[] for _ in cpus]
+    models: list[CpuModel] = []
+    in_use = 0
+    for label, area in areas:
+        if not isinstance(area, XsaveArea):
+            raise WrongTypeError(f"a: pass a CpuModel, or XsaveAreas, not {described(area)}")
+        in_use |= area.xstate_bv
+        if not any(area.model.components == model.components for model in models):
+            models.append(area.model)
+        try:
+            for found, cpu in zip(verdicts, cpus, strict=True):
+                found.append(verdict(area, cpu, label))
+        except XsaveError as error:
+            error.add_note(label)
+            raise
+    if not models:
+        raise XsaveError("there is no area to compare")
+    whole = [m for m in models if not in_use & ~(m.user_mask | m.supervisor_mask)]
+    if len(models) > 1 and not whole:
+        raise XsaveError(
+            f"areas of {', '.join(model.label for model in models)} have components in use that no "
+            "one of these has: compare them one by one (on the command line --area)"
+        )
+    model = (whole or models)[0]
+    return [
+        Comparison(model, cpu, _components(model, cpu, in_use, in_use), areas=tuple(found))
+        for found, cpu in zip(verdicts, cpus, strict=True)
+    ]
+
+
+def _components(a: CpuModel, b: CpuModel, on_a: int, shown: int) -> tuple[ComponentComparison, ...]:
+    """A row for each component that is ``shown``; A has those of ``on_a``."""
+    on_b = b.xcr0 | b.xss
+    return tuple(
         _component(
             number,
             a.by_number.get(number),
@@ -210,9 +376,8 @@ def compare(a: CpuModel, b: CpuModel) -> Comparison:
             bool(on_a >> number & 1),
             bool(on_b >> number & 1),
         )
-        for number in bits_of(on_a | on_b)
-    ]
-    return Comparison(a, b, tuple(rows))
+        for number in bits_of(shown)
+    )
 
 
 def _component(

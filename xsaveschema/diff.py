@@ -120,6 +120,31 @@ class ByteDelta:
         return byte_delta_text(self)
 
 
+class Differences(list[Delta]):
+    """A list of differences that shows itself: as lines, and as a picture in a notebook.
+
+    ``a`` and ``b`` are the areas that were compared. A list made from it is a plain list.
+    """
+
+    def __init__(self, deltas: Iterable[Delta], a: XsaveArea, b: XsaveArea):
+        super().__init__(deltas)
+        self.a, self.b = a, b
+
+    def __reduce__(self) -> tuple[type[Differences], tuple[list[Delta], XsaveArea, XsaveArea]]:
+        return Differences, ([*self], self.a, self.b)
+
+    def __str__(self) -> str:
+        from xsaveschema.area.lines import text_of
+        from xsaveschema.text import delta_lines
+
+        return text_of(delta_lines(self, self.a, self.b)) or "nothing differs"
+
+    def _repr_html_(self) -> str:
+        from xsaveschema.svg import diff_svg
+
+        return diff_svg(self, self.a, self.b)
+
+
 def diff(
     a: XsaveArea | Buffer,
     b: XsaveArea | Buffer,
@@ -128,7 +153,7 @@ def diff(
     *,
     ignore: Iterable[str] = (),
     everything: bool = False,
-) -> list[Delta]:
+) -> Differences:
     """What differs in meaning between two areas; an empty list: both restore the same values.
 
     Buffers are areas that ``model_a`` and ``model_b`` wrote (default for b: a's model; without
@@ -170,7 +195,8 @@ def diff(
                 deltas.append(Delta(name, name, used_a, used_b, kind="in-use"))
         found += deltas
     found += [delta for delta in _frame(first, second) if not _matches(delta.path, ignored)]
-    return found if everything else [d for d in found if d.kind in ("state", "unknown")]
+    shown = found if everything else [d for d in found if d.kind in ("state", "unknown")]
+    return Differences(shown, first, second)
 
 
 def byte_differences(

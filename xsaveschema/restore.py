@@ -32,12 +32,14 @@ from xsaveschema.model import (
     COMPACTED,
     EXTENDED_OFFSET,
     HEADER_OFFSET,
+    MXCSR_INITIAL,
     MXCSR_OFFSET,
     SSE,
     X87,
     CpuModel,
     require_model,
 )
+from xsaveschema.permission import KVM_XSAVE, dynamic_mask
 from xsaveschema.restore_rules import RULES as RULES
 from xsaveschema.restore_rules import Target as Target
 
@@ -45,7 +47,6 @@ _LEGACY: Final = X87 | SSE
 _AVX: Final = 1 << 2
 _U32: Final = Struct("<I")
 _RESERVED: Final = HEADER_OFFSET + 16
-_KVM_XSAVE: Final = 4096  # bytes of struct kvm_xsave
 _UNIT: Final = 8  # bytes: ptrace's register sets are counted in these
 
 
@@ -132,7 +133,10 @@ def misplaced(area: XsaveArea, model: CpuModel) -> list[Fault]:
 
 
 class Note(NamedTuple):
-    """What is no fault, but not loaded as it stands: of which component, and where it stands."""
+    """What is no fault, but not loaded as it stands, or needs more than the area's bytes.
+
+    Of which component, and where it stands.
+    """
 
     component: str
     offset: int
@@ -150,22 +154,47 @@ def notes(
     xcr0: int | None = None,
     xss: int | None = None,
     rfbm: int | None = None,
+    xfd: int = 0,
 ) -> list[Note]:
     """Say which components a restore loads otherwise than they stand in memory, without a fault.
 
-    So an illegal TILECFG becomes the initial one; see area/loaded.py. The arguments
-    are ``check``'s. What has no place by the header, or is cut off, is ``check``'s to say.
+    So an illegal TILECFG becomes the initial one; see area/loaded.py. Of Linux, also what it wants
+    asked for before it takes the area; see permission.py. The arguments are ``check``'s. What has
+    no place by the header, or is cut off, is ``check``'s to say.
     """
-    case = _case(data, model, target, xcr0=xcr0, xss=xss, rfbm=rfbm)
+    case = _case(data, model, target, xcr0=xcr0, xss=xss, rfbm=rfbm, xfd=xfd)
     # What another CPU wrote is judged as this one would find it.
     area = XsaveArea.parse(case.view, model, strict=False, assume=True)
     _, reasons = as_restored(area)
     slots = (area.layout[name] for name in reasons)
-    return [
+    own = [
         Note(slot.name, slot.offset, reasons[slot.name])
         for slot in slots
         if slot.component.bit & case.rfbm
     ]
+    return [*own, *(_linux_notes(case) if target in ("ptrace", "kvm") else ())]
+
+
+def _linux_notes(case: _Case) -> Iterator[Note]:
+    (mxcsr,) = _U32.unpack_from(case.view, MXCSR_OFFSET)
+    initial = mxcsr == MXCSR_INITIAL or case.xstate_bv & SSE
+    if not initial and "xsaves" in case.model.instructions:
+        # Linux keeps state compacted then, where MXCSR belongs to SSE alone.
+        said = f"MXCSR {mxcsr:#010x} is not loaded, but {MXCSR_INITIAL:#x}: XSTATE_BV has no SSE"
+        yield Note(case.model.name_of(1), MXCSR_OFFSET, said)
+    dynamic = dynamic_mask(case.model, case.enabled) & ~case.xfd
+    whole, length = standard(case.model, case.enabled).size, len(case.view)
+    for slot in standard(case.model, dynamic):
+        if slot.component.bit & case.xstate_bv:
+            how = "a virtual machine has it if the process asked before its first virtual CPU: "
+            option = "ARCH_REQ_XCOMP_GUEST_PERM"
+            if case.target == "ptrace":
+                how = "a task has it from its first use on, if the process asked: "
+                option = "ARCH_REQ_XCOMP_PERM"
+            yield Note(slot.name, slot.offset, f"{how}arch_prctl({option}, {slot.number})")
+        elif case.target == "kvm" and length < whole:
+            said = f"a virtual machine that may use it takes {whole} bytes, not {length}: "
+            yield Note(slot.name, slot.offset, f"{said}KVM_CAP_XSAVE2, KVM_GET_XSAVE2")
 
 
 @dataclass(frozen=True, slots=True)
@@ -406,10 +435,13 @@ def _linux_size(case: _Case) -> int:
     whole = standard(case.model, user).size
     if case.target == "ptrace":
         return whole
-    dynamic = sum(c.bit for c in case.model.components.values() if c.xfd)
-    if not case.xstate_bv & dynamic and standard(case.model, user & ~dynamic).size <= _KVM_XSAVE:
-        return _KVM_XSAVE
-    return max(whole, _KVM_XSAVE)
+    dynamic = dynamic_mask(case.model, case.enabled)
+    if (
+        not case.xstate_bv & dynamic & ~case.xfd
+        and standard(case.model, user & ~dynamic).size <= KVM_XSAVE
+    ):
+        return KVM_XSAVE
+    return max(whole, KVM_XSAVE)
 
 
 def _reserved(case: _Case, rule: str, start: int, end: int) -> Iterator[Fault]:

@@ -16,6 +16,7 @@ Target = Literal["xrstor", "xrstors", "ptrace", "kvm"]
 
 _HW: Final = "; HW: Zen 4, Intel with AMX"
 _HW_INTEL: Final = "; HW: Intel with AMX"
+_HW_KVM: Final = "; HW: Linux 6.18"
 _HEADER: Final = "Linux: validate_user_xstate_header"
 
 
@@ -68,7 +69,8 @@ RULES: Final[dict[str, Rule]] = {
     "xcomp-bv-xcr0": Rule(
         "SDM 13.8.2, 13.12" + _HW,
         "XCOMP_BV may have components of XCR0 only (XRSTORS: of XCR0 | IA32_XSS).",
-        "repack with to_compacted and an XCOMP_BV within the mask",
+        "repack with to_compacted and an XCOMP_BV within the mask; or enable the components first, "
+        "as by a restored guest's IA32_XSS",
         XCOMP_BV_OFFSET,
     ),
     "xrstors-form": Rule(
@@ -130,7 +132,7 @@ RULES: Final[dict[str, Rule]] = {
         "convert with to_standard for the target's XCR0; mend pads what is in that form already",
     ),
     "linux-xstate-bv": Rule(
-        _HEADER + ", fpu_copy_uabi_to_guest_fpstate",
+        _HEADER + ", fpu_copy_uabi_to_guest_fpstate" + _HW_KVM,
         "XSTATE_BV may have user components of the kernel only (KVM: those that KVM supports, "
         "whatever the guest's XCR0).",
         "convert for the target's XCR0, dropping the component",
@@ -139,22 +141,26 @@ RULES: Final[dict[str, Rule]] = {
         _HEADER + ", fpu_copy_uabi_to_guest_fpstate; HW: Linux 6.18 for ptrace",
         "A dynamic component is refused before the task's first use of it (ptrace), or without "
         "the permission for the virtual machine (KVM).",
-        "have the task use it first, or give permission (ARCH_REQ_XCOMP_GUEST_PERM)",
+        "ask for it by arch_prctl and the component's number: by ARCH_REQ_XCOMP_PERM, and have the "
+        "task use it; for virtual machines by ARCH_REQ_XCOMP_GUEST_PERM, before the first virtual "
+        "CPU",
     ),
     "linux-compacted": Rule(
-        _HEADER,
-        "ptrace and KVM take the standard form only: XCOMP_BV must be 0.",
+        _HEADER + _HW_KVM,
+        "ptrace and KVM take the standard form only: XCOMP_BV must be 0. KVM looks since 5.16; "
+        "before it read a compacted area as a standard one.",
         "convert with to_standard",
         XCOMP_BV_OFFSET,
     ),
     "linux-header": Rule(
-        _HEADER,
-        "ptrace and KVM want header bytes 16..63 to be 0.",
+        _HEADER + _HW_KVM,
+        "ptrace and KVM (since 5.16) want header bytes 16..63 to be 0.",
         "zero the bytes",
     ),
     "linux-mxcsr": Rule(
-        "Linux: copy_uabi_to_xstate",
-        "ptrace and KVM refuse reserved MXCSR bits if XSTATE_BV has x87, SSE or AVX.",
+        "Linux: copy_uabi_to_xstate" + _HW_KVM,
+        "ptrace and KVM refuse reserved MXCSR bits if XSTATE_BV has x87, SSE or AVX; before 5.16 "
+        "KVM did whatever it has, and before 5.14 ptrace cleared them.",
         "clear the reserved bits",
     ),
 }

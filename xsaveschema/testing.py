@@ -9,8 +9,15 @@ from __future__ import annotations
 
 from random import Random
 
-from hypothesis import assume
-from hypothesis import strategies as st
+try:
+    from hypothesis import assume
+    from hypothesis import strategies as st
+except ModuleNotFoundError as error:
+    if error.name != "hypothesis":
+        raise
+    raise ModuleNotFoundError(
+        "xsaveschema.testing needs hypothesis: pip install 'xsaveschema[test]'", name="hypothesis"
+    ) from None
 
 from xsaveschema.layout import Layout, compacted, standard, takes_xcr0
 from xsaveschema.model import (

@@ -6,6 +6,7 @@ A line is in parts, each with a style as rich calls it; this module does not nee
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Sequence
 from itertools import groupby
 from operator import itemgetter
@@ -33,6 +34,8 @@ from xsaveschema.values import grouped
 if TYPE_CHECKING:
     from xsaveschema.compare import Comparison, ComponentComparison
     from xsaveschema.diff import BitDelta, ByteDelta, Delta
+    from xsaveschema.permission import Permission
+    from xsaveschema.sigstack import SigStack
 
 _WIDTH: Final = 80  # cells of a line, where there is no terminal
 _NUMBERS: Final = ("#", "offset", "hex", "size")  # columns that are set right
@@ -315,22 +318,27 @@ def comparison_lines(found: Comparison) -> Iterator[Line]:
     """A verdict, a row for each component, what there is to say of layouts and instructions."""
     a, b = found.a.label, found.b.label
     yield [(found.verdict, "bold green" if found.restorable else "bold red")]
+    yield from _doubts(found)
     table = [["#", "component", "state", a, b, ""]]
     table += [
         [
             str(row.number),
             row.name,
-            row.state,
+            _state_text(row, found),
             _place_text(row.a, row.enabled_a),
             _place_text(row.b, row.enabled_b),
-            "; ".join(_remarks(row, found.a, found.b)),
+            "; ".join(_remarks(row, found)),
         ]
         for row in found.components
     ]
     heading, *rows = columns(table)
     yield heading
     for row, line in zip(found.components, rows, strict=True):
-        style = "red" if row.lossy else _STATES.get(row.state, "")
+        style = _STATES.get(row.state, "")
+        if row.name in found.possible:
+            style = "yellow"
+        elif row.name in found.lost:
+            style = "red"
         yield [(text, style) for text, _ in line]
     for name, (on_a, on_b) in found.layouts.items():
         said = "identical" if places(on_a) == places(on_b) else "different"
@@ -338,9 +346,96 @@ def comparison_lines(found: Comparison) -> Iterator[Line]:
         yield [(f"{name} layout of {hex_mask(on_a.mask)}: {said}, {sizes}", "")]
     if found.missing_instructions:
         yield [(f"{b} lacks {', '.join(found.missing_instructions)}", "")]
-    if found.mxcsr_refused:
+    if found.mxcsr_refused and not found.areas:  # of areas it is known: a fault
         bits = f"{', '.join(found.mxcsr_refused_bits)} ({hex_mask(found.mxcsr_refused)})"
         yield [(f"MXCSR: {b} refuses {bits} with #GP", "")]
+    yield from _needs(found)
+
+
+def comparisons_lines(found: Sequence[Comparison]) -> Iterator[Line]:
+    """A row for each CPU that one guest was compared with; by itself each says more."""
+    good = sum(each.restorable for each in found)
+    title = f"{found[0].a.label} -> {len(found)} CPUs: "
+    if good == len(found):
+        title += "nothing is lost"
+    else:
+        title += f"nothing is lost on {good}" if good else "something is lost on each"
+    yield [(title, "bold green" if good == len(found) else "bold red")]
+    told = [(each, row) for each in found for row in _rows_of(each)]
+    heading, *rows = columns([["CPU", "areas", "result"], *(row for _, row in told)])
+    yield heading
+    for (each, _), line in zip(told, rows, strict=True):
+        style = "green" if each.restorable and not each.possible else "yellow"
+        yield [(text, style if each.restorable else "red") for text, _ in line]
+
+
+def _rows_of(found: Comparison) -> Iterator[list[str]]:
+    """CPU, whether areas may stay as they are, and what is lost: a line for each kind of loss."""
+    same = found.as_it_is
+    if same is None:
+        same = found.standard_identical and found.compacted_identical
+    stay = ("same" if same else "convert") if found.restorable else "-"
+    said = []
+    for names, what in ((found.lost, "lost"), (found.missing, "not in this file")):
+        if names:
+            said.append(f"{what}: {_some(names, 3)}")
+    if found.refused:
+        said.append(f"refused: {_some(found.refused, 2)}")
+    if found.possible:
+        said.append(f"lost if enabled: {_some(found.possible, 3)}")
+    first, *more = said or ["nothing is lost"]
+    yield [found.b.label, stay, first]
+    yield from (["", "", text] for text in more)
+
+
+def _state_text(row: ComponentComparison, found: Comparison) -> str:
+    """What becomes of a component: what is only possible is not called so firmly."""
+    if row.name in found.possible:
+        return "lost if enabled"
+    return "lost" if row.name in found.lost else row.state
+
+
+def _doubts(found: Comparison) -> Iterator[Line]:
+    """What the verdict does not count, and by which areas it stands."""
+    if found.possible:
+        names, them = ", ".join(found.possible), "them" if len(found.possible) > 1 else "it"
+        yield [(f"lost too if the guest has enabled {them} in IA32_XSS: {names}", "yellow")]
+    failing = [each for each in found.areas if not each.restorable]
+    if failing and len(found.areas) > 1:
+        labels = _some(tuple(each.label for each in failing))
+        yield [(f"in {len(failing)} of {len(found.areas)} areas: {labels}", "")]
+    for message, count in Counter(f.message for each in failing for f in each.faults).most_common(
+        4
+    ):
+        more = f" (in {count} areas)" if count > 1 else ""
+        yield [(f"{found.b.label} refuses: {message}{more}", "")]
+
+
+def _needs(found: Comparison) -> Iterator[Line]:
+    """What the hosts and their software must do besides."""
+    a, b = found.a.label, found.b.label
+    if found.areas and found.restorable:
+        said = "as it stands" if found.as_it_is else f"once converted (convert --cpu {b})"
+        areas = "the area" if len(found.areas) == 1 else "every area"
+        yield [(f"{b} restores {areas} {said}", "")]
+    before, after = found.buffers or (0, 0)
+    if after > before:
+        yield [(f"XSAVE of all of XCR0 writes {before} bytes on {a}, {after} on {b}:", "")]
+        yield [(f"  a process, not a VM, that sized its buffers on {a} overruns them there", "")]
+    if asked := found.permission:
+        yield from permission_lines(asked)
+
+
+def permission_lines(asked: Permission) -> Iterator[Line]:
+    """What Linux must be asked for, and how buffers grow by it."""
+    names, numbers = ", ".join(asked.names), ", ".join(map(str, asked.numbers))
+    yield [(f"Linux on {asked.model.label} gives {names} to who asks by arch_prctl:", "")]
+    for who, option, what, sizes in (
+        ("a VM", "ARCH_REQ_XCOMP_GUEST_PERM", "KVM_GET_XSAVE2", asked.kvm),
+        ("a task", "ARCH_REQ_XCOMP_PERM", "signal frame", asked.frame),
+    ):
+        said = f"  {who:6}  {option} {numbers}".ljust(40)
+        yield [(f"{said}{what}: {sizes.before} -> {sizes.after} bytes", "")]
 
 
 def _place_text(component: StateComponent | None, enabled: bool) -> str:
@@ -352,7 +447,7 @@ def _place_text(component: StateComponent | None, enabled: bool) -> str:
     return f"{component.size} {place}"
 
 
-def _remarks(row: ComponentComparison, a: CpuModel, b: CpuModel) -> list[str]:
+def _remarks(row: ComponentComparison, found: Comparison) -> list[str]:
     said = []
     if row.moved_fields:
         said.append(f"moves {_some(row.moved_fields)}")
@@ -361,13 +456,53 @@ def _remarks(row: ComponentComparison, a: CpuModel, b: CpuModel) -> list[str]:
     if row.state == "resized" and row.unplaced:
         what = "" if row.lossy else ", no field among them"
         said.append(f"{row.unplaced} bytes have no place{what}")
-    for component, model in ((row.a, a), (row.b, b)):
+    # What is in use is there.
+    sides = ((row.b, found.b),) if found.areas else ((row.a, found.a), (row.b, found.b))
+    for component, model in sides:
         if component is not None and component.optional and not model.host:  # the host is known
             verb = "lack" if component.optional == "present" else "have"
             said.append(f"some {model.name} parts {verb} it")
     return list(dict.fromkeys(said))
 
 
-def _some(paths: tuple[str, ...]) -> str:
-    more = f" and {len(paths) - 4} more" if len(paths) > 4 else ""
-    return ", ".join(paths[:4]) + more
+def _some(paths: tuple[str, ...], most: int = 4) -> str:
+    more = f" and {len(paths) - most} more" if len(paths) > most else ""
+    return ", ".join(paths[:most]) + more
+
+
+# Signal frames
+
+
+def sigstack_lines(found: SigStack, width: int = _WIDTH) -> Iterator[Line]:
+    """What signals take of a stack: the bounds, a column for each kind of frame, what it is of."""
+    model, frames = found.model, found.frames
+    yield [(f"{model.label}: signal stacks under Linux, in bytes", "bold")]
+    rows = [
+        ("AT_MINSIGSTKSZ", found.minsigstksz, "what Linux 5.14 and later calls enough for a frame"),
+        ("_SC_SIGSTKSZ", found.sigstksz, "sysconf of glibc 2.34 and later: a usual signal stack"),
+    ]
+    for name, size in found.constants.items():
+        short, left = found.short(size), size - found.frame_size
+        said = f"too small by {short}" if short else f"leaves {left} for handlers"
+        rows.append((name, size, f"the constant of signal.h: {said}"))
+    for row, line in zip(rows, columns((n, str(s), t) for n, s, t in rows), strict=True):
+        yield [(text, "red" if "too small" in row[2] else "") for text, _ in line]
+    yield []
+    yield [("frames, from the top of the stack down, at most:", "")]
+    kinds = [f"({index})" for index, _ in enumerate(frames, 1)]
+    names = list(dict.fromkeys(part.name for frame in reversed(frames) for part in frame.parts))
+    sizes = [{part.name: str(part.size) for part in frame.parts} for frame in frames]
+    table = [["", *kinds], *([name, *(each.get(name, "-") for each in sizes)] for name in names)]
+    yield from columns([*table, ["in all", *(str(frame.size) for frame in frames)]], right=kinds)
+    for kind, frame in zip(kinds, frames, strict=True):
+        used = found.dynamic & frame.layout.mask
+        more = f" once {', '.join(model.names_of(used))} was used" if used else ""
+        yield from folded([(f"  {kind} ", "dim"), (f"{frame.label}{more}", "")], width)
+    yield []
+    sums = [(f"xstate {f.xstate_size}", f.components) for f in found.frames_64]
+    parts = {part.name: part.size for part in found.minsigstksz_parts}
+    for whole, pieces in [*sums, (f"AT_MINSIGSTKSZ {found.minsigstksz}", parts)]:
+        said = " + ".join(f"{size} {name}" for name, size in pieces.items() if size)
+        yield from folded([(f"{whole} = {said}", "")], width)
+    for text in found.notes:
+        yield from folded([("note: ", "yellow"), (text, "")], width)

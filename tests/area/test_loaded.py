@@ -91,7 +91,8 @@ def test_notes_go_by_what_is_loaded() -> None:
     ]
     assert [note.component for note in notes(data, SPR, rfbm=1 << 17)] == ["tilecfg"]
     assert notes(data, SPR, rfbm=2) == []
-    assert [note.component for note in notes(data, SPR, "kvm", rfbm=0)] == ["x87", "tilecfg"]
+    linux = [note.component for note in notes(data, SPR, "kvm", rfbm=0)]
+    assert linux == ["x87", "tilecfg", "tiledata"], "the last must be asked for"
     assert str(Note("x87", 0, "why")) == "byte 0: x87: why"
 
 
@@ -145,6 +146,19 @@ def test_x87_as_intel_loads_it(
     why = f"an Intel CPU has not all of the stored bits of {names}"
     assert found.reason == (why if names else "")
     assert as_loaded(component, image(*stored), "AuthenticAMD") == (image(*stored), "")
+
+
+def test_registers_that_are_asked_for_say_so_too(tmp_path: Path) -> None:
+    area = XsaveArea.new(SPR)
+    area.registers["fcw"] = 5
+    path = tmp_path / "area.bin"
+    path.write_bytes(bytes(area))
+    args = ("decode", str(path), "--model", "sapphire-rapids", "--registers")
+    why = "an Intel CPU has not all of the stored bits of fcw"
+    note = f"fcw: 0x45 is loaded in place of 0x5: {why}"
+    assert note in run(*args, "fcw,fsw").stderr
+    assert "loaded" not in run(*args, "fsw").stderr
+    assert json.loads(run(*args, "fcw", "--json").stdout)["areas"][0]["notes"] == [note]
 
 
 def test_commands_show_what_is_stored_and_what_is_loaded(tmp_path: Path) -> None:

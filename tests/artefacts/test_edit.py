@@ -185,6 +185,37 @@ def test_a_sample_is_patched_into_another_file(tmp_path: Path) -> None:
         artefacts.patch("sample:../edit", out, {"k1": 7})
 
 
+def test_patch_says_what_was_there_and_what_is_there(core: Path) -> None:
+    out = core.with_name("out")
+    done = artefacts.patch(core, out, {"mxcsr": 0x1F80, "sse.mxcsr_mask": 0xFFBF}, area="#0")
+    assert done.before is not None
+    assert done.after is not None
+    assert (bytes(done.before), bytes(done.after)) == (ZEN4, bytes(areas(out)[0].area))
+    told = [(delta.path, delta.kind, delta.a, delta.b) for delta in done.deltas]
+    assert told == [
+        ("sse.mxcsr", "state", 0x9FA1, 0x1F80),
+        ("sse.mxcsr_mask", "mask", 0x2FFFF, 0xFFBF),
+    ]
+    assert artefacts.patch(out, core.with_name("again"), {"mxcsr": 0x1F80}, "#0").deltas == []
+    # Neither is missing where there is no area.
+    (core.with_name("plain")).write_bytes(cores.core(cores.threads([ZEN4])))
+    noted = artefacts.add_layout(core.with_name("plain"), core.with_name("with"))
+    assert (noted.before, noted.after, noted.deltas) == (None, None, [])
+
+
+def test_patch_notes_what_a_processor_loads_otherwise(tmp_path: Path) -> None:
+    """FCW 5 is loaded as 0x45 by Intel (laws/test_captures_silicon.py), as diff has it."""
+    path = tmp_path / "area"
+    path.write_bytes(bytes(intel_area()))
+    done = artefacts.patch(path, tmp_path / "out", {"fcw": 5})
+    assert done.notes[-1] == (
+        "x87 is loaded otherwise than it is stored: an Intel CPU has not all of the stored bits "
+        "of fcw"
+    )
+    (delta,) = done.deltas
+    assert (delta.path, delta.a, delta.b) == ("x87.fcw", 0x37F, 0x45)
+
+
 def test_where_to_write(core: Path) -> None:
     registers = {"k1": 1}
     with pytest.raises(artefacts.ArtefactError, match="either name a file to write"):
@@ -202,7 +233,7 @@ def test_where_to_write(core: Path) -> None:
     assert caught.value.filename == os.fspath(core.parent / "no" / "out")
     with pytest.raises(XsaveError, match="null"):
         artefacts.patch(core, "a\0b", registers, "100")
-    with pytest.raises(artefacts.ArtefactError, match="a live process is read only"):
+    with pytest.raises(artefacts.ArtefactError, match="a live thread is written to where it is"):
         artefacts.patch("pid:self", core, registers)
 
 

@@ -14,6 +14,7 @@ from test_stream import BAD, GOOD, MIXED, STRIDE, expected
 
 from xsaveschema import load_model, to_compacted, to_standard
 from xsaveschema.model import HEADER_OFFSET, XCR0_OFFSET
+from xsaveschema.samples import read as read_sample
 
 pytest.importorskip("numpy", reason="the extra batch is not installed")
 
@@ -34,6 +35,34 @@ def test_a_file(source: Path) -> None:
     assert result.stdout == ""
     assert result.stderr == f"{out}: 50 areas, zen4, compacted format, 2,432 bytes each\n"
     assert out.read_bytes() == expected(GOOD)
+
+
+@pytest.mark.parametrize("to", [(), ("--format", "standard"), ("--format", "compacted")])
+@pytest.mark.parametrize("cpu", [(), ("--cpu", "zen4"), ("--cpu", "zen5")])
+@pytest.mark.parametrize("xcomp_bv", [None, 0xE7, 0x67])
+def test_one_area_has_the_result_that_it_has_alone(
+    to: tuple[str, ...], cpu: tuple[str, ...], xcomp_bv: int | None, tmp_path: Path
+) -> None:
+    """The mask at byte 464 limits both, and a compacted area that stays one keeps XCOMP_BV."""
+    data = read_sample("zen4-kernel-core")
+    if xcomp_bv is not None:
+        lost = () if xcomp_bv == 0xE7 else ("hi16_zmm",)
+        data = bytes(to_compacted(data, load_model("zen4"), xcomp_bv=xcomp_bv, drop=lost).data)
+    path = tmp_path / "in"
+    path.write_bytes(data)
+    args = ("convert", str(path), "--model", "zen4", *to, *cpu, "-o")
+    alone, batch = tmp_path / "alone", tmp_path / "batch"
+    run(*args, str(alone))
+    said = run(*args, str(batch), "--batch").stderr
+    assert alone.read_bytes() == batch.read_bytes()
+    assert f"{batch}: 1 area, " in said
+    if xcomp_bv is None:
+        # What its writer had enabled: no room for PKRU, in the same CPU's layout or in Zen 5's.
+        assert "limited to XCR0 0xE7 by the first area" in said
+        if "compacted" not in to:
+            assert len(batch.read_bytes()) == 2432
+    elif not to:
+        assert int.from_bytes(batch.read_bytes()[520:528], "little") == xcomp_bv | 1 << 63
 
 
 @pytest.mark.parametrize("errors", ["skip", "copy"])
@@ -96,7 +125,7 @@ def test_a_device_is_written_to_as_it_is(source: Path) -> None:
 
 
 def test_the_length_of_the_first_area_is_the_stride(tmp_path: Path) -> None:
-    """By the XCR0 that software left in it; it says nothing of the others."""
+    """By the XCR0 that software left in it, and so is what the results have enabled."""
     areas = []
     for index in range(5):
         data = bytearray(GOOD[index][:2432])
@@ -106,14 +135,14 @@ def test_the_length_of_the_first_area_is_the_stride(tmp_path: Path) -> None:
     out = tmp_path / "out"
     args = ("--format", "compacted", "--model", "zen4", "-o", str(out))
     result = run("convert", "--batch", str(tmp_path / "in"), *args)
-    assert "5 areas, zen4, compacted format, 2,480 bytes each" in result.stderr
+    assert "5 areas, zen4, compacted format, 2,472 bytes each" in result.stderr
     back = tmp_path / "back"
     result = run(
         "convert", "--batch", str(out), "--format", "standard", "--model", "zen4", "--xcr0", "0xE7",
         "-o", str(back),
     )  # fmt: skip
     zen4 = load_model("zen4")
-    packed = [to_compacted(area, zen4).data for area in areas]
+    packed = [to_compacted(area, zen4, xcomp_bv=0xE7 | zen4.xss).data for area in areas]
     assert out.read_bytes() == b"".join(packed)
     want = [to_standard(area, zen4, xcr0=0xE7).data for area in packed]
     assert back.read_bytes() == b"".join(want)
@@ -223,7 +252,7 @@ def test_a_sample_on_a_terminal(source: Path) -> None:
     with subprocess.Popen(command, stderr=follower) as child:
         assert child.wait(60) == 0
     os.close(follower)
-    assert "1 areas, zen4" in " ".join(os.read(leader, 65536).decode().split())
+    assert "1 area, zen4" in " ".join(os.read(leader, 65536).decode().split())
     os.close(leader)
 
 

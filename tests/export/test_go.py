@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterable, Sequence
@@ -18,7 +19,7 @@ from export_areas import Sample
 from places import ROOT
 
 import xsaveschema as xs
-from xsaveschema import export
+from xsaveschema import export, samples
 from xsaveschema.model import CpuModel
 
 EXAMPLE = ROOT / "examples" / "vectors" / "go"
@@ -54,6 +55,38 @@ def test_it_is_formatted_and_vetted(tmp_path: Path) -> None:
         done = subprocess.run(["gofmt", "-d", str(path)], capture_output=True, text=True)
         assert (done.stdout, done.stderr) == ("", "")
     assert go(tmp_path, "vet", "./...") == ""
+
+
+def test_the_example_of_the_documentation_runs(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "exports.md").read_text()
+    (code,) = re.findall(r"^```go\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    note = samples.read("zen4-kernel-core")
+    (tmp_path / "note").write_bytes(note)
+    (tmp_path / "go.mod").write_text("module example.org/test\n\ngo 1.18\n")
+    (tmp_path / "main.go").write_text(MAIN.format(code=code))
+    written(tmp_path, ["all"])
+    assert go(tmp_path, "run", ".").split() == ["896", "64", "<nil>"]
+
+
+MAIN = """\
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"example.org/test/xsave"
+)
+
+func main() {{
+	note, err := os.ReadFile("note")
+	if err != nil {{
+		panic(err)
+	}}
+	{code}
+	fmt.Println(offset, len(registers["zmm17"]), err)
+}}
+"""
 
 
 # --- by the loop over test vectors that the examples have ---------------------------------------

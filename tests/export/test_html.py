@@ -196,6 +196,50 @@ def numbers(attribute: Callable[[str], str]) -> tuple[float, ...]:
 # --- areas --------------------------------------------------------------------------------------
 
 
+def test_it_walks_and_reads_as_the_test_vectors_say(whole: Page) -> None:
+    """The vectors alone: no model, no layout of this package stands between."""
+    cpus = json.loads(export.render("vectors", export_areas.DISTINCT)["vectors.json"])["cpus"]
+    seen = 0
+    for cpu in cpus:
+        name, walks, areas = cpu["name"], cpu["walks"], cpu["areas"]
+        code = "return arguments[1].map(mask => atlas.compacted(arguments[0], mask))"
+        given = [hex(int(walk["xcomp_bv"], 16) & ~(1 << 63)) for walk in walks]
+        numbers = {each["name"]: str(each["number"]) for each in cpu["components"]}
+        for walk, found in zip(walks, whole.run(code, name, given), strict=True):
+            offsets = {numbers[each]: offset for each, offset, _ in found["slots"]}
+            assert (found["size"], offsets) == (walk["size"], walk["offsets"])
+        code = "return arguments[1].map(text => atlas.read(arguments[0], text))"
+        reads = whole.run(code, name, [image_of(area["image"]).hex() for area in areas])
+        for area, read in zip(areas, reads, strict=True):
+            if area["meaning"] is None:
+                assert read["faults"], (name, area["name"])
+                continue
+            found = dict(read["registers"])
+            for register, value in area["meaning"]["registers"].items():
+                if register in found:
+                    seen += 1
+                    text = tile_of(found, register) if "tmm" in register else found[register]
+                    assert int(text or "0", 16) == int(value or "0", 16), (area["name"], register)
+    assert seen > 1000
+
+
+def tile_of(found: dict[str, str], name: str) -> str:
+    """The rows and bytes that TILECFG gives a tile; all that stands there without a palette."""
+    number = name.removeprefix("tmm")
+    rows, size = (int(found[f"tilecfg.{each}[{number}]"], 16) for each in ("rows", "colsb"))
+    tile = bytes.fromhex(found[name])
+    if found["tilecfg.palette"] == "0x00":
+        return tile.hex()
+    return b"".join(tile[at : at + size] for at in range(0, 64 * rows, 64)).hex()
+
+
+def image_of(said: dict[str, Any]) -> bytes:
+    image = bytearray(said["size"])
+    for offset, text in said["runs"]:
+        image[offset : offset + len(text) // 2] = bytes.fromhex(text)
+    return bytes(image)
+
+
 @pytest.mark.parametrize(
     ("name", "sample"),
     [

@@ -16,6 +16,8 @@ from mutants import GOOD, judge, original
 from xsaveschema.language.document import Document, KeyPath, dotted, mark_of
 
 TRAPS = ("017", "1_000", "12:30:45", "no", "On", "1.5", "0b11", "+1", "2024-01-01", "0x1_0", ".inf")
+NO_YES = ("no", "On")
+"""The traps that mean false and true."""
 WRONG: tuple[str, ...] = (
     "",
     "~",
@@ -83,10 +85,12 @@ def test_the_files_to_mutate_are_good(name: str, tmp_path: Path) -> None:
 def test_values_are_never_coerced(name: str, tmp_path: Path) -> None:
     """A number in quotes and each YAML 1.1 trap are faults, wherever they stand for a number."""
     _, document = original(name)
-    numbers = [place for place, value in values(document.data) if isinstance(value, int)]
-    for count, place in enumerate(numbers):
+    numbers = [(place, value) for place, value in values(document.data) if isinstance(value, int)]
+    for count, (place, value) in enumerate(numbers):
         text = spelled(document, place)
         for other in (f'"{text}"', f"'{text}'", TRAPS[count % len(TRAPS)], TRAPS[-1 - count % 11]):
+            if isinstance(value, bool) and other in NO_YES:  # judged by what it means
+                other = NO_YES[value]
             faults = judge(tmp_path / Path(name).name, written(document, place, other))
             assert [f.path for f in faults][:1] == [dotted(place)], other
             assert len(faults) == 1, [str(fault) for fault in faults]

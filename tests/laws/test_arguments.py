@@ -86,6 +86,7 @@ NO_MODEL: dict[str, Call] = {
     "mend": lambda model: xs.mend(AREA, model),
     "diff a": lambda model: xs.diff(AREA, AREA, model),
     "diff b": lambda model: xs.diff(AREA, AREA, MODEL, model),
+    "sigstack": lambda model: xs.sigstack(model),
     "compare a": lambda model: xs.compare(model, MODEL),
     "compare b": lambda model: xs.compare(MODEL, model),
     "batch": lambda model: batch.to_compacted(ROWS, model),

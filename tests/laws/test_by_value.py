@@ -56,6 +56,7 @@ MADE: dict[str, Callable[[], Any]] = {
     "mended": lambda: xs.mend(BAD, MODEL),
     "fault": lambda: xs.check(BAD, MODEL)[0],
     "deltas": lambda: xs.diff(DATA, CHANGED, MODEL),
+    "sigstack": lambda: xs.sigstack(MODEL),
     "comparison": lambda: xs.compare(MODEL, xs.load_model("haswell")),
     "match": lambda: xs.identify(DATA),
     "match of a leaf": lambda: xs.identify(leaf_0xd=MODEL.cpuid_leaf_0xd()),

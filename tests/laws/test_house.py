@@ -37,8 +37,10 @@ plan
 legality
 structs area
 convert
-restore_rules
-diff compare restore
+restore_rules permission
+diff restore sigstack
+verdict
+compare
 text
 svg
 qemu
@@ -66,10 +68,12 @@ UP = {
     ("area.view", "text"),
     ("compare", "text"),
     ("diff", "text"),
+    ("sigstack", "text"),
     # A notebook's picture of one.
     ("layout", "svg"),
     ("area.view", "svg"),
     ("compare", "svg"),
+    ("diff", "svg"),
 }
 """The only imports of what stands behind: (module, what it imports)."""
 EXTRAS = {"numpy", "pyarrow", "distributed", "hypothesis", "zstandard", "lz4"}
@@ -231,7 +235,12 @@ def test_the_public_names_need_no_extra() -> None:
 
 @pytest.mark.parametrize(
     ("module", "needs", "extra"),
-    [("batch", "numpy", "batch"), ("arrow", "pyarrow", "arrow"), ("parquet", "pyarrow", "arrow")],
+    [
+        ("batch", "numpy", "batch"),
+        ("arrow", "pyarrow", "arrow"),
+        ("parquet", "pyarrow", "arrow"),
+        ("testing", "hypothesis", "test"),
+    ],
 )
 def test_a_module_without_its_extra_says_how_to_get_it(module: str, needs: str, extra: str) -> None:
     code = f"import sys; sys.modules[{needs!r}] = None\nfrom xsaveschema import {module}"

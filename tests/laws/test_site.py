@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+import shutil
 import subprocess
 import sys
 from importlib import import_module
@@ -189,3 +190,39 @@ def test_stubs_say_what_stands_in_their_place() -> None:
 def test_the_atlas_is_on_it(site: Path) -> None:
     assert (site / "xsave.html").read_text() == render("html", "all")["xsave.html"]
     assert 'href="xsave.html"' in (site / "index.html").read_text()
+
+
+def test_the_search_finds_whatever_has_a_name(site: Path) -> None:
+    """In a browser, as a reader would: the page that has it is among what is found."""
+    pytest.importorskip("selenium", reason="the extra test has selenium")
+    from selenium import webdriver
+
+    browser, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if browser is None or driver is None:
+        pytest.skip("there is no chromium with its chromedriver")
+    catalog = Catalog()
+    keys = set().union(*(keys_of(grammar.json_schema(kind)) for kind in grammar.KINDS))
+    wanted: dict[str, list[str]] = {
+        "api": [*xsaveschema._HOMES, *(m for m in MODULES if "." not in m), *EXTRAS],
+        "commands": [*COMMANDS],
+        "models": [*catalog],
+        "components": [*catalog.component_names()],
+        "rules": [*RULES, *(each.id for each in KNOWN_DIFFERENCES)],
+        "keys": sorted(keys - COMMON),
+    }
+    options = webdriver.ChromeOptions()
+    options.binary_location = browser
+    for word in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
+        options.add_argument(word)
+    code = """return arguments[0].map(text =>
+        Search._performSearch(...Search._parseQuery(text)).map(found => found[0]))"""
+    with webdriver.Chrome(options, webdriver.ChromeService(driver)) as page:
+        page.get((site / "search.html").as_uri())
+        for home, names in wanted.items():
+            found = page.execute_script(code, names)
+            lost = [name for name, pages in zip(names, found, strict=True) if home not in pages]
+            assert lost == [], home
+
+
+COMMON = {"at", "with"}
+"""Keys that are words of every sentence, which no search of Sphinx's looks for."""

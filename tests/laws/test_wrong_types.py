@@ -96,6 +96,8 @@ ALSO: dict[str, dict[str, Any]] = {
     "relayout": {"source": MODEL},
     "identify": {"data": AREA},
     "diff": {"model_a": MODEL},
+    "compare": {"a": MODEL, "b": MODEL},
+    "permission": {"of": MODEL},
     "load_model": {"name": "zen4"},
     "stream.Task": {"format": "standard"},
     "export.render": {"target": "vectors", "cpus": "zen4"},

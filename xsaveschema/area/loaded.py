@@ -48,6 +48,12 @@ def as_restored(area: XsaveArea) -> tuple[XsaveArea, dict[str, str]]:
     return restored, {slot.name: reason for slot, _, reason in changed}
 
 
+def loaded_otherwise(area: XsaveArea) -> list[str]:
+    """Which components a restore loads otherwise than they are stored, and why, one text each."""
+    _, reasons = as_restored(area)
+    return [f"{name} is loaded otherwise than it is stored: {why}" for name, why in reasons.items()]
+
+
 def stored(area: XsaveArea, number: int, image: bytes) -> bytes:
     """What is alive of a component in an area's memory, over ``image``, indexed by field offset."""
     layout, found = area.layout, bytearray(image)

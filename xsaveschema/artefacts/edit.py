@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Editing artefacts: registers in an area of a file, the layout note of an ELF core.
+"""Editing artefacts: registers in an area of a file or of a thread, the layout note of a core.
 
-The result is a new file, or takes the place of the old one when it is whole. Holes in a sparse core
-stay holes.
+A file's result is a new file, or takes the place of the old one when it is whole. Holes in a sparse
+core stay holes. A live thread is written to where it is, see ``live``.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ import errno
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from xsaveschema import samples
 from xsaveschema.area import XsaveArea
+from xsaveschema.area.loaded import loaded_otherwise
 from xsaveschema.artefacts.elf import CoreLayouts, survey_of, threads
 from xsaveschema.artefacts.elf_file import ElfCore, Note, is_elf, note_bytes
 from xsaveschema.artefacts.elf_notes import LINUX, NT_X86_XSAVE_LAYOUT, ROW
@@ -27,6 +29,7 @@ from xsaveschema.artefacts.registry import recognise
 from xsaveschema.artefacts.select import numbered, one
 from xsaveschema.artefacts.source import Data, Source, Window
 from xsaveschema.catalog import Catalog
+from xsaveschema.diff import Delta, diff
 from xsaveschema.errors import HeaderError, ValueRangeError
 from xsaveschema.io import permissions, replacing, write_all
 from xsaveschema.layout import places
@@ -41,12 +44,25 @@ Change = tuple[int, bytes]
 
 @dataclass(frozen=True, slots=True)
 class Edited:
-    """What was written: the file, which area (or note), how its layout is known, what to tell."""
+    """What was written: the file, which area (or note), how its layout is known, what to tell.
+
+    ``before`` and ``after`` are the area as it was and as it is, None where a note was added. Of a
+    live thread ``path`` is what was named, ``pid:1234``.
+    """
 
     path: Path
     what: str
     layout_source: str
     notes: tuple[str, ...] = ()
+    before: XsaveArea | None = field(default=None, repr=False)
+    after: XsaveArea | None = field(default=None, repr=False)
+
+    @property
+    def deltas(self) -> list[Delta]:
+        """What has changed, also what no restore loads: see :func:`xsaveschema.diff`."""
+        if self.before is None or self.after is None:
+            return []
+        return diff(self.before, self.after, everything=True)
 
 
 def patch(
@@ -62,26 +78,38 @@ def patch(
 ) -> Edited:
     """Set registers in an area of a file and write the result to ``out``, or ``in_place``.
 
+    Of a live process, ``"pid:1234"``, the thread is written to and nothing else: see below.
+
     ``registers`` has whole registers (``zmm17``, ``mxcsr``) and fields (``pkru.pkru``,
     ``avx.ymm_hi128[3]``) by name; text is a type and lanes of it, ``"f32:1.0,2.5,…"``, of an x87
     register ``"f80:1.5"``. ``area`` says which area: ``"#0"`` is an index, or a label or a
     part of it that is unique; it may be left out where the file has one. ``model`` and ``assume``
     are those of :func:`xsaveschema.artefacts.open`. Raises OSError and XsaveError; nothing is
     written then.
+
+    A thread of a live process (Linux) is stopped, read, edited, written by PTRACE_SETREGSET, read
+    back and compared, and goes on; one that was stopped stays so. What the kernel refuses or a
+    processor would not load as it stands is an ArtefactError before anything is written, and so is
+    a kernel that has not taken all: the old state is back then. Of several threads ``area`` names
+    one, unless ``"pid:1234"`` is itself a thread's number beside its process's. KeyboardInterrupt
+    and SystemExit wait until the thread is free, and have a note where it was written to.
     """
     options = Options(model, False, catalog, assume)
+    edit = partial(_edited, registers or {})
+    if isinstance(path, str) and path.startswith(PID):
+        if in_place or out is not None:
+            raise ArtefactError(f"{path}: a live thread is written to where it is: name no output")
+        from xsaveschema.artefacts import live  # of Linux alone
+
+        was, now = live.write(path.removeprefix(PID), options, area, edit)
+        return Edited(Path(path), now.label, now.layout_source, now.notes, was.area, now.area)
     with _opened(path, in_place) as source:
         target = _target(source.path, out, in_place)
         reader = recognise(source.data, assume)
         if not isinstance(reader, Writer):
             raise ArtefactError(f"{reader.title}: an edited area cannot be written back into it")
         found = one(numbered(reader.read(source.data, options)), area)
-        if found.area.faults:
-            raise HeaderError(found.area.faults)
-        # What the reader found stays as it was: the area is edited as a copy.
-        edited = XsaveArea.parse(bytearray(bytes(found.area)), found.area.model, assume=True)
-        for name, value in (registers or {}).items():
-            _set(edited, name, value)
+        edited = edit(found.area)
         changes = [*reader.replace(source.data, found, edited)]
         changed = _changed(source.data, changes, reader.title)
         again = one(numbered(reader.read(changed, options)), f"#{found.index}")
@@ -89,7 +117,8 @@ def patch(
         if not known or bytes(again.area) != bytes(edited):
             raise ArtefactError(f"{reader.title}: what is read back is not what was to be written")
         _write(source, target, changes)
-    return Edited(target, found.label, found.layout_source, found.notes)
+    notes = (*found.notes, *loaded_otherwise(edited))
+    return Edited(target, found.label, found.layout_source, notes, found.area, edited)
 
 
 def add_layout(
@@ -139,12 +168,26 @@ def add_layout(
 def _opened(path: StrPath, in_place: bool) -> Source:
     name = path if isinstance(path, str) else ""
     if name.startswith(PID):
-        raise ArtefactError(f"{path}: a live process is read only; edit a core of it")
+        raise ArtefactError(f"{path}: a live process has no notes; edit a core of it")
     if not name.startswith(SAMPLE):
         return Source(path)
     if in_place:
         raise ArtefactError(f"{path}: a sample stays as it is; name a file to write")
     return Source(samples.path(name.removeprefix(SAMPLE)))
+
+
+def _edited(registers: Mapping[str, int | bytes | str], area: XsaveArea) -> XsaveArea:
+    """A copy of an area with other registers."""
+    if area.faults:
+        raise HeaderError(area.faults)
+    edited = _copied(area)
+    for name, value in registers.items():
+        _set(edited, name, value)
+    return edited
+
+
+def _copied(area: XsaveArea) -> XsaveArea:
+    return XsaveArea.parse(bytearray(bytes(area)), area.model, assume=True)
 
 
 def _set(area: XsaveArea, name: str, value: int | bytes | str) -> None:

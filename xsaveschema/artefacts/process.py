@@ -18,12 +18,12 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from xsaveschema.artefacts.layouts import Known, layout_of, told
 from xsaveschema.artefacts.ptrace import ptrace, regset
@@ -33,9 +33,12 @@ from xsaveschema.evidence import seen_under, shown_in
 from xsaveschema.identify.named import host_model
 from xsaveschema.model import CpuModel
 
+_T = TypeVar("_T")
+
 _SECONDS: Final = 2.0
 """How long a thread may take to stop. One in uninterruptible sleep does not."""
 
+_ENDED: Final = "ZX"
 _DETACH: Final = 17
 _SEIZE: Final = 0x4206
 _INTERRUPT: Final = 0x4207
@@ -58,25 +61,36 @@ def read(which: str, options: Options) -> Iterator[Found]:
     ``self`` is the calling thread alone, since no thread may trace its own process. Threads that
     end meanwhile are left out, new ones are not looked for.
     """
+    pid = number(which)
+    return iter([own(options)]) if pid is None else _threads(pid, options)
+
+
+def number(which: str) -> int | None:
+    """The process that is meant; None is this one. ArtefactError for what is none."""
     if sys.platform != "linux" or platform.machine() != "x86_64":
         raise ArtefactError("live processes are read on Linux on x86-64 only")
     if which == "self" or which == str(os.getpid()):
-        return iter([own(options)])
+        return None
     if not re.fullmatch(r"[1-9][0-9]{0,9}", which):
         raise ArtefactError(f"{which!r} is no process: give a number, or self")
-    return _threads(int(which), options)
+    return int(which)
 
 
 def _threads(pid: int, options: Options) -> Iterator[Found]:
     layouts = HostLayouts(options)
     read_any = False
-    for thread in _tasks(pid):
-        data = _snapshot(pid, thread)
+    for thread in tasks(pid):
+        data = while_stopped(pid, thread, partial(regset, thread))
         if data is not None:
             read_any = True
             yield layouts.found(data, thread)
     if not read_any:
-        raise ArtefactError(f"process {pid} has ended: none of its threads is left")
+        raise ended(pid)
+
+
+def ended(pid: int) -> ArtefactError:
+    """That nothing of a process is left."""
+    return ArtefactError(f"process {pid} has ended: none of its threads is left")
 
 
 def own(options: Options) -> Found:
@@ -107,7 +121,7 @@ class HostLayouts:
     def found(self, data: bytes, thread: int) -> Found:
         """An area of a thread of this machine."""
         view = memoryview(data)
-        return self._known(view).found(view, self._options, f"thread {thread}")
+        return self._known(view).found(view, self._options, label_of(thread))
 
     def _known(self, view: memoryview) -> Known:
         if self._host is None:
@@ -122,7 +136,12 @@ class HostLayouts:
         return told(known, self._options, view, "this machine's CPUID leaf 0xD", "host")
 
 
-def _tasks(pid: int) -> list[int]:
+def label_of(thread: int) -> str:
+    """What a thread's area is called."""
+    return f"thread {thread}"
+
+
+def tasks(pid: int) -> list[int]:
     """The threads of a process, the first one first."""
     try:
         return sorted(int(entry.name) for entry in Path(f"/proc/{pid}/task").iterdir())
@@ -132,20 +151,23 @@ def _tasks(pid: int) -> list[int]:
         raise ArtefactError(f"process {pid}: {error.strerror}") from None
 
 
-def _snapshot(pid: int, thread: int) -> bytes | None:
-    """A thread's area, or None where the thread has ended.
+def while_stopped(pid: int, thread: int, work: Callable[[], _T]) -> _T | None:
+    """What ``work`` gives while this process traces a thread that is stopped; None: it has ended.
 
-    A Linux thread traces, and what it traces is free when it ends, whatever happened.
+    The thread goes on behind it, or stays stopped where it was, whatever happened: a Linux thread
+    traces, and what it traces is free when it ends. The caller waits for that even where it is
+    interrupted, which is not for long. ArtefactError where the thread cannot be traced or does not
+    stop in time; what ``work`` raises is the caller's, but for ESRCH, which says that it has ended.
     """
     with ThreadPoolExecutor(1, "xsaveschema-tracer") as tracer:
-        return tracer.submit(_trace, pid, thread).result()
+        return tracer.submit(_trace, pid, thread, work).result()
 
 
-def _trace(pid: int, thread: int) -> bytes | None:
+def _trace(pid: int, thread: int, work: Callable[[], _T]) -> _T | None:
     try:
         ptrace(_SEIZE, thread, 0, 0)
     except OSError as error:
-        if error.errno == errno.ESRCH or _state(pid, thread) in "ZX":
+        if error.errno == errno.ESRCH or has_ended(pid, thread):
             return None
         raise ArtefactError(f"thread {thread} cannot be traced: {_why(pid, error)}") from None
     pending = 0
@@ -156,7 +178,7 @@ def _trace(pid: int, thread: int) -> bytes | None:
             return None
         # Stopped by a signal of its own: it gets that signal when it is let go.
         pending = 0 if stop >> 8 == _EVENT_STOP else stop & 0x7F
-        return regset(thread)
+        return work()
     except OSError as error:
         if error.errno == errno.ESRCH:  # killed meanwhile
             return None
@@ -176,7 +198,7 @@ def _stopped(pid: int, thread: int) -> int | None:
         if found is not None:
             return found.si_status
         state = _state(pid, thread)
-        if state in "ZX":
+        if state in _ENDED:
             return None
         if time.monotonic() > deadline:
             raise ArtefactError(
@@ -185,6 +207,11 @@ def _stopped(pid: int, thread: int) -> int | None:
             )
         time.sleep(pause)
         pause = min(2 * pause, 0.01)
+
+
+def has_ended(pid: int, thread: int) -> bool:
+    """Whether a thread runs no more, be it that somebody has still to learn so."""
+    return _state(pid, thread) in _ENDED
 
 
 def _state(pid: int, thread: int) -> str:

@@ -12,10 +12,25 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from itertools import islice
-from typing import Final
+from typing import Final, Protocol, TypeVar
 
 from xsaveschema.artefacts.reader import Found
 from xsaveschema.errors import WrongTypeError, XsaveError, described
+
+
+class Labelled(Protocol):
+    """What can be selected: an area, or a thread whose area nobody has read yet."""
+
+    @property
+    def label(self) -> str:
+        """Whose area it is."""
+
+    @property
+    def index(self) -> int:
+        """Which area of the artefact it is, from 0."""
+
+
+_L = TypeVar("_L", bound=Labelled)
 
 ALL: Final = "all"
 
@@ -55,7 +70,7 @@ def is_sole(selector: str | None, label: str) -> bool:
     return selector.casefold() in label.casefold()
 
 
-def selected(areas: Iterable[Found], selector: str | None) -> Iterator[Found]:
+def selected(areas: Iterable[_L], selector: str | None) -> Iterator[_L]:
     """The areas that a selector means, as they come; None means all.
 
     XsaveError, which tells what there is, where it means none, or more than one that it could mean.
@@ -77,7 +92,7 @@ def selected(areas: Iterable[Found], selector: str | None) -> Iterator[Found]:
         yield one(areas, selector)
 
 
-def one(areas: Iterable[Found], selector: str | None) -> Found:
+def one(areas: Iterable[_L], selector: str | None) -> _L:
     """The one area that a selector means; XsaveError as :func:`selected`'s."""
     require_selector(selector)
     if is_plural(selector) or selector is None:
@@ -99,11 +114,11 @@ def one(areas: Iterable[Found], selector: str | None) -> Found:
     return _called(areas, selector, there)
 
 
-def _called(areas: Iterable[Found], selector: str, there: _There) -> Found:
+def _called(areas: Iterable[_L], selector: str, there: _There) -> _L:
     """By label: the whole of it before a whole word, that before any part."""
     word = re.compile(rf"(?<!\w){re.escape(selector)}(?!\w)", re.IGNORECASE)
     folded = selector.casefold()
-    ranks: tuple[list[Found], ...] = ([], [], [])
+    ranks: tuple[list[_L], ...] = ([], [], [])
     by_index = None
     for found in there.seen(areas):
         if selector.isdecimal() and str(found.index) == selector:
@@ -132,10 +147,10 @@ class _There:
     """What there is, as far as a message tells it."""
 
     def __init__(self) -> None:
-        self._first: list[Found] = []
+        self._first: list[Labelled] = []
         self._count = 0
 
-    def seen(self, areas: Iterable[Found]) -> Iterator[Found]:
+    def seen(self, areas: Iterable[_L]) -> Iterator[_L]:
         for found in areas:
             self._count += 1
             if len(self._first) < _TOLD:
@@ -149,7 +164,7 @@ class _There:
         return XsaveError(f"has no area {selector!r:.80}{hint}; it has {there}")
 
 
-def _names(found: Iterable[Found]) -> str:
+def _names(found: Iterable[Labelled]) -> str:
     return ", ".join(f"{each.label} (#{each.index})" for each in found)
 
 

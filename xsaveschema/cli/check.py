@@ -16,7 +16,7 @@ from xsaveschema.catalog import Catalog
 from xsaveschema.cli.files import about, named, write_area
 from xsaveschema.cli.inputs import Input, called, naming, noted, reads_areas
 from xsaveschema.cli.options import bits_option, cpu_option, json_option, mask_option
-from xsaveschema.cli.output import echo, print_json, print_lines, print_rows
+from xsaveschema.cli.output import echo, note, print_json, print_lines, print_rows
 from xsaveschema.convert import relayout
 from xsaveschema.errors import Fault, IdentificationError, hex_mask
 from xsaveschema.header import MASKS, view_of
@@ -80,6 +80,8 @@ def command(
     rules = {"mxcsr_mask": mxcsr_mask, "xfd": xfd or 0}
     with about(file.source):
         judge = _Judge(file.catalog, cpu, target, masks, rules, fix is not None)
+        if judge.elsewhere and not as_json:
+            note(judge.elsewhere)
         with file.opened(writer) as artefact:
             bare = artefact.bare(file.selector) if writer.model is None else None
             if bare is not None and cpu is not None and _tells(bare):
@@ -135,6 +137,17 @@ class _Judge:
     rules: dict[str, Any]
     fix: bool
 
+    @property
+    def elsewhere(self) -> str:
+        """What of the guest's state KVM takes by another way; "" where none is said."""
+        if self.target != "kvm" or not self.masks["xss"]:
+            return ""
+        return (
+            f"IA32_XSS {hex_mask(self.masks['xss'])}, and the state of what it has, are no part of "
+            "KVM's area but MSRs of their own (KVM_SET_MSRS): without that of IA32_XSS the guest's "
+            "XRSTORS is #GP"
+        )
+
     def verdict(self, found: Found | bytes) -> _Verdict:
         """Judge an area; bytes alone are those of whatever model they fit."""
         options = self.masks | self.rules
@@ -172,9 +185,9 @@ class _Judge:
             enabled=(model.xcr0 if xcr0 is None else xcr0, model.xss if xss is None else xss),
             faults=[*faults, *elsewhere],
             left=[*(faults if mended is None else mended.left), *elsewhere],
-            noted=notes(data, model, self.target, **self.masks),
+            noted=notes(data, model, self.target, **self.masks, xfd=self.rules["xfd"]),
             missing=missing,
-            said=said,
+            said=(*said, *filter(None, [self.elsewhere])),
             mended=None if mended is None else mended.data,
         )
 

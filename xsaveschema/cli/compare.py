@@ -1,50 +1,140 @@
 # SPDX-License-Identifier: MIT
-"""``xsaveschema compare``: which state moves between two CPU models, and which is lost."""
+"""``xsaveschema compare``: would this guest's state, or any of this CPU's, restore there."""
 
 from __future__ import annotations
 
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from operator import attrgetter
+from typing import Final
+
 import click
 
+from xsaveschema import cpuid
+from xsaveschema.area import XsaveArea
+from xsaveschema.area.lines import Line
+from xsaveschema.artefacts.reader import Found
 from xsaveschema.catalog import Catalog
-from xsaveschema.cli.files import write_picture
-from xsaveschema.cli.options import json_option, mask_option, svg_option, with_catalog
+from xsaveschema.cli.files import about, named_input, write_picture
+from xsaveschema.cli.inputs import Input, called, dump_of, names_cpu, noted, reads_areas
+from xsaveschema.cli.models import is_like
+from xsaveschema.cli.options import json_option, mask_option, svg_option
 from xsaveschema.cli.output import print_json, print_lines
-from xsaveschema.compare import compare
-from xsaveschema.identify import load_model
+from xsaveschema.compare import Comparison, compare, compare_areas
+from xsaveschema.errors import XsaveError
+from xsaveschema.identify.named import load_model, model_of_dump
+from xsaveschema.model import CpuModel
 from xsaveschema.svg import comparison_svg
-from xsaveschema.text import comparison_lines
+from xsaveschema.text import comparison_lines, comparisons_lines
+
+_GLOB: Final = re.compile(r"[*?\[]")
 
 
 @click.command("compare")
-@click.argument("model_a", metavar="CPU_A")
-@click.argument("model_b", metavar="CPU_B")
-@mask_option("--xcr0", "The guest's XCR0 on A; default: all that A has.")
-@mask_option("--xss", "The guest's IA32_XSS on A; default: all that A has.")
+@click.argument("source", metavar="FILE|CPU")
+@click.argument("cpus", metavar="CPU...", nargs=-1, required=True)
+@mask_option("--xcr0", "The guest's XCR0, of a CPU; default: all that it has.")
+@mask_option(
+    "--xss",
+    "The guest's IA32_XSS, of a CPU; default: unknown, so that what it may enable is told, and not "
+    "counted as lost.",
+)
 @svg_option
 @json_option
-@with_catalog
+@reads_areas("The CPU that wrote the areas, where FILE does not say.")
 def command(
-    catalog: Catalog,
-    model_a: str,
-    model_b: str,
+    file: Input,
+    cpus: tuple[str, ...],
     xcr0: int | None,
     xss: int | None,
     svg: str | None,
     as_json: bool,
 ) -> int:
-    """Tell whether a host CPU_B can take the state of a guest that ran on CPU_A.
+    """Tell whether hosts can take the state of a guest.
 
-    Which components move, which are lost, which sit elsewhere or change size. Exits with 1 where
-    state would be lost.
+    FILE holds its areas: a path, - for standard input, pid:N or sample:NAME; what they have in use
+    counts, and each is judged as convert and check would judge it. Or the guest ran on a CPU: a
+    model's name, host, a CPUID dump or a model's YAML file; then all that it has enabled counts.
+    Which components move, which are lost, which sit elsewhere or change size; of several CPUs,
+    which may be globs of models' names, a row each. Exits with 1 where state would be lost.
     """
-    a, b = load_model(model_a, catalog), load_model(model_b, catalog)
-    if xcr0 is not None or xss is not None:
-        a = a.limited(xcr0=xcr0, xss=xss)
-    found = compare(a, b)
+    hosts = list(_hosts(file.catalog, cpus))
+    if svg is not None and len(hosts) > 1:
+        raise click.UsageError("--svg draws one pair: name one CPU to compare with")
+    heading, found = _compared(file, hosts, xcr0, xss)
     if svg is not None:
-        write_picture(svg, comparison_svg(found), as_json)
+        write_picture(svg, comparison_svg(found[0]), as_json)
+    elif as_json and len(found) > 1:
+        print_json({"comparisons": [each.to_dict() for each in found]})
     elif as_json:
-        print_json(found.to_dict())
+        print_json(found[0].to_dict())
     else:
-        print_lines(comparison_lines(found))
-    return 0 if found.restorable else 1
+        told = comparison_lines(found[0]) if len(found) == 1 else comparisons_lines(found)
+        print_lines([*heading, *told])
+    return 0 if all(each.restorable for each in found) else 1
+
+
+def _hosts(catalog: Catalog, words: tuple[str, ...]) -> Iterator[CpuModel]:
+    """The CPUs that the words mean, each once; a glob means models, if it is no file's name."""
+    seen: list[CpuModel] = []
+    for word in words:
+        if _GLOB.search(word) and word not in catalog and not os.path.lexists(word):
+            models = [m for m in catalog.models() if is_like(m, word.casefold())]
+            if not models:
+                raise XsaveError(f"{word}: no model of the catalogue is like that")
+        else:
+            models = [load_model(word, catalog)]
+        for model in models:
+            if model not in seen:
+                seen.append(model)
+                yield model
+
+
+def _compared(
+    file: Input, hosts: list[CpuModel], xcr0: int | None, xss: int | None
+) -> tuple[list[Line], list[Comparison]]:
+    """The first argument against each of the hosts; its content says whether it is a CPU.
+
+    In front, what there is to say of a file of areas.
+    """
+    source = file.source
+    if names_cpu(source, file.catalog):
+        return [], _of_cpu(file, load_model(source, file.catalog), hosts, xcr0, xss)
+    options = file.options()
+    with about(source), file.opened(options) as artefact:
+        if (dump := dump_of(artefact)) is not None:
+            records = cpuid.read_bytes(dump, named_input(source))
+            model = model_of_dump(records, source, file.catalog)
+            return [], _of_cpu(file, model, hosts, xcr0, xss)
+        if xcr0 is not None or xss is not None:
+            raise click.UsageError("--xcr0 and --xss are a CPU's: areas say what is in use")
+        several, areas = file.areas_or_bytes(artefact, None)
+        names: list[str] = []
+        known = True
+
+        def labelled() -> Iterator[tuple[str, XsaveArea]]:
+            nonlocal known
+            for found in noted(areas, several, attrgetter("notes")):
+                assert isinstance(found, Found)  # noqa: S101 - none was asked for as bytes
+                names.append(called(found))
+                known &= found.origin != "assembled"
+                yield found.label, found.area
+
+        compared = [replace(each, known=known) for each in compare_areas(labelled(), hosts)]
+    count = f"{len(names)} area{'s' * (len(names) != 1)}"
+    return [
+        [(f"{named_input(source)}: {count} of {'; '.join(dict.fromkeys(names))}", "")]
+    ], compared
+
+
+def _of_cpu(
+    file: Input, model: CpuModel, hosts: list[CpuModel], xcr0: int | None, xss: int | None
+) -> list[Comparison]:
+    if file.model_name is not None or file.assume or file.selector is not None:
+        said = "--model, --assume-model and --area are for a FILE of areas"
+        raise click.UsageError(f"{said}; {named_input(file.source)} is a CPU")
+    if xcr0 is not None:
+        model = model.limited(xcr0=xcr0)
+    return [compare(model, host, xss=xss) for host in hosts]

@@ -33,6 +33,8 @@ from xsaveschema.io import is_device
 
 _MOST: Final = 200  # areas: a core may have thousands of threads
 _FILE: Final = CompletionItem("", type="file")
+_ALSO_CPUS: Final = ("compare", "identify")
+"""Commands whose FILE may be a CPU as well."""
 
 Completer = Callable[[click.Context, str], Iterable[CompletionItem | str]]
 
@@ -84,12 +86,14 @@ def _listed(one: Completer) -> Completer:
     return complete
 
 
-def _sources(_: click.Context, word: str) -> Iterable[CompletionItem | str]:
-    """Files; a sample once its name has begun, and no file's has like it."""
+def _sources(ctx: click.Context, word: str) -> Iterable[CompletionItem | str]:
+    """Files; where no file's name begins so, a sample's, and a CPU's if that will do, too."""
     names = [f"{SAMPLE}{name}" for name in samples.SAMPLES]
-    if not word or not _fitting(names, word):
+    if not word or (not word.startswith(SAMPLE) and any(Path().glob(f"{word}*"))):
         return [_FILE]
-    return names if word.startswith(SAMPLE) or not any(Path().glob(f"{word}*")) else [_FILE]
+    if _fitting(names, word):
+        return names
+    return _cpus(ctx, word) if ctx.info_name in _ALSO_CPUS else [_FILE]
 
 
 def _areas(*names: str) -> Completer:
@@ -109,9 +113,7 @@ def _areas(*names: str) -> Completer:
 
 
 COMPLETERS: Final[dict[str, Completer]] = {
-    **dict.fromkeys(
-        ("model_name", "model_a", "model_b", "model_b_name", "cpu", "cpu_name", "pattern"), _cpus
-    ),
+    **dict.fromkeys(("model_name", "model_b_name", "cpu", "cpus", "cpu_name", "pattern"), _cpus),
     **dict.fromkeys(("source", "first", "second"), _sources),
     **dict.fromkeys(("output", "schemas", "paths", "bad", "fix"), lambda _, __: [_FILE]),
     **dict.fromkeys(("drop", "ignore", "having"), _listed(_components)),

@@ -7,10 +7,9 @@ import click
 
 from xsaveschema import qemu
 from xsaveschema.area import XsaveArea
-from xsaveschema.artefacts.reader import Options
 from xsaveschema.catalog import Catalog
 from xsaveschema.cli.files import about, named, refuse_terminal, write_area
-from xsaveschema.cli.inputs import Input, limits, reads_areas
+from xsaveschema.cli.inputs import Input, goal, limits, reads_areas
 from xsaveschema.cli.options import Many, batch_options, cpu_option, listed, mask_option
 from xsaveschema.cli.output import echo, note
 from xsaveschema.convert import Conversion, relayout
@@ -19,6 +18,7 @@ from xsaveschema.identify import load_model
 from xsaveschema.identify.match import identify
 from xsaveschema.layout import places, takes_xcr0
 from xsaveschema.model import COMPACTED, CpuModel, Format
+from xsaveschema.plan import kept_format
 
 
 @click.command("convert")
@@ -30,11 +30,15 @@ from xsaveschema.model import COMPACTED, CpuModel, Format
     help="The result's format; default: the one that a mask option tells, else FILE's own.",
 )
 @cpu_option
-@mask_option("--xcr0", "The components of a standard result; default: the CPU's XCR0.")
+@mask_option(
+    "--xcr0",
+    "The components of a standard result; default: the CPU's XCR0, as far as FILE does not say "
+    "that its system had enabled less.",
+)
 @mask_option(
     "--xcomp-bv",
-    "The components that have a place in a compacted result, bit 63 optional; "
-    "default: the CPU's XCR0 and IA32_XSS.",
+    "The components that have a place in a compacted result, bit 63 optional; default: FILE's own "
+    "where no format is named, else the CPU's XCR0 and IA32_XSS.",
 )
 @click.option(
     "--drop",
@@ -105,25 +109,23 @@ def command(
                 "could hold them: name the CPU whose layout you want (--model)"
             )
         area = found.area
-        format = format or area.format
+        whole = format or area.format
         if as_qemu:
-            written = _as_qemu(area, _silicon(area.model, catalog), cpu, format, mask)
+            written = _as_qemu(area, _silicon(area.model, catalog), cpu, whole, mask)
             write_area(output, written, file.source)
             echo(f"{named(output)}: {len(written)} bytes, as QEMU writes them", err=True)
             return None
-        if cpu is None or cpu.name == area.model.name:
-            if cpu is None and found.origin == "identified" and artefact.unmarked is not None:
-                _require_agreement(area, catalog, format, mask)
-            cpu = area.model
-        elif mask is None and format == "standard":
-            mask = _enabled(area.model, cpu, options)
+        if cpu is None and found.origin == "identified" and artefact.unmarked is not None:
+            kept = kept_format(area.xcomp_bv, area.model, None, None)[1] if not format else mask
+            _require_agreement(area, catalog, whole, kept)
+        cpu, mask = goal(area.model, cpu, whole, mask, catalog)
         _require_mxcsr(area, cpu)
         result = relayout(
             area,
             target=cpu,
             format=format,
-            xcr0=mask if format == "standard" else None,
-            xcomp_bv=mask if format == "compacted" else None,
+            xcr0=mask if whole == "standard" else None,
+            xcomp_bv=mask if whole == "compacted" else None,
             drop=drops,
         )
         if area.assumed and any(result.data[28:32]):
@@ -201,13 +203,6 @@ def _as_qemu(
     for fault in wrong:
         note(f"QEMU differs, {fault}")
     return bytes(dest)
-
-
-def _enabled(writer: CpuModel, cpu: CpuModel, options: Options) -> int:
-    """The other CPU's components, or of these what the writer's system had enabled, if it told."""
-    catalog = options.catalog
-    whole = catalog.model(writer.name) if catalog and writer.name in catalog else writer
-    return cpu.xcr0 if whole.xcr0 == writer.xcr0 else cpu.xcr0 & writer.xcr0
 
 
 def _require_agreement(area: XsaveArea, catalog: Catalog, format: Format, mask: int | None) -> None:

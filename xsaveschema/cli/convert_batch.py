@@ -23,9 +23,10 @@ from xsaveschema.artefacts.containers import packed
 from xsaveschema.artefacts.opened import SAMPLE
 from xsaveschema.artefacts.reader import Options
 from xsaveschema.cli.files import about, named, permitted, standard_input, standard_stream
+from xsaveschema.cli.inputs import goal
 from xsaveschema.cli.options import Many
 from xsaveschema.cli.output import console, echo, note, stop_waiting
-from xsaveschema.errors import TooShortError, XsaveError
+from xsaveschema.errors import TooShortError, XsaveError, hex_mask
 from xsaveschema.evidence import seen_under, shown_in
 from xsaveschema.header import MASKS
 from xsaveschema.io import is_device, open_regular
@@ -67,9 +68,14 @@ def convert_many(
         stack.enter_context(about(source))
         file = stack.enter_context(_opened(source))
         head = _head(file)
-        # The first area tells how far apart they are, and no more: each is judged by itself.
-        stride = many.stride or _length(writer, head)
-        task = Task(writer, cpu or writer, format, stride, mask, drop, many.errors, many.threads)
+        # The first area tells how far apart they are, and what its system had enabled, which the
+        # results have then; beyond that each is judged by itself.
+        seen, stride = _first(writer, head)
+        if seen.xcr0 != writer.xcr0:
+            note(f"model {writer.label} limited to XCR0 {hex_mask(seen.xcr0)} by the first area")
+        stride = many.stride or stride
+        target, mask = goal(seen, cpu, format or _format(head), mask, options.catalog)
+        task = Task(writer, target, format, stride, mask, drop, many.errors, many.threads)
         task = replace(task, assume=options.assume).kept(head)
         tally = stack.enter_context(_Tally(many.errors, many.bad, permitted(source)))
         pieces = _pieces(task, source, file, head, output)
@@ -181,13 +187,22 @@ def _head(file: BinaryIO) -> bytes:
     return head
 
 
-def _length(writer: CpuModel, head: bytes) -> int:
-    """The length of the first area in bytes, by its own header."""
-    xcomp_bv = MASKS.unpack_from(head, HEADER_OFFSET)[1]
-    if xcomp_bv & COMPACTED:
-        return compacted(writer, xcomp_bv & ~COMPACTED).size
+def _format(head: bytes) -> Format:
+    """The first area's format."""
+    return "compacted" if MASKS.unpack_from(head, HEADER_OFFSET)[1] & COMPACTED else "standard"
+
+
+def _first(writer: CpuModel, head: bytes) -> tuple[CpuModel, int]:
+    """The model as the first area shows it, and that area's length in bytes, by its own header."""
+    if _format(head) == "compacted":
+        xcomp_bv = MASKS.unpack_from(head, HEADER_OFFSET)[1]
+        return writer, compacted(writer, xcomp_bv & ~COMPACTED).size
     seen = seen_under(writer, shown_in(memoryview(head), writer))
-    return standard(writer, seen.xcr0).size
+    return seen, standard(seen, seen.xcr0).size
+
+
+def _counted(areas: int) -> str:
+    return f"{areas:,} area{'s' * (areas != 1)}"
 
 
 class _Tally:
@@ -237,7 +252,7 @@ class _Tally:
     def tell(self, output: str, task: Task) -> None:
         """Say in one line what was written."""
         parts = [
-            f"{self.areas:,} areas, {task.model.label}, {task.format} format, "
+            f"{_counted(self.areas)}, {task.model.label}, {task.format} format, "
             f"{task.width:,} bytes each"
         ]
         if self.resumed:
@@ -248,7 +263,7 @@ class _Tally:
             fate = "zeros in their places" if self._errors == "skip" else "copied as they were"
             parts.append(f"{self.bad:,} could not be converted: {fate}")
         if self.dropped:
-            lost = ", ".join(f"{name} ({count:,} areas)" for name, count in self.dropped.items())
+            lost = ", ".join(f"{name} ({_counted(count)})" for name, count in self.dropped.items())
             parts.append(f"dropped: {lost}")
         echo(f"{named(output)}: {'; '.join(parts)}", err=True)
 

@@ -94,7 +94,7 @@ def command(
             print_json_items({"source": file.source}, "areas", asked.had_by_some(facts))
             return
         title, view = named_input(file.source), View(show_all, type)
-        told = noted(found, several, _notes)
+        told = noted(found, several, lambda each: [*_notes(each), *_otherwise(each.area, asked)])
         if registers:
             decode_text.show_registers(asked.had_by_some(told), asked.of, several, view)
         elif not several:
@@ -149,6 +149,18 @@ def _notes(found: Found) -> list[str]:
     return [*limits(found), *found.notes, *_header_notes(found.area)]
 
 
+def _otherwise(area: XsaveArea, asked: Asked) -> Iterator[str]:
+    """Which of the registers asked for a restore loads otherwise than they are stored."""
+    restored, reasons = as_restored(area) if asked else (area, {})
+    if not reasons:
+        return
+    why = "; ".join(reasons.values())
+    for name in (name for name, lacking in asked.of(area).items() if not lacking):
+        stored, loaded = area.registers[name], restored.registers[name]
+        if stored != loaded:
+            yield f"{name}: {number(loaded)} is loaded in place of {number(stored)}: {why}"
+
+
 def _header_notes(area: XsaveArea) -> Iterator[str]:
     """What is wrong with a header that says all the same where state sits."""
     reserved = area.buffer[HEADER_OFFSET + 16 : HEADER_OFFSET + HEADER_SIZE]
@@ -178,7 +190,7 @@ def _facts(found: Found, asked: Asked, lenient: bool, type: str | None) -> dict[
     }
     if area.assumed:
         facts["assumed"] = True
-    if notes := [*found.notes, *_header_notes(area)]:
+    if notes := [*found.notes, *_header_notes(area), *_otherwise(area, asked)]:
         facts["notes"] = notes
     if found.others is not None:
         facts["others"] = found.others

@@ -175,11 +175,12 @@ def _pair_facts(pair: _Pair, raw: bool) -> dict[str, Any]:
 
 
 def _facts(found: list[Delta] | list[ByteDelta], raw: bool) -> dict[str, Any]:
-    told = [_delta(each) if isinstance(each, Delta) else _run(each) for each in found]
+    told = [delta_facts(each) if isinstance(each, Delta) else _run(each) for each in found]
     return {"bytes" if raw else "deltas": told}
 
 
-def _delta(delta: Delta) -> dict[str, Any]:
+def delta_facts(delta: Delta) -> dict[str, Any]:
+    """A difference as ``--json`` tells it: ``a`` is the old value, ``b`` the new one."""
     values = ((side, getattr(delta, side)) for side in ("a", "b"))
     return {
         **picked(delta, "component", "path", "kind"),

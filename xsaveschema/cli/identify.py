@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, Final
 
 import click
@@ -14,12 +13,11 @@ from xsaveschema.area.lines import Line
 from xsaveschema.artefacts.reader import WHOLE, Found, Options
 from xsaveschema.catalog import Catalog
 from xsaveschema.cli.files import about, named_input
-from xsaveschema.cli.inputs import Input
+from xsaveschema.cli.inputs import Input, dump_of, is_dump_folder
 from xsaveschema.cli.layout import slot_facts
 from xsaveschema.cli.options import area_option, json_option, with_catalog
 from xsaveschema.cli.output import echo, note, number, print_json, print_lines, print_rows
 from xsaveschema.cpuid import CpuidRecord, signature_of, signature_parts
-from xsaveschema.cpuid.files import MAX_BYTES
 from xsaveschema.errors import XsaveError, hex_mask, plain
 from xsaveschema.identify.match import Match, identify
 from xsaveschema.identify.named import HOST, load_model
@@ -28,7 +26,6 @@ from xsaveschema.layout import places
 from xsaveschema.model import CpuModel
 from xsaveschema.text import columns
 
-_HEAD: Final = 1 << 16
 _SHOWN: Final = 32
 """Kinds of core that text tells: hybrid CPUs have two or three, a dump may claim thousands."""
 
@@ -52,19 +49,18 @@ def command(catalog: Catalog, source: str, selector: str | None, as_json: bool) 
     name = named_input(source)
     if source.endswith(SUFFIXES):  # a model's file, as wherever a CPU is named
         return _records(catalog, [_record_of(load_model(source, catalog))], name, as_json)
-    if Path(source).is_dir() and any(Path(source).glob("pu[0-9]*")):  # of hwloc-gather-cpuid
+    if is_dump_folder(source):
         return _records(catalog, list(cpuid.read(source)), name, as_json)
     file = Input(catalog, source, selector=selector)
     with about(source), file.opened(Options(catalog=catalog, look=False)) as artefact:
-        # An area or a dump: the content says which. What comes by a pipe is read once.
-        data = artefact.unmarked
-        if data is None or not cpuid.is_dump(bytes(data[:_HEAD])):
+        # An area or a dump: the content says which.
+        data = dump_of(artefact)
+        if data is None:
             several, areas = file.areas_or_bytes(artefact, artefact.bare(selector))
             if several:
                 return _areas(catalog, areas, as_json)
             (area,) = areas
             return _area(catalog, source, area, as_json)
-        data = data[: MAX_BYTES + 1]
     return _records(catalog, list(cpuid.read_bytes(data, name)), name, as_json)
 
 

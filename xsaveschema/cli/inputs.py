@@ -3,27 +3,33 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from functools import wraps
 from itertools import islice
-from typing import Any, NamedTuple, TypeVar
+from pathlib import Path
+from typing import Any, Final, NamedTuple, TypeVar
 
 import click
 
+from xsaveschema import cpuid
 from xsaveschema.artefacts import select
-from xsaveschema.artefacts.opened import Artefact, opened_stream
+from xsaveschema.artefacts.opened import PID, SAMPLE, Artefact, opened_stream
 from xsaveschema.artefacts.opened import opened as opened_path
 from xsaveschema.artefacts.reader import WHOLE, Found, Options
 from xsaveschema.catalog import Catalog
 from xsaveschema.cli.files import read_some
 from xsaveschema.cli.options import area_option, assume_option, below, model_option, with_catalog
 from xsaveschema.cli.output import note, until_fault
+from xsaveschema.cpuid.files import MAX_BYTES
 from xsaveschema.errors import UnknownSampleError, plain
-from xsaveschema.identify import load_model
-from xsaveschema.model import CpuModel
+from xsaveschema.identify.named import HOST, is_path, load_model
+from xsaveschema.language.files import SUFFIXES
+from xsaveschema.model import CpuModel, Format
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _T = TypeVar("_T", bound=Found | bytes)
+_HEAD: Final = 1 << 16  # bytes by which a CPUID dump is known
 
 
 class Input(NamedTuple):
@@ -126,6 +132,51 @@ def noted(
     for text, count in more.items():
         if several and count:
             note(f"{text} (so in {count} more area{'s' * (count != 1)})")
+
+
+def goal(
+    writer: CpuModel,
+    cpu: CpuModel | None,
+    format: Format,
+    mask: int | None,
+    catalog: Catalog | None,
+) -> tuple[CpuModel, int | None]:
+    """The CPU whose layout a conversion's result has, and the mask where none is named.
+
+    ``writer`` is the CPU that wrote the area, limited to what the area says that its system had
+    enabled: the result has no more than that, in the same CPU's layout or in another's.
+    """
+    if cpu is None or cpu.name == writer.name:
+        return writer, mask
+    if mask is None and format == "standard":
+        whole = catalog.model(writer.name) if catalog and writer.name in catalog else writer
+        mask = cpu.xcr0 if whole.xcr0 == writer.xcr0 else cpu.xcr0 & writer.xcr0
+    return cpu, mask
+
+
+def names_cpu(source: str, catalog: Catalog) -> bool:
+    """Whether FILE|CPU says a CPU by itself; of other files the content says it (``dump_of``).
+
+    A word that is neither a file nor a way to name one is a CPU's, too, though none may have it.
+    """
+    if source in catalog or source == HOST or source.endswith(SUFFIXES):
+        return True
+    if source == "-" or source.startswith((PID, SAMPLE)) or is_path(source):
+        return is_dump_folder(source)
+    return not os.path.lexists(source) or is_dump_folder(source)
+
+
+def is_dump_folder(source: str) -> bool:
+    """Whether this is a folder that hwloc-gather-cpuid made."""
+    return Path(source).is_dir() and any(Path(source).glob("pu[0-9]*"))
+
+
+def dump_of(artefact: Artefact) -> bytes | None:
+    """The bytes of an artefact that is a CPUID dump; what comes by a pipe is read once."""
+    data = artefact.unmarked
+    if data is None or not cpuid.is_dump(bytes(data[:_HEAD])):
+        return None
+    return bytes(data[: MAX_BYTES + 1])
 
 
 def limits(found: Found) -> list[str]:

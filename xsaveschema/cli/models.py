@@ -79,7 +79,7 @@ def command(
     wanted = {n for word in listed(having) for n in _components(catalog, word)}
     found = [model for model in found if wanted <= set(model.by_number)]
     if pattern is not None:
-        found = [model for model in found if _is_like(model, pattern.casefold())]
+        found = [model for model in found if is_like(model, pattern.casefold())]
     if not found:
         names = [name for model in models for name in (model.name, *model.aliases)]
         hint = meant(pattern, names) if pattern and not (vendor or having) else ""
@@ -117,7 +117,7 @@ def _components(catalog: Catalog, word: str) -> set[int]:
     return found
 
 
-def _is_like(model: CpuModel, pattern: str) -> bool:
+def is_like(model: CpuModel, pattern: str) -> bool:
     """Whether a name, alias, title or the vendor has a part like this, or is like a glob."""
     texts = [model.name, *model.aliases, model.title, model.vendor, vendor_name(model.vendor)]
     if any(each in pattern for each in "*?["):

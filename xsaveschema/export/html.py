@@ -155,6 +155,8 @@ def atlas(cpus: Sequence[CpuModel]) -> dict[str, Any]:
 
 def _field(field: Field) -> dict[str, Any]:
     said: dict[str, Any] = {"name": field.name, "offset": field.offset, "size": field.size}
+    if field.type == "bytes":
+        said["raw"] = True
     if field.count is not None:
         said |= {"count": field.count, "stride": field.stride}
     if field.initial:

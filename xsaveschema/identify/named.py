@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,7 +36,7 @@ def load_model(name: str | os.PathLike[str], catalog: Catalog | None = None) -> 
         return _of_file(os.fsdecode(name), catalog)
     if name == HOST and name not in catalog:
         return host_model(catalog)
-    if name not in catalog and isinstance(name, str) and _is_path(name):
+    if name not in catalog and isinstance(name, str) and is_path(name):
         return _of_file(name, catalog)
     return catalog.model(name)
 
@@ -56,7 +56,8 @@ def host_model(catalog: Catalog | None = None) -> CpuModel:
     return model.limited(xcr0=enabled & model.xcr0)
 
 
-def _is_path(word: str) -> bool:
+def is_path(word: str) -> bool:
+    """Whether a word that could be a CPU's name says a file: by a slash or a suffix."""
     return "/" in word or os.sep in word or bool(Path(word).suffix)
 
 
@@ -66,7 +67,7 @@ def _of_file(path: str, catalog: Catalog) -> CpuModel:
         raise XsaveError(f"{said}: there is no such file, nor a model of this name")
     if path.endswith(SUFFIXES):
         return _of_yaml(path, said, catalog)
-    return _of_dump(list(read(path)), said, catalog)
+    return model_of_dump(read(path), path, catalog)
 
 
 def _of_yaml(path: str, said: str, catalog: Catalog) -> CpuModel:
@@ -78,9 +79,13 @@ def _of_yaml(path: str, said: str, catalog: Catalog) -> CpuModel:
     return beyond.model(names[0])
 
 
-def _of_dump(records: Sequence[CpuidRecord], said: str, catalog: Catalog) -> CpuModel:
-    """The model that all kinds of core have in common."""
-    models = []
+def model_of_dump(records: Iterable[CpuidRecord], name: str, catalog: Catalog) -> CpuModel:
+    """The model that all kinds of core of a CPUID dump have in common; ``name`` is for messages.
+
+    Errors are :func:`load_model`'s.
+    """
+    said = plain(name)
+    records, models = list(records), []
     for record in records:
         try:
             models.append(_of_record(record, catalog))

@@ -54,7 +54,8 @@ class Document(Struct):
     """A file's data with the place of every key and value; ``faults`` found so far.
 
     ``spoiled`` are the places whose value a fault of reading has lost: no other rule finds fault
-    with them; ``lossy`` the mappings that have lost a key. ``gaps`` are the parts that had to be
+    with them; ``guessed`` those where it is known what was meant, so that the rest can be judged;
+    ``lossy`` the mappings that have lost a key. ``gaps`` are the parts that had to be
     left out of the typed document, ``kept`` the indexes of what is left of a list (see
     :mod:`xsaveschema.language.validate`).
     """
@@ -66,6 +67,7 @@ class Document(Struct):
     lines: Sequence[str] = ()
     faults: list[SchemaFault] = field(default_factory=list)
     spoiled: set[KeyPath] = field(default_factory=set)
+    guessed: set[KeyPath] = field(default_factory=set)
     lossy: set[KeyPath] = field(default_factory=set)
     gaps: set[KeyPath] = field(default_factory=set)
     kept: dict[KeyPath, list[int]] = field(default_factory=dict)

@@ -38,6 +38,7 @@ _DECIMAL: Final = re.compile(r"-?(?:0|[1-9][0-9]*)\Z")
 _HEXADECIMAL: Final = re.compile(r"0x[0-9A-Fa-f]+\Z")
 _RANGE: Final = re.compile(r"[0-9]+:[0-9]+\Z")
 _WORDS: Final = {"true": True, "false": False} | dict.fromkeys(("", "~", "null", "Null", "NULL"))
+_TRUE: Final = ("yes", "on", "true")
 _TAG: Final = "tag:yaml.org,2002:"
 
 _SYNTAX_HINTS: Final = (
@@ -271,6 +272,10 @@ class _Reader:
         if text in _WORDS:
             return _WORDS[text]
         what = f"YAML 1.1 takes {_cut(text)} for {_TAKEN.get(kind, kind)}"
+        if kind == "bool":
+            self.document.fault("yaml-scalar", path, what, _scalar_hint(kind, text))
+            self.document.guessed.add(path)
+            return text.lower() in _TRUE
         self.spoil("yaml-scalar", path, what, _scalar_hint(kind, _cut(text)))
         return None
 

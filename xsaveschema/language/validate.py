@@ -126,7 +126,9 @@ def _explain(document: Document, kind: str) -> None:
     for error in validator.iter_errors(document.data):
         for leaf in _leaves(error):
             place: KeyPath = tuple(leaf.absolute_path)
-            if not _spoiled(document, place):
+            if place in document.guessed:
+                document.gaps.add(place)  # text was meant
+            elif not _spoiled(document, place):
                 _fault(document, leaf, place)
 
 

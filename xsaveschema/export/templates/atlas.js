@@ -12,7 +12,7 @@ function leaves(fields, base = 0, prefix = "", title = "") {
       const path = prefix + f.name + (f.count === undefined ? "" : `[${i}]`);
       const offset = base + f.offset + i * (f.stride ?? 0);
       if (f.fields) found.push(...leaves(f.fields, offset, path + ".", f.title ?? title));
-      else found.push({path, offset, size: f.size, initial: BigInt(f.initial ?? 0),
+      else found.push({path, offset, size: f.size, raw: f.raw, initial: BigInt(f.initial ?? 0),
         title: f.title ?? title, bits: f.bits ?? []});
     }
   }
@@ -264,7 +264,10 @@ function values(bytes, {lay, xstate}) {
   return found;
 }
 
-const digits = bytes => [...bytes].reverse().map(b => b.toString(16).padStart(2, "0")).join("");
+// A number's digits, or bytes in memory order, where a field is no number (a tile).
+const pair = b => b.toString(16).padStart(2, "0");
+const digits = bytes => [...bytes].reverse().map(pair).join("");
+const shown = r => r.raw ? [...r.bytes].map(pair).join(" ") : `0x${digits(r.bytes)}`;
 
 // Whole registers, the widest of those that share their bytes, then the fields that are none.
 function registers(m, fields) {
@@ -276,13 +279,15 @@ function registers(m, fields) {
       const [, , start, size] = pieces[i];
       return [...part.bytes.slice(start, size ? start + size : undefined)];
     });
-    found.push({name, bytes, live: parts.some(part => part.live), paths: pieces.map(([c, p]) => `${c}.${p}`)});
+    const raw = parts.some(part => part.span.leaf?.raw);
+    found.push({name, bytes, raw, live: parts.some(part => part.live), paths: pieces.map(([c, p]) => `${c}.${p}`)});
   }
   const widest = found.filter(r => !found.some(o => o.bytes.length > r.bytes.length
     && r.paths.every(path => o.paths.includes(path))));
   for (const r of widest) r.paths.forEach(path => used.add(path));
   for (const [path, field] of fields)
-    if (!used.has(path)) widest.push({name: path, bytes: [...field.bytes], live: field.live, paths: [path]});
+    if (!used.has(path)) widest.push({name: path, bytes: [...field.bytes], raw: field.span.leaf?.raw ?? !field.span.leaf,
+      live: field.live, paths: [path]});
   return widest;
 }
 
@@ -709,7 +714,7 @@ function decode() {
     faults.push(`byte ${D.xcr0} says XCR0 ${hex(enabled)}, with components that ${m.name} lacks`);
   const fields = values(area, told), inUse = xstate & lay.mask;
   const rows = registers(m, fields).filter(r => r.live).map(r => el("tr", {}, el("td", {}, r.name),
-    el("td", {class: "value"}, el("div", {}, `0x${digits(r.bytes)}`))));
+    el("td", {class: "value"}, el("div", {}, shown(r)))));
   show("decoded",
     el("h4", {}, `${area.length} bytes, read as ${m.name} writes them: ${lay.format} format`),
     faults.map(fault => el("p", {class: "bad fault"}, fault)),
@@ -798,7 +803,7 @@ window.atlas = Object.freeze({
   read: (name, text) => {
     const m = MODELS.get(name), bytes = fromHex(text), told = judge(m, bytes);
     return {format: told.lay.format, mask: hex(told.lay.mask), faults: told.faults, restore: told.restore,
-      registers: registers(m, values(bytes, told)).map(r => [r.name, digits(r.bytes)])};
+      registers: registers(m, values(bytes, told)).map(r => [r.name, shown(r)])};
   },
 });
 
