@@ -20,6 +20,7 @@ import yaml
 from sphinx.pycode import ModuleAnalyzer
 
 import xsaveschema as xs
+from xsaveschema.artefacts.sigreturn import FRAME_RULES
 from xsaveschema.authoring.page import shipped_models
 from xsaveschema.cli.program import COMMANDS, program
 from xsaveschema.export import render
@@ -247,7 +248,7 @@ def _registers() -> Iterator[list[str]]:
 
 def rules() -> Iterator[str]:
     """Every rule by which a restore refuses, and every difference of QEMU's helper."""
-    for name, rule in RULES.items():
+    for name, rule in (RULES | FRAME_RULES).items():
         yield from (f"### {name}", "", text_of(rule.says), "")
         yield from (f"- source: {text_of(rule.source)}", f"- remedy: {text_of(rule.remedy)}", "")
     yield from ("## QEMU's helper", "", QEMU, "")

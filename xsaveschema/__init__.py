@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from xsaveschema.model import CpuModel as CpuModel
     from xsaveschema.model import Field as Field
     from xsaveschema.model import StateComponent as StateComponent
+    from xsaveschema.normalise import normalise as normalise
     from xsaveschema.permission import permission as permission
     from xsaveschema.restore import check as check
     from xsaveschema.restore import mend as mend
@@ -76,6 +77,7 @@ _HOMES = {
     "identify": "identify",
     "load_model": "identify",
     "mend": "restore",
+    "normalise": "normalise",
     "permission": "permission",
     "relayout": "convert",
     "sigstack": "sigstack",

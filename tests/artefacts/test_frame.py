@@ -60,7 +60,7 @@ def test_faults_of_frames(at: int, value: int, message: str) -> None:
         one(data)
     found = one(data, "zen4", strict=False)
     assert message in found.notes[-1]
-    assert found.notes[-1].endswith("Linux would restore the legacy region alone")
+    assert found.notes[-1].endswith("check --target sigreturn tells")
     assert found.area.registers["k1"] == K1
 
 

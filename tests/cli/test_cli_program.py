@@ -114,6 +114,7 @@ class TestImports:
             (["{good}"], NOTHING, NOTHING),
             (["{bad}"], FAULTS, FAULTS),
         ],
+        "normalise": [(["{core}", "-o", "{out}"], NOTHING, None)],
         "patch": [(["{core}", "k1=5", "-o", "{out}"], NOTHING, NOTHING)],
         "add-layout": [(["{core}", "-o", "{out}"], NOTHING, None)],
         "debugger": [(["gdb"], NOTHING, None), (["lldb"], NOTHING, None)],

@@ -38,7 +38,7 @@ legality
 structs area
 convert
 restore_rules permission
-diff restore sigstack
+diff restore sigstack normalise
 verdict
 compare
 text

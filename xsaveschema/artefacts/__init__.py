@@ -10,7 +10,8 @@ The content says what a file is; what gzip, xz, zstd or lz4 packed is unpacked. 
 readers by entry points of the group ``xsaveschema.readers``, each an object with the methods of
 :class:`Reader`; ``layout_of``, ``told``, ``assemble`` and ``InPlace`` are what the package's own
 readers are made of. :func:`patch` writes registers, :func:`add_layout` adds the layout note to a
-core.
+core, :func:`build_frame` makes a signal frame of an area, and :func:`check_frame` says what
+sigreturn makes of one.
 """
 
 from __future__ import annotations
@@ -44,7 +45,10 @@ from xsaveschema.model import CpuModel
 if TYPE_CHECKING:
     from xsaveschema.artefacts.edit import Edited as Edited
     from xsaveschema.artefacts.edit import add_layout as add_layout
+    from xsaveschema.artefacts.edit import normalise as normalise
     from xsaveschema.artefacts.edit import patch as patch
+    from xsaveschema.artefacts.frame_writer import build_frame as build_frame
+    from xsaveschema.artefacts.sigreturn import check_frame as check_frame
 
 __all__ = [
     "LEGACY",
@@ -64,7 +68,10 @@ __all__ = [
     "add_layout",
     "assemble",
     "behind",
+    "build_frame",
+    "check_frame",
     "layout_of",
+    "normalise",
     "open",
     "open_stream",
     "patch",
@@ -75,7 +82,14 @@ __all__ = [
 ]
 
 # What reading does without is imported when it is first used.
-_HOMES: Final = {"Edited": "edit", "add_layout": "edit", "patch": "edit"}
+_HOMES: Final = {
+    "Edited": "edit",
+    "add_layout": "edit",
+    "build_frame": "frame_writer",
+    "check_frame": "sigreturn",
+    "normalise": "edit",
+    "patch": "edit",
+}
 
 
 if not TYPE_CHECKING:  # which knows the names above, and takes no other

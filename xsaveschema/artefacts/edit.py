@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Editing artefacts: registers in an area of a file or of a thread, the layout note of a core.
+"""Editing artefacts: registers in an area of a file or of a thread, canonical form, layout note.
 
 A file's result is a new file, or takes the place of the old one when it is whole. Holes in a sparse
 core stay holes. A live thread is written to where it is, see ``live``.
@@ -9,24 +9,26 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import Final
 
 from xsaveschema import samples
 from xsaveschema.area import XsaveArea
-from xsaveschema.area.loaded import loaded_otherwise
+from xsaveschema.area.loaded import as_restored, loaded_otherwise
 from xsaveschema.artefacts.elf import CoreLayouts, survey_of, threads
 from xsaveschema.artefacts.elf_file import ElfCore, Note, is_elf, note_bytes
 from xsaveschema.artefacts.elf_notes import LINUX, NT_X86_XSAVE_LAYOUT, ROW
 from xsaveschema.artefacts.layouts import Known
 from xsaveschema.artefacts.opened import PID, SAMPLE
-from xsaveschema.artefacts.reader import ArtefactError, Options, Writer
+from xsaveschema.artefacts.reader import ArtefactError, Found, Options, Writer
 from xsaveschema.artefacts.registry import recognise
-from xsaveschema.artefacts.select import numbered, one
+from xsaveschema.artefacts.select import numbered, one, selected
 from xsaveschema.artefacts.source import Data, Source, Window
 from xsaveschema.catalog import Catalog
 from xsaveschema.diff import Delta, diff
@@ -34,6 +36,7 @@ from xsaveschema.errors import HeaderError, ValueRangeError
 from xsaveschema.io import permissions, replacing, write_all
 from xsaveschema.layout import places
 from xsaveschema.model import CpuModel
+from xsaveschema.normalise import normalise as canonical_form
 from xsaveschema.values import encode_float80
 
 _CHUNK: Final = 1 << 20
@@ -103,22 +106,41 @@ def patch(
 
         was, now = live.write(path.removeprefix(PID), options, area, edit)
         return Edited(Path(path), now.label, now.layout_source, now.notes, was.area, now.area)
-    with _opened(path, in_place) as source:
-        target = _target(source.path, out, in_place)
-        reader = recognise(source.data, assume)
-        if not isinstance(reader, Writer):
-            raise ArtefactError(f"{reader.title}: an edited area cannot be written back into it")
-        found = one(numbered(reader.read(source.data, options)), area)
-        edited = edit(found.area)
-        changes = [*reader.replace(source.data, found, edited)]
-        changed = _changed(source.data, changes, reader.title)
-        again = one(numbered(reader.read(changed, options)), f"#{found.index}")
-        known = recognise(changed, assume).name == reader.name
-        if not known or bytes(again.area) != bytes(edited):
-            raise ArtefactError(f"{reader.title}: what is read back is not what was to be written")
-        _write(source, target, changes)
-    notes = (*found.notes, *loaded_otherwise(edited))
-    return Edited(target, found.label, found.layout_source, notes, found.area, edited)
+
+    def only(areas: Iterator[Found]) -> list[Found]:
+        return [one(areas, area)]
+
+    (done,) = _rewritten(path, out, in_place, options, only, lambda found: edit(found.area))
+    return done
+
+
+def normalise(
+    path: StrPath,
+    out: StrPath | None = None,
+    area: str | None = None,
+    *,
+    in_place: bool = False,
+    model: CpuModel | None = None,
+    catalog: Catalog | None = None,
+    assume: bool = False,
+) -> list[Edited]:
+    """Put areas of a file into their canonical form, and write it to ``out``, or ``in_place``.
+
+    ``area`` says which ones, as for :func:`patch`, or several: a glob or ``all``; default: all. The
+    rest of the file stays as it is. See :func:`xsaveschema.normalise`. Raises OSError and
+    XsaveError, one for an area that no restore takes or that lacks state, too; nothing is written
+    then.
+    """
+
+    def canonical(found: Found) -> XsaveArea:
+        reason = as_restored(found.area)[1].get("x87")
+        if reason and found.origin == "identified" and found.others:
+            said = f"{found.label}: x87 depends on the CPU's vendor here ({reason})"
+            raise ArtefactError(f"{said}; name the CPU that wrote it (--model)")
+        return XsaveArea.parse(canonical_form(found.area), found.area.model, assume=True)
+
+    options = Options(model, True, catalog, assume)
+    return _rewritten(path, out, in_place, options, partial(selected, selector=area), canonical)
 
 
 def add_layout(
@@ -163,6 +185,40 @@ def add_layout(
         )
         _write(source, target, _moved(core, last, rows))
     return Edited(target, "NT_X86_XSAVE_LAYOUT", known.source, known.notes)
+
+
+def _rewritten(
+    path: StrPath,
+    out: StrPath | None,
+    in_place: bool,
+    options: Options,
+    pick: Callable[[Iterator[Found]], Iterable[Found]],
+    edit: Callable[[Found], XsaveArea],
+) -> list[Edited]:
+    """Write a file with some of its areas edited; what it holds then is read again before."""
+    with _opened(path, in_place) as source:
+        target = _target(source.path, out, in_place)
+        reader = recognise(source.data, options.assume)
+        if not isinstance(reader, Writer):
+            raise ArtefactError(f"{reader.title}: an edited area cannot be written back into it")
+        done: list[Edited] = []
+        changes: list[Change] = []
+        wanted: dict[int, bytes] = {}
+        for found in pick(numbered(reader.read(source.data, options))):
+            area = edit(found)
+            changes += reader.replace(source.data, found, area)
+            wanted[found.index] = bytes(area)
+            notes = (*found.notes, *loaded_otherwise(area))
+            done.append(Edited(target, found.label, found.layout_source, notes, found.area, area))
+        changed = _changed(source.data, changes, reader.title)
+        known = recognise(changed, options.assume).name == reader.name
+        for again in numbered(reader.read(changed, options)) if known else ():
+            if again.index in wanted and bytes(again.area) == wanted[again.index]:
+                del wanted[again.index]
+        if wanted:
+            raise ArtefactError(f"{reader.title}: what is read back is not what was to be written")
+        _write(source, target, changes)
+    return done
 
 
 def _opened(path: StrPath, in_place: bool) -> Source:
@@ -263,13 +319,18 @@ def _target(source: Path, out: StrPath | None, in_place: bool) -> Path:
 
 def _changed(data: Data, changes: Iterable[Change], title: str) -> Window:
     """A file as it would be with changes. ArtefactError for one that does not lie within it."""
+    changes = sorted(changes, key=itemgetter(0))
     for offset, part in changes:
         if offset < 0 or offset + len(part) > len(data):
             raise ArtefactError(f"{title}: would be changed beyond its end", offset)
 
+    starts = [offset for offset, _ in changes]
+
     def fetch(start: int, size: int) -> memoryview:
         piece = bytearray(data[start : start + size])
-        for offset, part in changes:
+        # No two overlap: behind the last that begins before the piece's end there is none.
+        from_, to = bisect_right(starts, start) - 1, bisect_left(starts, start + size)
+        for offset, part in changes[max(0, from_) : to]:
             first, last = max(start, offset), min(start + size, offset + len(part))
             if first < last:
                 piece[first - start : last - start] = part[first - offset : last - offset]

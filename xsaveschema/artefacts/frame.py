@@ -2,7 +2,8 @@
 """The XSAVE area of a Linux signal frame: what ``sigcontext.fpstate`` points to.
 
 The kernel leaves ``struct _fpx_sw_bytes`` at byte 464 of the area, with a first magic word, and a
-second magic word behind the area; where either is missing, it restores the legacy region alone.
+second magic word behind the area; where either is missing, it restores the legacy region alone
+(sigreturn.py has what it makes of a frame).
 A 32-bit frame has a 112-byte FSAVE image in front, which ``extended_size`` counts in.
 """
 
@@ -61,8 +62,7 @@ class FrameReader(InPlace):
             unloaded = f"{names}: in XSTATE_BV, but not in xfeatures, which sigreturn loads alone"
             known = known._replace(notes=(*known.notes, unloaded))
         if fault is not None:
-            lost = f"{fault}; Linux would restore the legacy region alone"
-            known = known._replace(notes=(*known.notes, lost))
+            known = known._replace(notes=(*known.notes, f"{fault}; check --target sigreturn tells"))
         yield known.found(view, options, f"signal frame ({bits}-bit)", start)
 
 

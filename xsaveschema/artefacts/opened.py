@@ -64,6 +64,15 @@ class Artefact(AbstractContextManager["Artefact"]):
             return None
         return bytes(raw.bare(data, self._options))
 
+    def with_what_follows(self, found: Found) -> bytes:
+        """An area's bytes with the word behind it in the artefact, where a frame has its magic.
+
+        The area's alone where it has no place there.
+        """
+        if self._data is None or found.offset is None:
+            return bytes(found.area)
+        return bytes(self._data[found.offset : found.offset + len(found.area) + 4])
+
     def areas(self) -> Iterator[Found]:
         """The areas, in the artefact's order; ArtefactError where there is none.
 

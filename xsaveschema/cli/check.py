@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: MIT
-"""``xsaveschema check``: will XRSTOR, XRSTORS, ptrace or KVM take this area; if not, why."""
+"""``xsaveschema check``: will XRSTOR, ptrace, KVM, … take this area; if not, why."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, replace
 from operator import attrgetter
-from typing import Any, Final, get_args
+from typing import Any, Final, cast, get_args
 
 import click
 
 from xsaveschema.area.lines import MISSING, Line
 from xsaveschema.artefacts.reader import WHOLE, Found
+from xsaveschema.artefacts.sigreturn import FRAME_RULES, LOADED_OTHERWISE, check_frame
 from xsaveschema.catalog import Catalog
 from xsaveschema.cli.files import about, named, write_area
 from xsaveschema.cli.inputs import Input, called, naming, noted, reads_areas
@@ -27,11 +28,16 @@ from xsaveschema.restore import Note, check, mend, misplaced, notes
 from xsaveschema.restore_rules import RULES, Target
 from xsaveschema.traces import shown, without_frame
 
-_WHO: Final[dict[Target, str]] = {
+SIGRETURN: Final = "sigreturn"
+"""The target that judges a frame: an area with the words that Linux puts in and behind it."""
+_RULES: Final = RULES | FRAME_RULES
+_OTHERWISE: Final = LOADED_OTHERWISE | {"other-layout"}
+_WHO: Final[dict[str, str]] = {
     "xrstor": "XRSTOR",
     "xrstors": "XRSTORS",
     "ptrace": "Linux's ptrace",
     "kvm": "KVM",
+    SIGRETURN: "Linux's sigreturn",
 }
 
 
@@ -39,10 +45,11 @@ _WHO: Final[dict[Target, str]] = {
 @click.argument("source", metavar="FILE")
 @click.option(
     "--target",
-    type=click.Choice(get_args(Target)),
+    type=click.Choice([*get_args(Target), SIGRETURN]),
     default="xrstor",
     show_default=True,
-    help="Who restores: an instruction, or Linux by PTRACE_SETREGSET or KVM_SET_XSAVE.",
+    help="Who restores: an instruction, or Linux by PTRACE_SETREGSET, KVM_SET_XSAVE or, of a "
+    "signal frame, when the handler returns.",
 )
 @cpu_option
 @mask_option("--xcr0", "The restoring machine's XCR0; default: the CPU's.")
@@ -51,8 +58,8 @@ _WHO: Final[dict[Target, str]] = {
 @bits_option("--mxcsr-mask", "The processor's MXCSR_MASK; default: the CPU's.")
 @mask_option(
     "--xfd",
-    "IA32_XFD: components that fault when loaded; for ptrace what the task has not used yet, for "
-    "kvm what the virtual machine has no permission for.",
+    "IA32_XFD: components that fault when loaded; for ptrace and sigreturn what the task has not "
+    "used yet, for kvm what the virtual machine has no permission for.",
 )
 @click.option(
     "--fix", metavar="OUT", help="Write the area with what can be mended without losing state."
@@ -61,7 +68,7 @@ _WHO: Final[dict[Target, str]] = {
 @reads_areas("The CPU that wrote the area, where FILE does not say.")
 def command(
     file: Input,
-    target: Target,
+    target: str,
     cpu_name: str | None,
     mxcsr_mask: int | None,
     xfd: int | None,
@@ -78,12 +85,20 @@ def command(
     writer = file.options(strict=False)
     cpu = None if cpu_name is None else load_model(cpu_name, file.catalog)
     rules = {"mxcsr_mask": mxcsr_mask, "xfd": xfd or 0}
+    of_frames = target == SIGRETURN
+    if of_frames and (fix is not None or masks["xss"] is not None or masks["rfbm"] is not None):
+        hint = "convert --format frame builds a frame anew"
+        raise click.UsageError(f"--fix, --xss and --rfbm do not go with sigreturn; {hint}")
     with about(file.source):
         judge = _Judge(file.catalog, cpu, target, masks, rules, fix is not None)
         if judge.elsewhere and not as_json:
             note(judge.elsewhere)
         with file.opened(writer) as artefact:
-            bare = artefact.bare(file.selector) if writer.model is None else None
+            if of_frames:
+                judge = replace(judge, frame=artefact.with_what_follows)
+            bare = None
+            if writer.model is None and not of_frames:
+                bare = artefact.bare(file.selector)
             if bare is not None and cpu is not None and _tells(bare):
                 bare = None
             several, areas = file.areas_or_bytes(artefact, bare)
@@ -132,10 +147,11 @@ class _Judge:
 
     catalog: Catalog
     cpu: CpuModel | None
-    target: Target
+    target: str
     masks: dict[str, Any]
     rules: dict[str, Any]
     fix: bool
+    frame: Callable[[Found], bytes] | None = None  # for sigreturn
 
     @property
     def elsewhere(self) -> str:
@@ -173,10 +189,15 @@ class _Judge:
             match = identify(data, catalog=self.catalog)
             model = match.model
             name = naming(model, alike(match.layouts[0], self.catalog))
-            common = _common_rules(data, match, self.target, options)
-        faults = check(data, model, self.target, **options)
+            common = _common_rules(data, match, cast("Target", self.target), options)
+        target = cast("Target", "xrstor" if self.frame else self.target)
+        if self.frame and isinstance(found, Found):
+            frame = self.frame(found)
+            faults = check_frame(frame, model, xcr0=self.masks["xcr0"], **self.rules)
+        else:
+            faults = check(data, model, target, **options)
         faults = [fault for fault in faults if common is None or fault.rule in common] or faults
-        mended = mend(without_frame(data), model, self.target, **options) if self.fix else None
+        mended = mend(without_frame(data), model, target, **options) if self.fix else None
         xcr0, xss = self.masks["xcr0"], self.masks["xss"]
         return _Verdict(
             index=index,
@@ -185,7 +206,7 @@ class _Judge:
             enabled=(model.xcr0 if xcr0 is None else xcr0, model.xss if xss is None else xss),
             faults=[*faults, *elsewhere],
             left=[*(faults if mended is None else mended.left), *elsewhere],
-            noted=notes(data, model, self.target, **self.masks, xfd=self.rules["xfd"]),
+            noted=notes(data, model, target, **self.masks, xfd=self.rules["xfd"]),
             missing=missing,
             said=(*said, *filter(None, [self.elsewhere])),
             mended=None if mended is None else mended.data,
@@ -206,7 +227,7 @@ def _told(verdict: _Verdict) -> dict[str, Any]:
     return {"faults": faults, "notes": told, "missing": verdict.missing}
 
 
-def _show_rows(target: Target, verdicts: Iterable[_Verdict], as_json: bool) -> int:
+def _show_rows(target: str, verdicts: Iterable[_Verdict], as_json: bool) -> int:
     """A row for each area; what a rule is, and what mends it, is told of one that is named."""
     refused = print_rows(
         verdicts,
@@ -222,7 +243,7 @@ def _show_rows(target: Target, verdicts: Iterable[_Verdict], as_json: bool) -> i
     return 1 if refused else 0
 
 
-def _said(target: Target, verdict: _Verdict) -> str:
+def _said(target: str, verdict: _Verdict) -> str:
     """Who restores, by what masks."""
     xcr0, xss = verdict.enabled
     enabled = f"XCR0 {hex_mask(xcr0)}"
@@ -245,7 +266,7 @@ def _result(verdict: _Verdict) -> str:
 
 def _elsewhere(verdict: _Verdict) -> bool:
     """Whether nothing is refused, but other bytes are loaded than were saved."""
-    return all(fault.rule == "other-layout" for fault in verdict.faults)
+    return all(fault.rule in _OTHERWISE for fault in verdict.faults)
 
 
 def _common_rules(data: bytes, match: Match, target: Target, options: dict[str, Any]) -> set[str]:
@@ -272,7 +293,7 @@ def _common_rules(data: bytes, match: Match, target: Target, options: dict[str, 
     return set.intersection(*map(set, verdicts)) if verdicts else set()
 
 
-def _show(target: Target, verdict: _Verdict) -> None:
+def _show(target: str, verdict: _Verdict) -> None:
     said, colour = "takes this area", "bold green"
     if verdict.faults:
         said, colour = "refuses this area", "bold red"
@@ -282,7 +303,7 @@ def _show(target: Target, verdict: _Verdict) -> None:
         said = "takes this area, and loads other bytes than were saved"
     lines: list[Line] = [[(f"{_said(target, verdict)} ", "bold"), (said, colour)]]
     for fault in verdict.faults:
-        rule = RULES[fault.rule]
+        rule = _RULES[fault.rule]
         lines += [[], [(f"byte {fault.offset}: {fault.message}", "bold")]]
         for head, text in (
             ("rule", f"{fault.rule}: {rule.says}"),

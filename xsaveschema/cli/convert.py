@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import click
 
 from xsaveschema import qemu
 from xsaveschema.area import XsaveArea
+from xsaveschema.artefacts.frame_writer import framed
 from xsaveschema.catalog import Catalog
 from xsaveschema.cli.files import about, named, refuse_terminal, write_area
 from xsaveschema.cli.inputs import Input, goal, limits, reads_areas
@@ -26,8 +29,9 @@ from xsaveschema.plan import kept_format
 @click.option(
     "--format",
     "format",
-    type=click.Choice(["standard", "compacted"]),
-    help="The result's format; default: the one that a mask option tells, else FILE's own.",
+    type=click.Choice(["standard", "compacted", "frame"]),
+    help="The result's format; default: the one that a mask option tells, else FILE's own. frame: "
+    "a signal frame of Linux, standard with a frame's words; --xcr0 is its xfeatures.",
 )
 @cpu_option
 @mask_option(
@@ -64,7 +68,7 @@ from xsaveschema.plan import kept_format
 @reads_areas("The CPU that wrote the area, where FILE does not say.")
 def command(
     file: Input,
-    format: Format | None,
+    format: Format | Literal["frame"] | None,
     cpu_name: str | None,
     xcr0: int | None,
     xcomp_bv: int | None,
@@ -81,7 +85,10 @@ def command(
     With --batch, FILE holds many areas, one behind the other, and area i of FILE becomes area i of
     OUT. A run that was interrupted, or stopped at a bad area, is gone on with by the same command.
     """
-    format = _format(format, xcr0, xcomp_bv)
+    frame = format == "frame"
+    if frame and (as_qemu or many is not None):
+        raise click.UsageError("--format frame goes with neither --as-qemu nor --batch")
+    format = _format("standard" if format == "frame" else format, xcr0, xcomp_bv)
     refuse_terminal(output)
     options, catalog = file.options(), file.catalog
     cpu = None if cpu_name is None else load_model(cpu_name, catalog)
@@ -131,10 +138,10 @@ def command(
         if area.assumed and any(result.data[28:32]):
             # The user's word goes for the result, too: it is to be read as this CPU's.
             result.data[28:32] = cpu.mxcsr_mask.to_bytes(4, "little")
-    write_area(output, result.data, file.source)
+    write_area(output, framed(result) if frame else result.data, file.source)
     for text in (*found.notes, *limits(found)):
         note(text)
-    _summary(output, result)
+    _summary(output, result, "; the second magic word behind it" if frame else "")
     return None
 
 
@@ -222,7 +229,7 @@ def _require_agreement(area: XsaveArea, catalog: Catalog, format: Format, mask: 
         )
 
 
-def _summary(output: str, result: Conversion) -> None:
+def _summary(output: str, result: Conversion, behind: str) -> None:
     """Say on standard error what was written, in one line, behind what there is to note of it."""
     layout = result.layout
     if hidden := layout.mask & layout.model.supervisor_mask:
@@ -243,6 +250,6 @@ def _summary(output: str, result: Conversion) -> None:
     echo(
         f"{named(output)}: "
         f"{area.model.label}, {area.format} format, {len(area)} bytes, "
-        f"XSTATE_BV {hex_mask(area.xstate_bv)} ({names}){dropped}",
+        f"XSTATE_BV {hex_mask(area.xstate_bv)} ({names}){dropped}{behind}",
         err=True,
     )

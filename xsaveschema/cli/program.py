@@ -34,6 +34,7 @@ COMMANDS: Final = {
     "sigstack": "Tell how much stack a signal takes under Linux, by its parts.",
     "identify": "Tell which CPU models fit an area, a CPUID dump or this machine.",
     "lint": "Report every fault in schema files.",
+    "normalise": "Put areas into canonical form: equal state gives equal bytes.",
     "patch": "Set registers or fields in an area of a file, or in a live thread.",
     "add-layout": "Add NT_X86_XSAVE_LAYOUT to an ELF core that lacks it.",
     "debugger": "Write commands for GDB or LLDB: registers of cores and processes, whatever CPU.",
