@@ -128,7 +128,11 @@ def _add_folder(fleet: Fleet, folder: str, catalog: Catalog) -> None:
     for name in sorted(found):
         path = os.path.join(folder, name)  # noqa: PTH118 - as the user wrote it, ./ and all
         if _is_a_dump(Path(path)):
-            _add(fleet, path, _load(path, catalog), told=False)
+            try:
+                _add(fleet, path, _load(path, catalog), told=False)
+            except XsaveError as error:
+                error.add_note("move this dump out of the folder, and name its CPU's model")
+                raise
         else:
             fleet.passed_over.append(path)
     if len(fleet.cpus) == before:
