@@ -182,6 +182,8 @@ def _rules(says: dict[str, Any]) -> Iterator[str]:
         "reserved_bytes": "bytes {} must be 0",
         "predicate": "judged as a whole by the rule `{}`",
         "illegal": "an illegal value: {}",
+        "features": "needed by the CPUID features that QEMU and libvirt call {}",
+        "qemu_features": "needed by the CPUID features that QEMU calls {}",
     }.items():
         if key in says:
             value = says[key]

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from xsaveschema import samples as samples
     from xsaveschema import testing as testing
     from xsaveschema.area import XsaveArea as XsaveArea
+    from xsaveschema.baseline import Baseline as Baseline
+    from xsaveschema.baseline import baseline as baseline
     from xsaveschema.catalog import Catalog as Catalog
     from xsaveschema.compare import compare as compare
     from xsaveschema.convert import Conversion as Conversion
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Baseline": "baseline",
     "Candidate": "identify",
     "Catalog": "catalog",
     "Conversion": "convert",
@@ -71,6 +74,7 @@ _HOMES = {
     "StateLossError": "errors",
     "XsaveArea": "area",
     "XsaveError": "errors",
+    "baseline": "baseline",
     "check": "restore",
     "compare": "compare",
     "diff": "diff",

@@ -221,6 +221,12 @@ def check_xcr0(model: CpuModel, xcr0: int) -> None:
     where = f"XCR0 {hex_mask(xcr0)} on {model.label}"
     if not xcr0 & X87:
         raise MaskError(f"{where}: bit 0 (x87) must be set", xcr0)
+    for there, missing in _incomplete(model, xcr0):
+        raise MaskError(f"{where}: {' and '.join(there)} without {' and '.join(missing)}", xcr0)
+
+
+def _incomplete(model: CpuModel, xcr0: int) -> Iterator[tuple[list[str], list[str]]]:
+    """Enabled components that XCR0 does not enable without others: they, and the others."""
     enabled = {model.by_number[number].name for number in bits_of(xcr0)}
     users = [model.by_number[number] for number in bits_of(model.user_mask)]
     # A group stands in one of its files and binds them all, so it counts there disabled, too.
@@ -228,12 +234,19 @@ def check_xcr0(model: CpuModel, xcr0: int) -> None:
         group = (component.name, *component.rules.together)
         there = [name for name in group if name in enabled]
         if there and len(there) < len(group):
-            missing = [name for name in group if name not in enabled]
-            raise MaskError(f"{where}: {' and '.join(there)} without {' and '.join(missing)}", xcr0)
+            yield there, [name for name in group if name not in enabled]
     for component in users:
         missing = [name for name in component.rules.needs if name not in enabled]
         if component.name in enabled and missing:
-            raise MaskError(f"{where}: {component.name} without {' and '.join(missing)}", xcr0)
+            yield [component.name], missing
+
+
+def legal_part(model: CpuModel, xcr0: int) -> int:
+    """The greatest part of a set of user components that has what each of them needs beside it."""
+    while incomplete := [*_incomplete(model, xcr0)]:
+        lacking = {name for there, _ in incomplete for name in there}
+        xcr0 &= ~sum(model.components[name].bit for name in lacking)
+    return xcr0
 
 
 def takes_xcr0(model: CpuModel, xcr0: int) -> bool:

@@ -53,6 +53,8 @@ class Rules(Struct, frozen=True):
     XCR0 enables with it or not at all (SDM 13.3). ``reserved_bytes`` are (start, end) of bytes that
     must be 0, counted as field offsets are; ``predicate`` names what else makes its bytes illegal.
     ``illegal`` is what an illegal value does to a restore, empty where the file does not say.
+    ``features`` are the CPUID features that need the component, as QEMU and libvirt call them,
+    ``qemu_features`` those that only QEMU has a name for.
     """
 
     needs: tuple[str, ...] = ()
@@ -60,3 +62,5 @@ class Rules(Struct, frozen=True):
     reserved_bytes: tuple[tuple[int, int], ...] = ()
     predicate: str = ""
     illegal: Illegal | Literal[""] = ""
+    features: tuple[str, ...] = ()
+    qemu_features: tuple[str, ...] = ()

@@ -32,6 +32,7 @@ from xsaveschema.spans import Span
 from xsaveschema.values import grouped
 
 if TYPE_CHECKING:
+    from xsaveschema.baseline import Baseline, Place
     from xsaveschema.compare import Comparison, ComponentComparison
     from xsaveschema.diff import BitDelta, ByteDelta, Delta
     from xsaveschema.permission import Permission
@@ -468,6 +469,87 @@ def _remarks(row: ComponentComparison, found: Comparison) -> list[str]:
 def _some(paths: tuple[str, ...], most: int = 4) -> str:
     more = f" and {len(paths) - most} more" if len(paths) > most else ""
     return ", ".join(paths[:most]) + more
+
+
+# Baselines
+
+_LEAST: Final = 2  # CPUs of a line that are named, where others are counted
+
+
+def baseline_lines(found: Baseline, width: int = _WIDTH) -> Iterator[Line]:
+    """What all CPUs can take, what each loses by it and why, and what to switch off."""
+    model = found.model
+    count = f"{len(found.cpus)} CPU{'s' * (len(found.cpus) != 1)}"
+    users, supervisors = (" ".join(model.names_of(m)) or "-" for m in (found.xcr0, found.xss))
+    yield [(f"What {count} can take, with one layout", "bold")]
+    facts = {
+        "XCR0": f"{hex_mask(found.xcr0)} ({users})",
+        "IA32_XSS": f"{hex_mask(found.xss)} ({supervisors})" if found.xss else "0",
+        "standard": f"{found.standard_size} bytes",
+        "compacted": f"{found.compacted_size} bytes",
+        "signals": f"AT_MINSIGSTKSZ {found.frame_size} bytes (Linux)",
+        "leaf 0xD.1": " ".join(found.instructions) or "none of xsaveopt, xsavec, ...",
+        "MXCSR_MASK": hex_mask(model.mxcsr_mask),
+    }
+    if "xsavec" not in model.instructions:
+        lack = tuple(cpu for cpu, each in found.cpus.items() if "xsavec" not in each.instructions)
+        facts["compacted"] += f", but no xsavec on {_some(lack)}"
+    if found.xfd:
+        facts["XFD"] = " ".join(found.xfd)
+    yield from fact_lines(facts, width)
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for cpu, names in found.lost.items():
+        groups.setdefault(names, []).append(cpu)
+    yield []
+    yield [("What each loses by it", "bold")]
+    for names, cpus in sorted(groups.items(), key=lambda group: len(group[0])):
+        told = f"  {_some(tuple(cpus))}: {', '.join(names) or 'nothing'}"
+        yield from folded([(told, "")], width)
+    gone = [name for name in found.places if any(name in names for names in found.lost.values())]
+    if gone:
+        yield []
+        yield [("Why", "bold")]
+    for name in gone:
+        yield from folded([(f"  {name:<11}", "yellow"), (_why(found, name), "")], width)
+
+
+def _why(found: Baseline, name: str) -> str:
+    """Why a component is not in a baseline."""
+    rows = found.places[name]
+    having = {cpu for place in rows for cpu in place.cpus}
+    said = []
+    if len(having) < len(found.cpus):
+        lack = tuple(cpu for cpu in found.cpus if cpu not in having)
+        said.append(f"not on {_some(lack, _LEAST)}")
+    if len(rows) > 1:
+        spots = (f"{_spot(place)} on {_some(place.cpus, _LEAST)}" for place in rows)
+        said.append("; ".join(spots))
+    if said:
+        return "; ".join(said)
+    if rows[0].offset is None:
+        lack = tuple(cpu for cpu, m in found.cpus.items() if "xsaves" not in m.instructions)
+        return f"no xsaves on {_some(lack, _LEAST)}"
+    return "XCR0 does not take it without others of these"
+
+
+def _spot(place: Place) -> str:
+    where = "supervisor" if place.offset is None else f"at {place.offset}"
+    return f"{place.size} bytes {where}" + (", align64" if place.align64 else "")
+
+
+def places_lines(found: Baseline, width: int = _WIDTH) -> Iterator[Line]:
+    """Each component that a CPU has enabled: where, and on which CPUs."""
+    one = sum(len(rows) == 1 for rows in found.places.values())
+    several = len(found.places) - one
+    count = f"{len(found.cpus)} CPU{'s' * (len(found.cpus) != 1)}"
+    said = f"{one} components at one place on all that have them, {several} at several"
+    yield [(f"{count}: {said}", "bold")]
+    for name, rows in found.places.items():
+        yield [(f"{name}", "green" if len(rows) == 1 else "yellow")]
+        for place in rows:
+            whole = len(place.cpus) == len(found.cpus)
+            cpus = "all" if whole else f"{len(place.cpus)}: {' '.join(place.cpus)}"
+            yield from folded([(f"  {_spot(place):<32}", ""), (cpus, "")], width)
 
 
 # Signal frames

@@ -65,7 +65,10 @@ def test_what_is_asked_wrongly() -> None:
 
 def test_the_command(tmp_path: Path) -> None:
     out = tmp_path / "frame"
-    run("convert", "sample:amx-xsavec", "--model", "spr", "--format", "frame", "-o", str(out))
+    done = run(
+        "convert", "sample:amx-xsavec", "--model", "spr", "--format", "frame", "-o", str(out)
+    )
+    assert "11008 bytes, XSTATE_BV 0x600E7" in done.stderr
     spr = xs.load_model("spr")
     area = xs.XsaveArea.parse(xs.samples.read("amx-xsavec"), spr)
     assert out.read_bytes() == artefacts.build_frame(area)

@@ -13,7 +13,7 @@ from typing import Any
 
 import processor
 import pytest
-from artefact_areas import FRAME
+from artefact_areas import FRAME, FRAME_32, one
 from command import fails, run, tell
 from sigreturns import sigreturn
 
@@ -196,6 +196,21 @@ def test_a_frame_with_tiles_in_a_task_without() -> None:
     assert fault.message.endswith("avx, opmask, zmm_hi256, hi16_zmm, tilecfg, tiledata")
 
 
+@pytest.mark.shared
+@pytest.mark.parametrize(("name", "which"), [("64-amx-unused", 0), ("64-amx-used", 1)])
+def test_frames_of_a_cpu_with_tiles(name: str, which: int, shared: Path) -> None:
+    """As that CPU's kernel wrote them, before and after the first use of a tile."""
+    data = (shared / "artefacts" / f"sigframe{name}.bin").read_bytes()
+    spr = xs.load_model("spr")
+    frame = xs.sigstack(spr, 0x600E7).frames_64[which]
+    assert WORDS.unpack_from(data, 464)[2:] == (frame.layout.mask, frame.xstate_size)
+    assert artefacts.check_frame(data, spr, xcr0=0x600E7, xfd=0 if which else 1 << 18) == []
+    area = one(data, "spr").area
+    built = artefacts.build_frame(area)  # which leaves nothing of the stack between components
+    assert len(built) == frame.xstate_size + 4
+    assert xs.normalise(one(built, "spr").area) == xs.normalise(area)
+
+
 @pytest.mark.parametrize(
     ("at", "value", "rules"),
     [
@@ -226,6 +241,16 @@ def test_what_is_asked_wrongly(options: dict[str, Any], says: str) -> None:
     bits: Bits = wrong
     with pytest.raises(xs.XsaveError, match="32 or 64"):
         artefacts.check_frame(FRAME, xs.load_model("zen4"), bits=bits)
+
+
+def test_x87_of_a_32_bit_frame_stays_as_it_is(tmp_path: Path) -> None:
+    """It stands in the FSAVE image, too, and sigreturn takes it from there."""
+    path, out = tmp_path / "frame", tmp_path / "out"
+    path.write_bytes(FRAME_32)
+    artefacts.patch(path, out, {"k1": 5})
+    assert one(out.read_bytes()).area.registers["k1"] == 5
+    with pytest.raises(artefacts.ArtefactError, match="FSAVE image"):
+        artefacts.patch(path, out, {"st0": 5})
 
 
 # A 32-bit process loads YMM0, and its handler writes VALUE at a byte of its own frame. What is then

@@ -109,6 +109,7 @@ class TestImports:
         "diff": [([SAMPLE, "{area}"], NOTHING, NOTHING)],
         "compare": [(["zen3", "zen4"], NOTHING, NOTHING)],
         "sigstack": [(["zen4"], NOTHING, NOTHING)],
+        "baseline": [(["zen3", "zen4"], NOTHING, NOTHING)],
         "identify": [([SAMPLE], TABLE, NOTHING)],
         "lint": [
             (["{good}"], NOTHING, NOTHING),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -359,3 +361,27 @@ def test_a_named_model_is_read_without_the_others(monkeypatch: pytest.MonkeyPatc
         assert XsaveArea.parse(area, load_model(name)).model.name == name
     run("decode", "-", "--model", "zen4", data=area)
     assert asked == []
+
+
+def test_each_component_that_a_guest_may_see_has_words_of_hypervisors() -> None:
+    """What of a group, which XCR0 enables as a whole, stands in the file that says so."""
+    rules = {name: Catalog().component_rules(name) for name in Catalog().component_names()}
+    silent = {name for name, each in rules.items() if not each.features + each.qemu_features}
+    grouped = {name for each in rules.values() for name in each.together}
+    assert silent - grouped == {"x87", "sse", "pasid", "hdc", "uintr", "hwp"}
+    assert rules["pkru"].features == ("pku",)
+    assert rules["cet_u"].qemu_features == rules["cet_s"].qemu_features == ("cet-ss", "cet-ibt")
+
+
+@pytest.mark.skipif(not shutil.which("qemu-system-x86_64"), reason="needs qemu-system-x86_64")
+def test_qemu_knows_the_words() -> None:
+    """An older one knows fewer; those of the state that it saves, it must know."""
+    done = subprocess.run(["qemu-system-x86_64", "-cpu", "help"], capture_output=True, text=True)
+    known = set(done.stdout.partition("CPUID flags:")[2].split())
+    rules = [Catalog().component_rules(name) for name in Catalog().component_names()]
+    words = {word for each in rules for word in (*each.features, *each.qemu_features)}
+    assert {"avx", "mpx", "avx512f", "pku", "intel-pt", "arch-lbr", "lwp"} <= words & known
+    assert {word for word in known if word.startswith(("avx", "amx-", "cet-", "apx"))} <= {
+        *words,
+        *(f"{word}-alias" for word in words),
+    }

@@ -88,6 +88,7 @@ NO_MODEL: dict[str, Call] = {
     "diff b": lambda model: xs.diff(AREA, AREA, MODEL, model),
     "sigstack": lambda model: xs.sigstack(model),
     "normalise": lambda model: xs.normalise(AREA, model),
+    "baseline": lambda model: xs.baseline([MODEL, model]),
     "compare a": lambda model: xs.compare(model, MODEL),
     "compare b": lambda model: xs.compare(MODEL, model),
     "batch": lambda model: batch.to_compacted(ROWS, model),

@@ -57,6 +57,7 @@ MADE: dict[str, Callable[[], Any]] = {
     "fault": lambda: xs.check(BAD, MODEL)[0],
     "deltas": lambda: xs.diff(DATA, CHANGED, MODEL),
     "sigstack": lambda: xs.sigstack(MODEL),
+    "baseline": lambda: xs.baseline([MODEL, xs.load_model("haswell")]),
     "comparison": lambda: xs.compare(MODEL, xs.load_model("haswell")),
     "match": lambda: xs.identify(DATA),
     "match of a leaf": lambda: xs.identify(leaf_0xd=MODEL.cpuid_leaf_0xd()),

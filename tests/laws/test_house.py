@@ -40,7 +40,7 @@ convert
 restore_rules permission
 diff restore sigstack normalise
 verdict
-compare
+compare baseline
 text
 svg
 qemu
@@ -67,6 +67,7 @@ UP = {
     ("layout", "text"),
     ("area.view", "text"),
     ("compare", "text"),
+    ("baseline", "text"),
     ("diff", "text"),
     ("sigstack", "text"),
     # A notebook's picture of one.

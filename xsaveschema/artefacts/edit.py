@@ -132,6 +132,9 @@ def normalise(
     then.
     """
 
+    if isinstance(path, str) and path.startswith(PID):
+        raise ArtefactError("a live process stays as it is: normalise a core of it")
+
     def canonical(found: Found) -> XsaveArea:
         reason = as_restored(found.area)[1].get("x87")
         if reason and found.origin == "identified" and found.others:

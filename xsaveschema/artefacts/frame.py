@@ -9,9 +9,10 @@ A 32-bit frame has a 112-byte FSAVE image in front, which ``extended_size`` coun
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
+from xsaveschema.area import XsaveArea
 from xsaveschema.artefacts.layouts import layout_of
 from xsaveschema.artefacts.reader import ArtefactError, Data, Found, InPlace, Options, Struct
 from xsaveschema.artefacts.source import MAX_AREA
@@ -64,6 +65,18 @@ class FrameReader(InPlace):
         if fault is not None:
             known = known._replace(notes=(*known.notes, f"{fault}; check --target sigreturn tells"))
         yield known.found(view, options, f"signal frame ({bits}-bit)", start)
+
+    def replace(self, data: Data, found: Found, area: XsaveArea) -> Iterable[tuple[int, bytes]]:
+        """One write. ArtefactError where x87 changes in a 32-bit frame: its FSAVE image has it."""
+        from xsaveschema.diff import diff  # which reading does without
+
+        twice = found.offset == FSAVE_SIZE
+        if twice and any(d.component == "x87" for d in diff(found.area, area, everything=True)):
+            raise ArtefactError(
+                f"{found.label}: x87 would change, or no longer be in use; sigreturn takes x87 "
+                "from the FSAVE image in front of the area, which stays as it is"
+            )
+        return super().replace(data, found, area)
 
 
 def _start(data: Data) -> int | None:

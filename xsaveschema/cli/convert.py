@@ -138,7 +138,9 @@ def command(
         if area.assumed and any(result.data[28:32]):
             # The user's word goes for the result, too: it is to be read as this CPU's.
             result.data[28:32] = cpu.mxcsr_mask.to_bytes(4, "little")
-    write_area(output, framed(result) if frame else result.data, file.source)
+    written = framed(result) if frame else result.data
+    write_area(output, written, file.source)
+    result.data = bytearray(written[: len(result.data)])  # with XSTATE_BV as a frame has it
     for text in (*found.notes, *limits(found)):
         note(text)
     _summary(output, result, "; the second magic word behind it" if frame else "")

@@ -72,10 +72,7 @@ def command(
     models = catalog.models()
     found = models
     if vendor is not None:
-        found = [model for model in found if vendor.casefold() in _vendors(model)]
-        if not found:
-            known = sorted({word for model in models for word in _vendors(model)})
-            raise click.UsageError(f"--vendor: there is no {vendor!r}; {', '.join(known)}")
+        found = of_vendor(models, vendor)
     wanted = {n for word in listed(having) for n in _components(catalog, word)}
     found = [model for model in found if wanted <= set(model.by_number)]
     if pattern is not None:
@@ -88,6 +85,15 @@ def command(
         print_json([_facts(model) for model in found])
     else:
         _show(sorted(found, key=in_order))
+
+
+def of_vendor(models: list[CpuModel], vendor: str) -> list[CpuModel]:
+    """The models of a vendor; wrong usage, with the words that there are, for no vendor's."""
+    found = [model for model in models if vendor.casefold() in _vendors(model)]
+    if not found:
+        known = sorted({word for model in models for word in _vendors(model)})
+        raise click.UsageError(f"--vendor: there is no {vendor!r}; {', '.join(known)}")
+    return found
 
 
 def _vendors(model: CpuModel) -> set[str]:

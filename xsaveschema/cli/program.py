@@ -32,6 +32,7 @@ COMMANDS: Final = {
     "diff": "Show what differs in meaning between two areas.",
     "compare": "Tell whether hosts can take a guest's state: its areas, or all that its CPU has.",
     "sigstack": "Tell how much stack a signal takes under Linux, by its parts.",
+    "baseline": "Tell what a guest may have that shall run on any host of a fleet.",
     "identify": "Tell which CPU models fit an area, a CPUID dump or this machine.",
     "lint": "Report every fault in schema files.",
     "normalise": "Put areas into canonical form: equal state gives equal bytes.",

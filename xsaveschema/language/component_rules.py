@@ -17,8 +17,9 @@ from xsaveschema.rules import Rules
 
 def build_rules(document: Document, doc: ComponentDoc, fields: tuple[Field, ...]) -> Rules:
     """The rules of a component with these fields; faults go into ``document``."""
-    for key, names in (("needs", doc.needs), ("with", doc.together)):
+    for key, names in (("needs", doc.needs), ("with", doc.together), ("features", doc.features)):
         check_unlike(document, (key,), names)
+    check_unlike(document, ("qemu_features",), doc.qemu_features, beside=doc.features)
     if doc.predicate is not UNSET and doc.illegal is UNSET:
         message = "nothing says what an illegal value does"
         hint = "add illegal: fault, or illegal: initial"
@@ -29,6 +30,8 @@ def build_rules(document: Document, doc: ComponentDoc, fields: tuple[Field, ...]
         reserved_bytes=tuple(_reserved_bytes(document, doc, fields)),
         predicate=given(doc.predicate, ""),
         illegal=given(doc.illegal, ""),
+        features=doc.features,
+        qemu_features=doc.qemu_features,
     )
 
 

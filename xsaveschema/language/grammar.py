@@ -72,6 +72,10 @@ ByteRange = Annotated[
     str,
     _text(r"^[0-9]{1,7}:[0-9]{1,7}(?!\n)$", 'A range of bytes in quotes, first and last: "72:127"'),
 ]
+FeatureWord = Annotated[
+    str,
+    _text(r"^[a-z0-9]+([.-][a-z0-9]+)*(?!\n)$", "A CPUID feature's name in hypervisors", 64),
+]
 Text = Annotated[str, _SOME]
 Title = Annotated[str, Meta(min_length=1, description="What it is, in a few words for people")]
 Vendor = Annotated[
@@ -142,6 +146,8 @@ class ComponentDoc(Struct, frozen=True, forbid_unknown_fields=True):
     predicate: A rule of several fields that the package knows by name
     illegal: What a value against the rules does: fault (the default of a supervisor component), or
         initial: the initial state is loaded without one
+    features: The CPUID features that need this state, as QEMU and libvirt call them
+    qemu_features: Those that only QEMU has a name for
     """
 
     component: ComponentName
@@ -155,6 +161,8 @@ class ComponentDoc(Struct, frozen=True, forbid_unknown_fields=True):
     reserved_bytes: Annotated[tuple[ByteRange, ...], _SOME] = ()
     predicate: Maybe[Predicate] = UNSET
     illegal: Maybe[Illegal] = UNSET
+    features: Annotated[tuple[FeatureWord, ...], _DIFFERENT] = ()
+    qemu_features: Annotated[tuple[FeatureWord, ...], _DIFFERENT] = ()
     fields: tuple[FieldDoc, ...] = ()
 
 

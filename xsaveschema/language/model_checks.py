@@ -21,9 +21,14 @@ def check_repeats(document: Document, doc: ModelDoc) -> None:
         check_unlike(document, ("signatures", index, "steppings"), signature.steppings)
 
 
-def check_unlike(document: Document, place: KeyPath, items: Sequence[str | int]) -> None:
-    """Record a fault for each value that stands twice in the list at ``place``."""
-    seen: set[str | int] = set()
+def check_unlike(
+    document: Document,
+    place: KeyPath,
+    items: Sequence[str | int],
+    beside: Sequence[str | int] = (),
+) -> None:
+    """Record a fault for each value of the list at ``place`` that stands twice, or ``beside``."""
+    seen: set[str | int] = set(beside)
     for index, item in document.numbered(place, items):
         if item in seen:
             shown = hex_mask(item) if isinstance(item, int) else quoted(item)

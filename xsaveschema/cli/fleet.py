@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: MIT
+"""Several CPUs by one word: a glob of models' names, all of them, or a folder of CPUID dumps."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import reduce
+from operator import and_
+from pathlib import Path
+from typing import Final
+
+from xsaveschema import cpuid
+from xsaveschema.catalog import Catalog
+from xsaveschema.cli.inputs import is_dump_folder
+from xsaveschema.cli.models import is_like
+from xsaveschema.cpuid.formats import HEAD
+from xsaveschema.errors import XsaveError, plain
+from xsaveschema.identify.named import HOST, is_path, load_model, model_of_dump
+from xsaveschema.io import read_regular
+from xsaveschema.language.files import SUFFIXES
+from xsaveschema.model import FEATURES, CpuModel
+
+ALL: Final = "all"
+"""The word for every model of the catalogue."""
+MAX_FILES: Final = 4096
+"""A folder of dumps has no more; past it stands somebody's home, or malice."""
+_GLOB: Final = re.compile(r"[*?\[]")
+
+
+class _NotRegularError(XsaveError):
+    """A file of a folder that is none: a FIFO, a device, a folder."""
+
+
+@dataclass
+class Fleet:
+    """CPUs by the words that name them.
+
+    ``told`` are those of a model's file: unlike of ``host`` and of dumps, of which it is known, of
+    these some parts may lack what is ``optional``. ``passed_over`` are the files of folders that
+    are no CPUID dumps.
+    """
+
+    cpus: dict[str, CpuModel] = field(default_factory=dict)
+    told: set[str] = field(default_factory=set)
+    passed_over: list[str] = field(default_factory=list)
+
+    @property
+    def optional(self) -> dict[str, list[str]]:
+        """By CPU, the components it has enabled that some parts of the model lack."""
+        return {
+            word: names for word in sorted(self.told) if (names := [*_optional(self.cpus[word])])
+        }
+
+
+def _optional(model: CpuModel) -> Iterator[str]:
+    enabled = model.xcr0 | model.xss
+    return (
+        c.name for c in model.components.values() if c.optional == "present" and c.bit & enabled
+    )
+
+
+def load_fleet(words: Iterable[str], catalog: Catalog) -> Fleet:
+    """The CPUs that words mean: each what ``load_model`` takes, a glob, ``all``, or a folder.
+
+    A glob (``'zen*'``) is what ``models`` takes. Of a folder every CPUID dump counts,
+    and every folder in it that ``hwloc-gather-cpuid`` made; no others are looked into. A dump that
+    cannot be read or believed is an error: a host that is left out makes every answer wrong.
+    Raises what ``load_model`` raises; XsaveError for a glob that no model is like, and for a folder
+    without dumps or with more than MAX_FILES files.
+    """
+    fleet = Fleet()
+    for word in words:
+        there = os.path.lexists(word)
+        if word in catalog:
+            _add(fleet, word, catalog.model(word))
+        elif word == ALL or (_GLOB.search(word) and not there):
+            found = [m for m in catalog.models() if word == ALL or is_like(m, word.casefold())]
+            if not found:
+                raise XsaveError(f"{plain(word)}: no model of the catalogue is like that")
+            for model in found:
+                _add(fleet, model.name, model)
+        elif is_path(word) and Path(word).is_dir() and not is_dump_folder(word):
+            _add_folder(fleet, word, catalog)
+        else:
+            model = _load(word, catalog)
+            _add(fleet, word, model, told=word.endswith(SUFFIXES) or not (model.host or there))
+    return fleet
+
+
+def _load(word: str, catalog: Catalog) -> CpuModel:
+    """As ``load_model``; of a CPU that was looked at, the instructions are what it announces.
+
+    The model that has a dump's layout may have more. What the dump does not say, it does not have.
+    """
+    if word == HOST:
+        return _announcing(load_model(word, catalog), [cpuid.host()])
+    if word.endswith(SUFFIXES) or not (is_path(word) and os.path.lexists(word)):
+        return load_model(word, catalog)
+    records = list(cpuid.read(word))
+    return _announcing(model_of_dump(records, word, catalog), records)
+
+
+def _announcing(model: CpuModel, records: list[cpuid.CpuidRecord]) -> CpuModel:
+    announced = reduce(and_, (record.leaf_0xd.get(1, (0,))[0] for record in records))
+    words = frozenset(word for bit, word in enumerate(FEATURES) if announced >> bit & 1)
+    return model if words == model.instructions else replace(model, instructions=words)
+
+
+def _add(fleet: Fleet, word: str, model: CpuModel, *, told: bool = True) -> None:
+    fleet.cpus[word] = model
+    if told:
+        fleet.told.add(word)
+
+
+def _add_folder(fleet: Fleet, folder: str, catalog: Catalog) -> None:
+    found: list[str] = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if len(found) == MAX_FILES:
+                raise XsaveError(
+                    f"{plain(folder)}: more than {MAX_FILES} files: no folder of dumps"
+                )
+            found.append(entry.name)
+    before = len(fleet.cpus)
+    for name in sorted(found):
+        path = os.path.join(folder, name)  # noqa: PTH118 - as the user wrote it, ./ and all
+        if _is_a_dump(Path(path)):
+            try:
+                _add(fleet, path, _load(path, catalog), told=False)
+            except XsaveError as error:
+                error.add_note("move this dump out of the folder, and name its CPU's model")
+                raise
+        else:
+            fleet.passed_over.append(path)
+    if len(fleet.cpus) == before:
+        raise XsaveError(f"{plain(folder)}: no file in this folder is a CPUID dump")
+
+
+def _is_a_dump(path: Path) -> bool:
+    if path.is_dir():
+        return is_dump_folder(str(path))
+    if path.name.endswith(SUFFIXES):
+        return False
+    try:
+        return cpuid.is_dump(read_regular(path, HEAD, _NotRegularError))
+    except _NotRegularError:
+        return False
+    except OSError as error:
+        raise XsaveError(f"{plain(str(path))}: {error.strerror}; it may be a host's dump") from None
