@@ -49,7 +49,7 @@ AREA = bytes(xs.XsaveArea.new(MODEL))
 ROWS = np.frombuffer(AREA, np.uint8).reshape(1, -1)
 # What only the library makes: results, and what a model or an artefact is read into.
 MADE = {
-    "Comparison", "Conversion", "CpuModel", "Layout", "Match", "Slot", "StateComponent",
+    "Baseline", "Comparison", "Conversion", "CpuModel", "Layout", "Match", "Slot", "StateComponent",
     "artefacts.Found", "artefacts.Struct", "batch.Batch", "stream.Done",
 }  # fmt: skip
 # What reads and writes for the views of an area, and for readers of artefacts.
