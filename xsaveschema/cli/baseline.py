@@ -14,7 +14,7 @@ from xsaveschema.catalog import Catalog
 from xsaveschema.cli.fleet import Fleet, load_fleet
 from xsaveschema.cli.models import of_vendor
 from xsaveschema.cli.options import json_option, with_catalog
-from xsaveschema.cli.output import echo, note, print_json, print_lines, terminal_width
+from xsaveschema.cli.output import echo, note, picked, print_json, print_lines, terminal_width
 from xsaveschema.cpuid import CpuidRecord, format_cpuid_r
 from xsaveschema.text import baseline_lines, places_lines
 
@@ -65,8 +65,8 @@ def command(
         raise click.UsageError("name the CPUs, a folder of their dumps, or --vendor NAME")
     found = baseline(fleet.cpus)
     if as_json:
-        more = {"optional": fleet.optional, "passed_over": fleet.passed_over}
-        print_json(found.to_dict() | more)
+        told = ("optional", "cut_off", "passed_over")
+        print_json(found.to_dict() | picked(fleet, *told))
         return
     _note(fleet, found)
     if output == _CPUID:
@@ -86,6 +86,9 @@ def _note(fleet: Fleet, found: Baseline) -> None:
     if fleet.passed_over:
         told = _some(fleet.passed_over)
         note(f"no CPUID dump, and passed over: {told}")
+    if fleet.cut_off:
+        said = f"sub-leaf 1 is not in {_some(fleet.cut_off)}"
+        note(f"{said}: taken for CPUs without IA32_XSS, xsaveopt, xsavec, ...")
     kept = {name for name, at in found.places.items() if name in found.model.components and at}
     doubts: dict[tuple[str, ...], list[str]] = {}
     for cpu, names in fleet.optional.items():
