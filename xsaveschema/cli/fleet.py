@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -14,6 +14,7 @@ from xsaveschema import cpuid
 from xsaveschema.catalog import Catalog
 from xsaveschema.cli.inputs import is_dump_folder
 from xsaveschema.cli.models import is_like
+from xsaveschema.cli.output import note
 from xsaveschema.cpuid.formats import HEAD
 from xsaveschema.errors import XsaveError, plain
 from xsaveschema.identify.named import is_path, load_model, model_of_dump
@@ -25,6 +26,7 @@ ALL: Final = "all"
 """The word for every model of the catalogue."""
 MAX_FILES: Final = 4096
 """A folder of dumps has no more; past it stands somebody's home, or malice."""
+_SHOWN: Final = 4  # files and CPUs that a note names
 _GLOB: Final = re.compile(r"[*?\[]")
 
 
@@ -87,6 +89,21 @@ def load_fleet(words: Iterable[str], catalog: Catalog) -> Fleet:
         else:
             _add_one(fleet, word, catalog)
     return fleet
+
+
+def note_of_dumps(fleet: Fleet) -> None:
+    """Say which files count for nothing, and of which CPUs not all is known."""
+    if fleet.passed_over:
+        note(f"no CPUID dump, and passed over: {some(fleet.passed_over)}")
+    if fleet.cut_off:
+        said = f"sub-leaf 1 is not in {some(fleet.cut_off)}"
+        note(f"{said}: taken for CPUs without IA32_XSS, xsaveopt, xsavec, ...")
+
+
+def some(words: Sequence[str]) -> str:
+    """The first few, and how many more there are."""
+    more = f" and {len(words) - _SHOWN} more" if len(words) > _SHOWN else ""
+    return ", ".join(words[:_SHOWN]) + more
 
 
 def _add_one(fleet: Fleet, word: str, catalog: Catalog) -> None:
