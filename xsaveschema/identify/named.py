@@ -102,7 +102,9 @@ def model_of_dump(records: Iterable[CpuidRecord], name: str, catalog: Catalog) -
             f"{said}: its kinds of core differ: {kinds}; name the model that is meant",
             [model.name for model in models],
         )
-    return models[0]
+    first = models[0]
+    common = frozenset.intersection(*(model.instructions for model in models))
+    return first if first.instructions == common else replace(first, instructions=common)
 
 
 def _enabled(model: CpuModel) -> tuple[object, ...]:
