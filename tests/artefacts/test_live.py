@@ -277,6 +277,18 @@ def test_a_thread_that_another_traces() -> None:
         assert child.get() == before
 
 
+def test_a_stop_that_another_thread_has_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "waitid", lambda *_: None)
+    monkeypatch.setattr(process, "_SECONDS", 0.1)
+    child = subprocess.Popen(["sleep", "60"])
+    try:
+        with pytest.raises(artefacts.ArtefactError, match="t, a stop that another thread of this"):
+            artefacts.patch(f"pid:{child.pid}", registers={"xmm0": 1})
+    finally:
+        child.kill()
+        child.wait()
+
+
 def test_processes_that_are_gone() -> None:
     child = subprocess.Popen(["true"])
     wait_for(child.pid, "Z")
