@@ -236,17 +236,29 @@ def test_folders_of_dumps(tmp_path: Path) -> None:
     (tmp_path / "hosts" / "cut.txt").write_text(
         cpuid.format_cpuid_r(cpuid.CpuidRecord("AuthenticAMD", None, leaf))
     )
+    (tmp_path / "hosts" / "gone").symlink_to("nowhere")
     said = fails("baseline", folder)
-    assert said.startswith(f"{folder}: 2 of {len([*DUMPS.iterdir()]) + 2} dumps cannot be used")
+    assert said.startswith(f"{folder}: 3 of {len([*DUMPS.iterdir()]) + 3} dumps cannot be used")
     refused = said.splitlines()[1:]
     assert [line.split(":")[0] for line in refused] == [
         f"  {folder}/broken.txt",
         f"  {folder}/cut.txt",
+        f"  {folder}/gone",
     ]
     assert "lacks sub-leaf 9: name the CPU's model in its place" in refused[1]
     assert "--model" not in said, "there is no such option here"
     (tmp_path / "none").mkdir()
     assert "no file in this folder" in fails("baseline", f"{tmp_path}/none")
+
+
+def test_a_folder_or_a_dump_that_is_named_as_a_model_would_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(DUMPS, "many")
+    assert fails("baseline", "many").startswith("a path is said with a slash, ./many: there is no")
+    assert "slash" not in fails("baseline", "much")
+    assert tell("baseline", "./many")
 
 
 def test_a_folder_that_is_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -138,14 +138,14 @@ def _add_folder(fleet: Fleet, folder: str, catalog: Catalog) -> None:
     dumps, refused = 0, []
     for name in sorted(found):
         path = os.path.join(folder, name)  # noqa: PTH118 - as the user wrote it, ./ and all
-        if not _is_a_dump(Path(path)):
-            fleet.passed_over.append(path)
-            continue
-        dumps += 1
         try:
+            if not _is_a_dump(path):
+                fleet.passed_over.append(path)
+                continue
             _add_one(fleet, path, catalog)
         except XsaveError as error:
             refused.append(": ".join([*reversed(getattr(error, "__notes__", ())), str(error)]))
+        dumps += 1
     if not dumps:
         raise XsaveError(f"{plain(folder)}: no file in this folder is a CPUID dump")
     if refused:
@@ -156,14 +156,14 @@ def _add_folder(fleet: Fleet, folder: str, catalog: Catalog) -> None:
         )
 
 
-def _is_a_dump(path: Path) -> bool:
-    if path.is_dir():
-        return is_dump_folder(str(path))
-    if path.name.endswith(SUFFIXES):
+def _is_a_dump(path: str) -> bool:
+    if Path(path).is_dir():
+        return is_dump_folder(path)
+    if path.endswith(SUFFIXES):
         return False
     try:
         return cpuid.is_dump(read_regular(path, HEAD, _NotRegularError))
     except _NotRegularError:
         return False
     except OSError as error:
-        raise XsaveError(f"{plain(str(path))}: {error.strerror}; it may be a host's dump") from None
+        raise XsaveError(f"{plain(path)}: {error.strerror}; it may be a host's dump") from None
