@@ -16,7 +16,7 @@ import export_areas
 import pytest
 
 import xsaveschema as xs
-from xsaveschema import export, samples
+from xsaveschema import evidence, export, samples, traces
 from xsaveschema.area import XsaveArea
 from xsaveschema.errors import MaskError, hex_mask
 from xsaveschema.header import lenient_layout
@@ -339,12 +339,156 @@ def test_an_area_is_pasted_or_dropped(page: Page, tmp_path: Path) -> None:
         assert said in page.text("#decoded")
 
 
+def paste(page: Page, text: str) -> str:
+    """What the page says of it, but for the registers."""
+    code = """const box = document.getElementById('hex'); box.value = arguments[0];
+        box.dispatchEvent(new Event('input'));
+        return [...document.querySelectorAll('#decoded > p')].map(p => p.textContent).join('\\n')"""
+    return str(page.run(code, text))
+
+
+def lines(data: bytes, head: str, group: int, *, tail: bool = False, base: int = 0) -> str:
+    """A dump of 16 bytes a line: numbers of ``group`` bytes where it is negative."""
+    found = []
+    for at in range(0, len(data), 16):
+        row, size = data[at : at + 16], abs(group)
+        groups = [row[i : i + size][:: group // size].hex() for i in range(0, 16, size)]
+        shown = "  " + "".join(chr(b) if 31 < b < 127 else "." for b in row) if tail else ""
+        found.append(head.format(at + base) + " ".join(groups) + shown)
+    return "\n".join(found)
+
+
+def debugger(data: bytes, size: int) -> str:
+    """As GDB's x shows them: each with 0x in front, numbers as x86 reads them."""
+    parts = [
+        f"0x{int.from_bytes(data[i : i + size], 'little'):0{2 * size}x}"
+        for i in range(0, len(data), size)
+    ]
+    rows = [parts[i : i + 8] for i in range(0, len(parts), 8)]
+    return "\n".join(
+        f"0x7ffe{i * 8 * size:04x} <buf+{i}>:\t" + "\t".join(row) for i, row in enumerate(rows)
+    )
+
+
+def test_dumps_that_are_pasted(page: Page) -> None:
+    """Bytes are read, whoever shows them; numbers, which look alike, are not taken for bytes."""
+    page.open("#cpu=zen4")
+    data = samples.read("zen4-kernel-core")
+    wanted = f"0x{XsaveArea.parse(data).registers['zmm17']:0128x}"
+    good = {
+        "digits": data.hex(),
+        "xxd -p": "\n".join(data.hex()[at : at + 60] for at in range(0, 2 * len(data), 60)),
+        "xxd": lines(data, "{:08x}: ", 2, tail=True),
+        "xxd -g1": lines(data, "{:08x}: ", 1, tail=True),
+        "xxd -g4": lines(data, "{:08x}: ", 4, tail=True),
+        "hexdump -vC": lines(data, "{:08x}  ", 1) + "\n00000980",
+        "hexdump -vC, text": lines(data, "{:08x}  ", 1).replace("\n", "  |.. |a>.|\n"),
+        "od -v -t x1": lines(data, "{:07o} ", 1) + "\n0004600\n",
+        "od -v -A x -t x1z": lines(data, "{:06x} ", 1).replace("\n", "  >..7f<\n"),
+        "od -v -A d -t x1": lines(data, "{:07d} ", 1),
+        "lldb": lines(data, "0x{:08x}: ", 1, tail=True, base=0x7FFE0000),
+        "gdb x/xb": debugger(data, 1),
+        "two halves": lines(data, "", 8).replace(" ", "  "),
+    }
+    for name, text in good.items():
+        said = paste(page, text)
+        assert (name, page.text("#decoded h4")[:10]) == (name, "2432 bytes"), said
+        assert wanted in page.text("#decoded"), name
+    numbers = {
+        "hexdump": lines(data, "{:07x} ", -2),
+        "od -v -t x4": lines(data, "{:07o} ", -4),
+        "od -v -t x8": lines(data, "{:07o} ", -8),
+        "xxd -e": lines(data, "{:08x}: ", -4, tail=True),
+        "xxd -e -g2": lines(data, "{:08x}: ", -2, tail=True),
+        "rd of crash": lines(data, "{:016x}:  ", -8, tail=True),
+        "gdb x/xw": debugger(data, 4),
+        "gdb x/xg": debugger(data, 8),
+    }
+    for name, text in numbers.items():
+        assert "numbers, not bytes" in paste(page, text), name
+        assert not page.all("#decoded h4"), name
+    assert "left out" in paste(page, lines(data[:32], "{:08x}  ", 1) + "\n*\n00000980")
+    for text in (
+        "\u2028" * 65536,
+        " " * 65536,
+        "0 " * 32768,
+        "*" * 65536,
+        "00:" * 21845,
+        "|" * 65536,
+        "a" * 65535,
+    ):
+        assert paste(page, text) or not text.strip()
+        assert not page.all("#decoded h4")
+
+
+def doubted(data: bytes, model: CpuModel) -> dict[str, list[str]]:
+    view = memoryview(data)
+    seen = None if traces.of_kvm(view) else evidence.shown_in(view, model)
+    against = evidence.contradictions(view, model)
+    hints = () if traces.of_kvm(view) else evidence.hints(view, model, seen)
+    return {"against": [*against], "hints": [*hints]}
+
+
+WRITERS = (
+    "zen2",
+    "zen4",
+    "ice-lake-server",
+    "sapphire-rapids",
+    "bulldozer",
+    "haswell",
+    "lakefield",
+)
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_what_an_area_says_of_its_writer(whole: Page, writer: str) -> None:
+    """Held against every model, as the package does it and in its words."""
+    model = xs.load_model(writer)
+    area = XsaveArea.new(model)
+    plain, masked = bytearray(bytes(area)), bytearray(bytes(area))
+    masked[464:472] = model.xcr0.to_bytes(8, "little")
+    other = bytearray(masked)
+    other[480] = 1
+    kvm = masked.ljust(4096, b"\0")[:4096]
+    alien = bytearray(masked)
+    alien[469] |= 1
+    compacted = xs.to_compacted(bytes(area), model).data
+    frame = xs.artefacts.build_frame(area)
+    for data in (plain, masked, other, kvm, alien, compacted, frame):
+        code = "return arguments[1].map(name => atlas.read(name, arguments[0]))"
+        found = whole.run(code, bytes(data).hex(), [each.name for each in MODELS])
+        for each, read in zip(MODELS, found, strict=True):
+            own = doubted(bytes(data), each)
+            assert {key: read[key] for key in own} == own, each.name
+
+
+def test_it_doubts_the_model_that_is_chosen(page: Page) -> None:
+    page.open("#cpu=zen4")
+    data = samples.read("tiger-lake-xsave")
+    said = paste(page, data.hex())
+    assert "the area has 2696 bytes; zen4 takes 2440 for XCR0 0x2E7" in said
+    assert page.text("#readout").startswith("the area has 2696 bytes")
+    named = [each.text for each in page.all("#fitting button")]
+    assert "ice-lake-server" in named
+    page.run("document.querySelector('#fitting button').click()")
+    assert page.text("#name") == named[0]
+    assert page.all("#fitting") == page.all("#decoded .bad") == []
+    zmm17 = f"0x{XsaveArea.parse(data, xs.load_model('tiger-lake')).registers['zmm17']:0128x}"
+    assert zmm17 in page.text("#decoded")
+
+
 # --- what people do with it -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("query", "name"),
-    [("milan", "zen3"), ("0x806F8", "sapphire-rapids"), ("Zen 2", "zen2"), ("lwp", "bulldozer")],
+    [
+        ("milan", "zen3"),
+        ("0x806F8", "sapphire-rapids"),
+        ("Zen 2", "zen2"),
+        ("lwp", "bulldozer"),
+        ("amx", "sapphire-rapids"),
+    ],
 )
 def test_a_model_is_found(page: Page, query: str, name: str) -> None:
     page.one("#search").send_keys(query)

@@ -37,6 +37,7 @@ for (const m of D.models) {
   m.supervisor = sum(m.components.filter(c => c.supervisor));
 }
 
+const NAMES = new Map(D.components.map(c => [c.number, c.name]));
 const hex = mask => "0x" + mask.toString(16).toUpperCase();
 const numbers = mask => [...Array(64).keys()].filter(n => mask >> BigInt(n) & 1n);
 const nameOf = (m, n) => m.by.get(n)?.name ?? (n === 63 ? "bit 63" : `component${n}`);
@@ -248,6 +249,49 @@ function judge(m, bytes) {
   return {m, lay, xstate, xcomp, faults, restore, cutOff};
 }
 
+// What its writer left in a standard area: the mask of its system, or a signal frame's words.
+function shownIn(m, bytes, xstate) {
+  const at = D.xcr0, u32 = where => Number(word(bytes, where) & 0xFFFFFFFFn);
+  const empty = from => !bytes.slice(from, D.header).some(Boolean);
+  let seen = {mask: word(bytes, at), at, size: null};
+  if (u32(at) === D.signal.magic1) {
+    seen = {mask: word(bytes, at + 8), at: at + 8, size: u32(at + 16)};
+    const {mask, size} = seen, ends = size === bytes.length || (size + 4 <= bytes.length && u32(size) === D.signal.magic2);
+    return size >= D.extended && ends && D.signal.behind.includes(u32(at + 4) - size) && (mask & 3n) === 3n
+      && !(mask >> 63n) && empty(at + 20) ? seen : null;
+  }
+  const alien = seen.mask & ~(m.user | BigInt(D.user_components));
+  return (seen.mask & 3n) === 3n && !alien && !(xstate & ~seen.mask) && empty(at + 8) ? seen : null;
+}
+
+// What an area says against a model as its writer, for sure and by hints, as the package judges it.
+function evidence(m, bytes) {
+  const xstate = word(bytes, D.header), xcomp = word(bytes, D.header + 8), against = [], hints = [];
+  const own = m.mxcsr_mask, its = word(bytes, D.mxcsr[0] + 4) & 0xFFFFFFFFn;
+  const stored = its === own || D.mxcsr_masks.map(BigInt).includes(its);
+  const kvm = bytes.length === D.kvm && !(xcomp & COMPACTED) && !bytes.slice(D.header + 8, D.extended).some(Boolean);
+  const seen = xcomp & COMPACTED ? null : shownIn(m, bytes, xstate), mask = seen?.mask ?? m.xcr0;
+  const alien = mask & ~m.user, overlaps = overlap(standard(m, mask).slots), size = standard(m, mask).size;
+  if (seen && kvm) {
+    const common = standard(m, mask & m.user).slots, alike = o => !(mask & ~o.user)
+      && common.every(({c}) => o.by.get(c.number)?.offset === c.offset && o.by.get(c.number).size === c.size);
+    if (alien && !D.models.some(alike)) against.push(`byte ${seen.at} has the mask ${hex(mask)} of KVM's host, and no CPU with `
+      + `these components lays them out as ${m.name} does`);
+  } else if (seen) {
+    const what = `byte ${seen.at} has the mask ${hex(mask)} of the components that the `
+      + (seen.size === null ? "writer's system had enabled" : "signal frame holds");
+    if (alien) against.push(`${what}, and ${m.name} has no ${numbers(alien).map(n => NAMES.get(n) ?? nameOf(m, n)).join(", ")}`);
+    else if (overlaps) against.push(`${what}, and on ${m.name} they share bytes`);
+    else if (seen.size !== null && seen.size !== size) against.push(`${what} in ${seen.size} bytes; ${m.name} takes ${size} for them`);
+  }
+  if (stored && its & ~own) against.push(`MXCSR_MASK is ${hex(its)}, with bits ${hex(its & ~own)} that ${m.name}'s ${hex(own)} lacks`);
+  if (!kvm && !(xcomp & COMPACTED) && !alien && !overlaps && size !== bytes.length) hints.push(`the area has ${bytes.length} bytes; ${m.name} `
+    + `takes ${size} for ${seen ? `the mask ${hex(mask)} at byte ${seen.at}` : `XCR0 ${hex(mask)}`}`);
+  if (!kvm && its && stored && its !== own)
+    hints.push(`MXCSR_MASK is ${hex(its)}, ${m.name}'s own is ${hex(own)}: an emulated CPU may have written this`);
+  return {against, hints};
+}
+
 // What each field means: what stands there while it is alive, its initial value otherwise.
 function values(bytes, {lay, xstate}) {
   const found = new Map();
@@ -291,17 +335,51 @@ function registers(m, fields) {
   return widest;
 }
 
-// Hexadecimal as people paste it: digits, xxd's and hexdump -C's lines. Throws what is wrong.
+// Bytes as people paste them: digits, or the lines of xxd, hexdump -C, od -t x1 and debuggers. Throws
+// what is wrong, and where numbers are shown: the lowest byte of those comes first in memory.
+const NUMBERS = "these are numbers, not bytes in memory order; single bytes are wanted: xxd -g1, od -v -t x1, x/576xb";
+
 function fromHex(text) {
-  const lines = text.split("\n").map(line => line
-    .replace(/^\s*[0-9a-f]+:/i, "").replace(/^\s*[0-9a-f]{8}\s\s/i, "").replace(/\|.*$/, "")
-    .replace(/^((?:\s*[0-9a-f]{4}){1,8})\s\s.*$/i, "$1").replace(/0x/gi, "").replace(/[\s,]/g, ""));
-  const all = lines.join("");
+  const lines = text.split("\n").filter(line => line.trim()), counted = hasOffsets(lines);
+  const all = lines.map(line => bytesOfLine(line, counted)).join("").replace(/[\s,]/g, "");
   const wrong = all.match(/[^0-9a-f]/i);
   if (wrong) throw new Error(`${JSON.stringify(wrong[0])} is no hexadecimal digit`);
   if (all.length % 2) throw new Error("an odd number of digits");
   if (all.length / 2 > D.max_area) throw new Error("too long for an area");
   return Uint8Array.from(all.match(/../g) ?? [], pair => parseInt(pair, 16));
+}
+
+// Whether lines begin with offsets that no colon ends: the second is as much further as the first is long.
+function hasOffsets(lines) {
+  const [one, two] = lines.map(line => line.replace(/\s(?:\|.*\||>.*<)\s*$/, "").trim().split(/\s+/));
+  if (!two || !/^[0-9a-f]{6,16}$/i.test(one[0]) || one[0].length !== two[0].length) return false;
+  const size = one.slice(1).join("").length / 2;
+  return two[0] === "*" || [8, 10, 16].some(base => parseInt(two[0], base) - parseInt(one[0], base) === size);
+}
+
+function bytesOfLine(line, counted) {
+  if (line.trim() === "*") throw new Error("* stands for lines that are left out: hexdump -vC and od -v -t x1 show all");
+  const at = line.match(counted ? /^\s*[0-9a-f]+(?=\s|$)/i : /^\s*(?:0x)?[0-9a-f]+(?:\s<[^>]*>)?:/i);
+  const bare = line.slice(at?.[0].length ?? 0).replace(counted ? /\s(?:\|.*\||>.*<)\s*$/ : /\s\|.*\|\s*$/, "");
+  const bytes = at && !counted ? withoutText(bare) : bare, groups = bytes.trim().split(/[\s,]+/);
+  const wide = counted ? 3 : at && bytes === bare ? 8 : 17;
+  if (groups.some(each => /^0x[0-9a-f]{3,16}$/i.test(each) || (each.length >= wide && wide < 17))) throw new Error(NUMBERS);
+  const digits = groups.map(each => each.replace(/^0x/i, "")), odd = digits.find(each => each.length % 2);
+  if (odd && digits.length > 1 && /^[0-9a-f]+$/i.test(odd)) throw new Error(`an odd number of digits: ${odd.slice(0, 20)}`);
+  return digits.join("");
+}
+
+// A line's bytes without the text behind them that shows the same bytes.
+function withoutText(line) {
+  const [whole, hexadecimal, gap] = line.match(/^\s*((?:[0-9a-f]{2})+(?:\s(?:[0-9a-f]{2})+)*)(\s{2,}(?=\S))/i) ?? [];
+  if (!gap) return line;
+  const bytes = hexadecimal.match(/[0-9a-f]{2}/gi).map(each => parseInt(each, 16)), text = line.slice(whole.length);
+  if (text.length > bytes.length) return line;
+  const shown = bytes.map(b => b > 31 && b < 127 ? String.fromCharCode(b) : ".").join("");
+  if ((gap + text).endsWith(shown)) return hexadecimal;
+  if (!/[^0-9a-f\s]/i.test(text)) return line;
+  if (text.length === bytes.length) throw new Error(NUMBERS);
+  return hexadecimal;
 }
 
 // --- elements: text is only ever text ------------------------------------------------------------
@@ -507,7 +585,7 @@ function matches(m, query) {
     const raw = one.replace(/^0x/, "");
     const eax = m.signatures.some(s => s.eax.some(e => raw.length > 3
       && (e.startsWith(raw) || (raw.startsWith(e) && raw.length <= e.length + 1))));
-    return eax || [m.name, m.title, m.vendor, ...m.aliases, ...m.components.map(c => c.name)]
+    return eax || [m.name, m.title, m.vendor, ...m.aliases, ...m.components.flatMap(c => [c.name, c.title])]
       .some(text => plainly(text).includes(one));
   });
 }
@@ -685,6 +763,7 @@ function comparison() {
 // --- an area that is dropped or pasted -----------------------------------------------------------
 
 let area = null, trouble = "";
+const MOST = 8; // other models that are named
 
 const MAGIC = [["7f454c46", "an ELF file"], ["4d444d50", "a minidump"], ["5145564d", "a QEMU stream"],
   ["1f8b", "packed by gzip"], ["28b52ffd", "packed by zstd"], ["fd377a585a", "packed by xz"]];
@@ -697,7 +776,8 @@ function take(bytes) {
     : bytes.length > D.max_area ? "too long for an area" : "";
   if (!trouble) area = bytes;
   decode();
-  $("readout").textContent = trouble || $("in-use").textContent;
+  const doubt = document.querySelector("#decoded .bad");
+  $("readout").textContent = trouble || [doubt, $("in-use")].filter(Boolean).map(each => each.textContent).join(" – ");
 }
 
 async function takeFile(file) {
@@ -708,19 +788,19 @@ async function takeFile(file) {
 function decode() {
   if (!area) return show("decoded", trouble ? el("p", {class: "bad"}, trouble) : null);
   const {m} = state, told = judge(m, area), {lay, xstate, xcomp} = told;
-  const faults = [...told.faults];
-  const its = word(area, 24) >> 32n & 0xFFFFFFFFn;
-  if (lay.format === "standard" && its & ~m.mxcsr_mask)
-    faults.push(`MXCSR_MASK is ${hex(its)}, with bits that ${m.name}'s ${hex(m.mxcsr_mask)} lacks`);
-  const enabled = word(area, D.xcr0);
-  if (lay.format === "standard" && (enabled & 3n) === 3n && enabled & ~m.user && !(xstate & ~enabled))
-    faults.push(`byte ${D.xcr0} says XCR0 ${hex(enabled)}, with components that ${m.name} lacks`);
+  const {against, hints} = evidence(m, area), faults = [...told.faults, ...against];
+  const fits = o => !judge(o, area).faults.length && !Object.values(evidence(o, area)).flat().length;
+  const others = faults.length || hints.length ? D.models.filter(fits) : [];
   const fields = values(area, told), inUse = xstate & lay.mask;
   const rows = registers(m, fields).filter(r => r.live).map(r => el("tr", {}, el("td", {}, r.name),
     el("td", {class: "value"}, el("div", {}, shown(r)))));
   show("decoded",
     el("h4", {}, `${area.length} bytes, read as ${m.name} writes them: ${lay.format} format`),
     faults.map(fault => el("p", {class: "bad fault"}, fault)),
+    against.length ? null : hints.map(hint => el("p", {class: "bad hint"}, hint)),
+    others.length ? el("p", {id: "fitting"}, `${m.name} may not have written this; without such a doubt fit: `,
+      others.slice(0, MOST).map(o => el("button", {type: "button", onclick: () => { choose(o); refresh(); }}, o.name)),
+      others.length > MOST ? ` and ${others.length - MOST} others` : null) : null,
     told.restore.map(rule => el("p", {class: "bad restore"}, `A restore faults. ${rule}`)),
     el("p", {class: "mono"}, `XSTATE_BV ${hex(xstate)}, XCOMP_BV ${hex(xcomp)}`),
     el("p", {id: "in-use"}, `In use: ${names(m, inUse) || "nothing"}. `,
@@ -732,11 +812,21 @@ function decode() {
 
 // --- all together --------------------------------------------------------------------------------
 
+// Numbers in hexadecimal, those that follow one another as a range.
+function ranges(given) {
+  const found = [];
+  for (const n of [...given].sort((a, b) => a - b)) {
+    if (n === found.at(-1)?.[1] + 1) found.at(-1)[1] = n;
+    else found.push([n, n]);
+  }
+  return found.map(([low, high]) => [...new Set([low, high])].map(n => hex(BigInt(n))).join("–")).join(", ");
+}
+
 function refresh() {
   const {m} = state;
   document.title = `${m.name} – XSAVE atlas`;
   $("name").textContent = m.name;
-  const signatures = m.signatures.map(s => `family ${s.family} model ${s.models.map(n => hex(BigInt(n))).join(", ")}`
+  const signatures = m.signatures.map(s => `family ${hex(BigInt(s.family))} model ${ranges(s.models)}`
     + (s.steppings ? ` stepping ${s.steppings.join(", ")}` : ""));
   $("facts").textContent = [m.title, m.vendor, ...signatures, m.aliases.length ? `also ${m.aliases.join(", ")}` : "",
     m.instructions.join(" "), m.confirmed ? "confirmed by a CPUID dump" : ""].filter(Boolean).join(" · ");
@@ -805,7 +895,7 @@ window.atlas = Object.freeze({
   },
   read: (name, text) => {
     const m = MODELS.get(name), bytes = fromHex(text), told = judge(m, bytes);
-    return {format: told.lay.format, mask: hex(told.lay.mask), faults: told.faults, restore: told.restore,
+    return {format: told.lay.format, mask: hex(told.lay.mask), faults: told.faults, restore: told.restore, ...evidence(m, bytes),
       registers: registers(m, values(bytes, told)).map(r => [r.name, shown(r)])};
   },
 });
