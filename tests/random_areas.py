@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple, get_args
 
 import xsaveschema as xs
 from xsaveschema.errors import HeaderError, MaskError, StateLossError, TooShortError
-from xsaveschema.layout import check_user_mask
+from xsaveschema.layout import check_user_mask, legal_part
 from xsaveschema.model import bits_of
 from xsaveschema.restore_rules import Target
 from xsaveschema.traces import FP_XSTATE_MAGIC1, FP_XSTATE_MAGIC2
@@ -131,6 +131,8 @@ def _check(rng: random.Random, model: xs.CpuModel, index: int, data: bytes) -> C
         check_user_mask(model, xcr0)
     except MaskError:
         xcr0 = model.xcr0
+    if target in ("ptrace", "kvm"):
+        xcr0 = legal_part(model, xcr0 | 3)  # a kernel has no other
     xss = model.xss if rng.random() < 0.8 else subset(rng, model.supervisor_mask)
     xfd = sum(c.bit for c in model.components.values() if c.xfd) if rng.random() < 0.3 else 0
     rfbm = rng.choice(((1 << 64) - 1, (1 << 64) - 1, rng.getrandbits(64)))

@@ -231,11 +231,34 @@ def test_folders_of_dumps(tmp_path: Path) -> None:
     (tmp_path / "hosts" / "broken.txt").write_text(
         (DUMPS / "cpuid-r.txt").read_text().replace("0x0000001f", "0x0000001d", 1)
     )
+    leaf = dict(load_model("zen2").cpuid_leaf_0xd())
+    del leaf[9]
+    (tmp_path / "hosts" / "cut.txt").write_text(
+        cpuid.format_cpuid_r(cpuid.CpuidRecord("AuthenticAMD", None, leaf))
+    )
+    (tmp_path / "hosts" / "gone").symlink_to("nowhere")
     said = fails("baseline", folder)
-    assert said.startswith("move this dump out of the folder")
-    assert "broken.txt: " in said
+    assert said.startswith(f"{folder}: 3 of {len([*DUMPS.iterdir()]) + 3} dumps cannot be used")
+    refused = said.splitlines()[1:]
+    assert [line.split(":")[0] for line in refused] == [
+        f"  {folder}/broken.txt",
+        f"  {folder}/cut.txt",
+        f"  {folder}/gone",
+    ]
+    assert "lacks sub-leaf 9: name the CPU's model in its place" in refused[1]
+    assert "--model" not in said, "there is no such option here"
     (tmp_path / "none").mkdir()
     assert "no file in this folder" in fails("baseline", f"{tmp_path}/none")
+
+
+def test_a_folder_or_a_dump_that_is_named_as_a_model_would_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(DUMPS, "many")
+    assert fails("baseline", "many").startswith("a path is said with a slash, ./many: there is no")
+    assert "slash" not in fails("baseline", "much")
+    assert tell("baseline", "./many")
 
 
 def test_a_folder_that_is_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -276,6 +299,19 @@ def test_a_dumps_instructions_are_its_own(tmp_path: Path) -> None:
     assert found["instructions"] == ["xsaveopt", "xsavec", "xgetbv1"]
     assert (found["xcr0"], found["xss"]) == ("0x2e7", "0x0")
     assert found["features"]["qemu"]["off"] == ["cet-ss", "cet-ibt", "xsaves"]
+
+
+def test_a_dump_that_is_cut_off_has_no_instructions_and_that_is_told(tmp_path: Path) -> None:
+    leaf = dict(load_model("zen4").cpuid_leaf_0xd())
+    del leaf[1]
+    (tmp_path / "cut").write_text(
+        cpuid.format_cpuid_r(cpuid.CpuidRecord("AuthenticAMD", None, leaf))
+    )
+    words = "baseline", "zen4", f"{tmp_path}/cut"
+    assert f"sub-leaf 1 is not in {words[2]}: taken for CPUs without" in run(*words).stderr
+    found = tell(*words)
+    assert (found["instructions"], found["xss"]) == ([], "0x0")
+    assert found["cut_off"] == [words[2]]
 
 
 def test_optional_components_of_named_models_are_told() -> None:

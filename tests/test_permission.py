@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,14 @@ def test_it_is_asked_for_what_is_used() -> None:
     assert permission(area).names == ("tiledata",)
     # A system that has not enabled it gives it to nobody.
     assert not permission(SPR.limited(xcr0=0x2E7), TILEDATA)
+
+
+def test_without_xfd_linux_gives_it_to_nobody() -> None:
+    """As a guest is told of AMX whose leaf 0xD.1 hides xfd: fpu__init_system_xstate."""
+    hidden = replace(SPR, instructions=SPR.instructions - {"xfd"})
+    asked = permission(hidden, TILEDATA)
+    assert (bool(asked), asked.regset, asked.frame) == (False, 2816, (2816, 2816))
+    assert asked.frame.before == sigstack(hidden).frames[-1].layout.size
 
 
 def test_most_cpus_have_nothing_to_ask_for() -> None:

@@ -21,6 +21,7 @@ from test_processor import host, random_state
 from xsaveschema import XsaveArea, check, load_model
 from xsaveschema.catalog import default_catalog
 from xsaveschema.errors import MaskError, TooShortError, XsaveError
+from xsaveschema.layout import under
 from xsaveschema.model import COMPACTED, CpuModel
 from xsaveschema.restore import RULES, Mended, Target, mend, notes
 from xsaveschema.testing import areas, illegal_areas
@@ -475,3 +476,18 @@ def test_mend_zeroes_xcomp_bv_of_a_standard_area(target: Target) -> None:
 def test_masks_that_say_nothing(masks: dict[str, Any], said: str) -> None:
     with pytest.raises(MaskError, match=said):
         check(area(7, size=2440), load_model("zen4"), **masks)
+
+
+def test_a_frames_mask_is_not_what_the_kernel_has_enabled() -> None:
+    """Where TILECFG is enabled TILEDATA is, too: ptrace wants its place in a shorter frame's area.
+
+    xstateregs_set takes all user components or nothing; a frame of a task without tiles lacks them.
+    """
+    model = under(load_model("sapphire-rapids"), 0x200E7)
+    data = bytes(XsaveArea.new(model))
+    assert len(data) == 2816
+    assert [fault.rule for fault in check(data, model, "ptrace")] == ["linux-size"]
+    mended = mend(data, model, "ptrace")
+    assert (len(mended.data), mended.left) == (11008, ())
+    assert check(data, model) == []
+    assert check(data + bytes(1280), model, "kvm") == []

@@ -113,6 +113,8 @@ def test_struct_kvm_xsave(at: int, value: int, wanted: bool) -> None:
     assert of_kvm(memoryview(data)) == wanted
     assert not of_kvm(memoryview(data)[:4095])
     assert not of_kvm(memoryview(data + b"\0"))
+    assert of_kvm(memoryview(data)[:576], 4096) == wanted
+    assert not of_kvm(memoryview(data), 4095)
 
 
 @pytest.mark.parametrize(

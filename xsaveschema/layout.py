@@ -249,6 +249,16 @@ def legal_part(model: CpuModel, xcr0: int) -> int:
     return xcr0
 
 
+def legal_whole(model: CpuModel, xcr0: int) -> int:
+    """The least set of user components that has these, and what each of them needs beside it."""
+    while True:
+        lacking = {name for _, missing in _incomplete(model, xcr0) for name in missing}
+        more = sum(model.components[name].bit for name in lacking if name in model.components)
+        if not more:
+            return xcr0
+        xcr0 |= more
+
+
 def takes_xcr0(model: CpuModel, xcr0: int) -> bool:
     """Whether the processor would take this XCR0."""
     try:

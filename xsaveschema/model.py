@@ -9,7 +9,7 @@ standard format. CPUID leaf 0xD enumerates all of that; the YAML files under ``s
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -504,7 +504,7 @@ class CpuModel(Keeper):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Without ``host``: another process may be another machine.
-        shown = self.name, self.xcr0, self.xss, self.digest
+        shown = self.name, self.xcr0, self.xss, self.digest, self.instructions
         if self.file:  # by name: a model is one object wherever the catalogue is the same
             return _unpickled, shown
         from xsaveschema.cpuid.of_model import whole_leaf
@@ -545,6 +545,7 @@ def _unpickled(
     xcr0: int,
     xss: int,
     digest: str,
+    instructions: frozenset[str],
     leaf: Leaf0xD | None = None,
     vendor: str = "",
     signature: tuple[int, int, int] | None = None,
@@ -565,6 +566,8 @@ def _unpickled(
         except XsaveError as error:
             error.add_note(_REMEDY)
             raise
+    if found.instructions != instructions:  # a dump of a guest that is not told of all
+        found = replace(found, instructions=instructions)
     if found.digest != digest:
         raise XsaveError(f"{name} was pickled with other components than it has here; {_REMEDY}")
     return under(found, xcr0, xss)

@@ -89,7 +89,8 @@ def permission(of: CpuModel | XsaveArea, mask: int | None = None) -> Permission:
     ``of`` is the CPU that runs it, or an area that shall be restored on the CPU that wrote it;
     ``mask`` the components that shall be used there, as an XSTATE_BV or a guest's XCR0 has them
     (default: all that the model has enabled; what an area has in use). Components that the model's
-    XCR0 lacks cannot be asked for. WrongTypeError for what is neither, MaskError for no mask.
+    XCR0 lacks cannot be asked for, nor any on a CPU without xfd, on which Linux enables none.
+    WrongTypeError for what is neither, MaskError for no mask.
     """
     if isinstance(of, XsaveArea):
         model, wanted = of.model, of.xstate_bv
@@ -99,9 +100,11 @@ def permission(of: CpuModel | XsaveArea, mask: int | None = None) -> Permission:
     if mask is not None:
         check_mask(mask, "mask")
         wanted = mask
-    dynamic = dynamic_mask(model, model.xcr0)
+    dynamic, enabled = dynamic_mask(model, model.xcr0), model.xcr0
+    if "xfd" not in model.instructions:  # then Linux enables none (fpu__init_system_xstate)
+        dynamic, enabled = 0, enabled & ~dynamic
     numbers = tuple(sorted(c.number for c in model.components.values() if c.bit & dynamic & wanted))
-    without, whole = (standard(model, kept).size for kept in (model.xcr0 & ~dynamic, model.xcr0))
+    without, whole = (standard(model, kept).size for kept in (enabled & ~dynamic, enabled))
     asked = whole if numbers else without
     return Permission(
         model=model,

@@ -408,7 +408,7 @@ def loss(
     where = []
     placeless = [number for number in numbers if number not in missing]
     if placeless:
-        held = ", ".join(target.names_of(layout.mask))
+        held = ", ".join(target.names_of(layout.mask)) or "no component"
         where.append(f"the target, {target.label} {layout.format}, has {held}")
     for number in placeless:
         if layout.mask >> number & 1 and number > 1:

@@ -23,6 +23,7 @@ from xsaveschema.layout import (
     check_mask,
     check_user_mask,
     compacted,
+    legal_whole,
     names,
     places,
     standard,
@@ -432,11 +433,12 @@ def _linux_size(case: _Case) -> int:
     A virtual machine without permission for the dynamic components has KVM read struct kvm_xsave
     alone, whatever the host has enabled; one with state of them has it.
     """
-    user = case.enabled & case.model.user_mask
+    # A frame's mask lacks what its task has not used; the kernel's is an XCR0.
+    user = legal_whole(case.model, case.enabled & case.model.user_mask)
     whole = standard(case.model, user).size
     if case.target == "ptrace":
         return whole
-    dynamic = dynamic_mask(case.model, case.enabled)
+    dynamic = dynamic_mask(case.model, user)
     if (
         not case.xstate_bv & dynamic & ~case.xfd
         and standard(case.model, user & ~dynamic).size <= KVM_XSAVE_SIZE

@@ -353,8 +353,11 @@ def comparison_lines(found: Comparison) -> Iterator[Line]:
     yield from _needs(found)
 
 
-def comparisons_lines(found: Sequence[Comparison]) -> Iterator[Line]:
-    """A row for each CPU that one guest was compared with; by itself each says more."""
+def comparisons_lines(words: Sequence[str], found: Sequence[Comparison]) -> Iterator[Line]:
+    """A row for each CPU, by its word, that one guest was compared with; by itself each says more.
+
+    A dump's model is named like others of its layout, which are no other host's names.
+    """
     good = sum(each.restorable for each in found)
     title = f"{found[0].a.label} -> {len(found)} CPUs: "
     if good == len(found):
@@ -362,7 +365,8 @@ def comparisons_lines(found: Sequence[Comparison]) -> Iterator[Line]:
     else:
         title += f"nothing is lost on {good}" if good else "something is lost on each"
     yield [(title, "bold green" if good == len(found) else "bold red")]
-    told = [(each, row) for each in found for row in _rows_of(each)]
+    pairs = zip(words, found, strict=True)
+    told = [(each, row) for word, each in pairs for row in _rows_of(word, each)]
     heading, *rows = columns([["CPU", "areas", "result"], *(row for _, row in told)])
     yield heading
     for (each, _), line in zip(told, rows, strict=True):
@@ -370,7 +374,7 @@ def comparisons_lines(found: Sequence[Comparison]) -> Iterator[Line]:
         yield [(text, style if each.restorable else "red") for text, _ in line]
 
 
-def _rows_of(found: Comparison) -> Iterator[list[str]]:
+def _rows_of(word: str, found: Comparison) -> Iterator[list[str]]:
     """CPU, whether areas may stay as they are, and what is lost: a line for each kind of loss."""
     same = found.as_it_is
     if same is None:
@@ -385,7 +389,7 @@ def _rows_of(found: Comparison) -> Iterator[list[str]]:
     if found.possible:
         said.append(f"lost if enabled: {_some(found.possible, 3)}")
     first, *more = said or ["nothing is lost"]
-    yield [found.b.label, stay, first]
+    yield [word, stay, first]
     yield from (["", "", text] for text in more)
 
 

@@ -125,12 +125,13 @@ def mxcsr_masks(catalog: Catalog | None = None) -> frozenset[int]:
     return require_catalog(catalog).mxcsr_masks
 
 
-def of_kvm(view: memoryview) -> bool:
+def of_kvm(view: memoryview, size: int | None = None) -> bool:
     """Whether this is ``struct kvm_xsave``: 4096 bytes, and a header as KVM writes it.
 
-    The header is the standard format's, with zeros behind XSTATE_BV.
+    The header is the standard format's, with zeros behind XSTATE_BV. ``size`` is how many bytes the
+    area has where ``view`` is no more than its beginning.
     """
-    if len(view) != KVM_XSAVE_SIZE or view[HEADER_OFFSET + 7] & 0x80:
+    if (len(view) if size is None else size) != KVM_XSAVE_SIZE or view[HEADER_OFFSET + 7] & 0x80:
         return False
     return not any(view[HEADER_OFFSET + 8 : EXTENDED_OFFSET])
 

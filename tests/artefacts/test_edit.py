@@ -105,6 +105,36 @@ def test_lanes_that_are_refused(core: Path, registers: dict[str, str], said: str
     assert not out.exists()
 
 
+@pytest.mark.parametrize(
+    ("registers", "said"),
+    [
+        ({"xmm0": 5, "zmm0": 0}, "zmm0 changes xmm0, which is set, too"),
+        ({"zmm0": 0, "xmm0": 5}, "xmm0 changes zmm0, which is set, too"),
+        ({"mxcsr": 0x1FA0, "sse.mxcsr": 0x1F80}, "sse.mxcsr changes mxcsr"),
+        ({"avx.ymm_hi128[3]": 1, "ymm3": "u64:1,2,3,4"}, "ymm3 changes avx.ymm_hi128[3]"),
+        ({"mm0": 5, "fsw": 0x1800}, "fsw changes mm0"),  # which TOP says the place of
+    ],
+)
+def test_settings_that_undo_one_another_are_refused(
+    core: Path, registers: dict[str, int | str], said: str
+) -> None:
+    out = core.with_name("out")
+    with pytest.raises(XsaveError, match=re.escape(said)):
+        artefacts.patch(core, out, registers, area="100")
+    assert not out.exists()
+
+
+def test_settings_that_agree_are_taken(core: Path) -> None:
+    out = core.with_name("out")
+    artefacts.patch(core, out, {"fsw": 0x1800, "mm0": 5, "xmm0": 7, "zmm0": 7}, area="100")
+    (first, _) = areas(out)
+    assert first.area.registers.read(["fsw", "mm0", "zmm0"]) == {
+        "fsw": 0x1800,
+        "mm0": 5,
+        "zmm0": 7,
+    }
+
+
 def test_patch_in_place_keeps_the_link_and_the_permissions(core: Path) -> None:
     link = core.with_name("link")
     link.symlink_to(core)

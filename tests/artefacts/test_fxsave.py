@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import subprocess
 from pathlib import Path
 from shutil import which
@@ -11,8 +12,9 @@ import pytest
 from artefact_areas import ZEN4, intel_area, one, read, zen4_core
 from writers.state import State
 
-from xsaveschema import artefacts
+from xsaveschema import XsaveArea, artefacts
 from xsaveschema.artefacts.elf import READER
+from xsaveschema.diff import diff
 from xsaveschema.errors import XsaveError
 
 FXSAVE, PRXFPREG = 2, 0x46E62B7F
@@ -94,6 +96,23 @@ def test_an_edited_image_goes_back_and_nothing_behind_it_changes() -> None:
     again = read(data[:at] + new + data[at + 512 :])
     assert again[0].area.registers["xmm3"] == 5
     assert again[1].area.registers.read() == read(data)[1].area.registers.read()
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_the_canonical_form_of_initial_state(name: str, tmp_path: Path) -> None:
+    """An image has no XSTATE_BV, which says that it is initial: its values do."""
+    path, out = tmp_path / "core", tmp_path / "out"
+    data = WRITERS[name]
+    for thread in (7, 8):
+        clean = struct.pack("<HHBBHQQII", 0x37F, 0, 0, 0, 0, 0, 0, 0x1F80, 0xFFFF).ljust(160, b"\0")
+        assert data.count(image(thread)) == 1
+        data = data.replace(image(thread), (clean + bytes(256) + b"\xa5" * 48).ljust(512, b"\0"))
+    path.write_bytes(data)
+    done = artefacts.normalise(path, out)
+    assert [each.after.xstate_bv for each in done if each.after] == [0, 0]
+    assert out.read_bytes() == data.replace(b"\xa5", b"\0")
+    for found in artefacts.open(out):
+        assert diff(found.area, XsaveArea.new(found.area.model)) == []
 
 
 def test_what_cannot_be_put_into_an_fxsave_core_is_refused(tmp_path: Path) -> None:

@@ -277,6 +277,18 @@ def test_a_thread_that_another_traces() -> None:
         assert child.get() == before
 
 
+def test_a_stop_that_another_thread_has_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "waitid", lambda *_: None)
+    monkeypatch.setattr(process, "_SECONDS", 0.1)
+    child = subprocess.Popen(["sleep", "60"])
+    try:
+        with pytest.raises(artefacts.ArtefactError, match="t, a stop that another thread of this"):
+            artefacts.patch(f"pid:{child.pid}", registers={"xmm0": 1})
+    finally:
+        child.kill()
+        child.wait()
+
+
 def test_processes_that_are_gone() -> None:
     child = subprocess.Popen(["true"])
     wait_for(child.pid, "Z")
@@ -322,8 +334,11 @@ pid, threads, rng = sys.argv[1], sys.argv[2].split(","), random.Random(5)
 first = ["patch", "pid:" + pid, "--area", threads[0], "xmm1=0", "xmm2=0"]
 program.main(first, standalone_mode=False)  # has imported all
 for turn in range(30):
+    # Python forgets the signals that come to a child before it has begun.
+    begun, begins = os.pipe()
     child = os.fork()
     if not child:
+        os.write(begins, b"!")
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         os.dup2(1, 2)
         value = turn << 32
@@ -335,13 +350,14 @@ for turn in range(30):
             except SystemExit as done:
                 if done.code:
                     os._exit(done.code)
+    os.read(begun, 1)
+    os.close(begun)
+    os.close(begins)
     time.sleep(rng.uniform(0.02, 0.06))
     number = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)[turn % 3]
-    # Again where the interpreter lost it: what a callback of weakref raises is left out by Python.
+    os.kill(child, number)
     gone = status = 0
-    for again in range(200):
-        if again % 20 == 0:
-            os.kill(child, number)
+    for _ in range(200):
         gone, status = os.waitpid(child, os.WNOHANG)
         if gone:
             break

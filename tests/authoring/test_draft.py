@@ -123,7 +123,7 @@ def leaves(draw: st.DrawFn) -> dict[int, CpuidRegisters]:
     hidden = sum(1 << number for number in supervisor)
     if draw(st.booleans()):  # described, but in neither mask
         leaf[50] = draw(st.sampled_from([(64, 0, 1, 0), (64, 576, 0, 0)]))
-    instructions = draw(st.integers(0, 31))
+    instructions = draw(st.integers(0, 31)) | (8 if hidden else 0)  # IA32_XSS comes with XSAVES
     leaf[0] = (user & 0xFFFFFFFF, 576, end if chosen else 576, user >> 32)
     leaf[1] = (instructions, 0, hidden & 0xFFFFFFFF, hidden >> 32)
     return leaf

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from command import run, tell
+from command import fails, run, tell
 
 from xsaveschema import XsaveArea, load_model
 
@@ -76,3 +76,9 @@ def test_a_task_on_a_host_with_a_longer_area(tmp_path: Path) -> None:
     assert rules(path, *args, code=0) == []
     found = tell("check", path, *args, "--cpu", "spr", code=1)["faults"]
     assert [fault["message"] for fault in found] == ["4096 bytes, 11008 are needed"]
+
+
+@pytest.mark.parametrize("target", ["ptrace", "kvm"])
+def test_the_kernel_takes_no_instructions_mask(target: str) -> None:
+    words = "check", "sample:zen4-xsave", "--target", target, "--rfbm", "0"
+    assert "--rfbm is an instruction's" in fails(*words, code=2)

@@ -10,7 +10,7 @@ import pytest
 from command import fails, run, tell
 from places import TESTS
 
-from xsaveschema import XsaveArea, load_model
+from xsaveschema import Catalog, XsaveArea, cpuid, load_model
 
 SAMPLE = "sample:zen4-kernel-core"
 DUMPS = TESTS / "data" / "cpuid"
@@ -79,6 +79,27 @@ def test_globs_mean_models_as_for_the_list_of_them() -> None:
     assert names[0] == "zen3"
     assert sorted(names) == sorted(model["name"] for model in listed), "each once"
     assert fails("compare", "zen4", "q*").startswith("q*: no model of the catalogue is like that")
+
+
+def test_a_row_has_the_word_by_which_a_host_was_named(tmp_path: Path) -> None:
+    """Dumps have the name of a model that is laid out alike, two hosts maybe the same one."""
+    (tmp_path / "hosts").mkdir()
+    for name, xcr0 in {"a": 0x2E7, "b": 0x2E7, "c": 0x7}.items():
+        leaf = dict(load_model("zen4").limited(xcr0=xcr0, xss=0).cpuid_leaf_0xd())
+        record = cpuid.CpuidRecord("AuthenticAMD", None, leaf)
+        (tmp_path / "hosts" / name).write_text(cpuid.format_cpuid_r(record))
+    words = [f"{tmp_path}/hosts/{name}" for name in "abc"]
+    for named in ([f"{tmp_path}/hosts"], words):
+        rows = run("compare", "zen4", *named, code=1).stdout.splitlines()[2:]
+        assert [row.split()[0] for row in rows if "lost: " in row] == words[2:]
+        assert [row.split()[0] for row in rows if row.strip().startswith("/")] == words
+        found = tell("compare", "zen4", *named, code=1)["comparisons"]
+        assert [(each["cpu"], each["restorable"]) for each in found] == [
+            *((word, True) for word in words[:2]),
+            (words[2], False),
+        ]
+    found = tell("compare", "zen4", "all", code=1)["comparisons"]
+    assert {each["cpu"] for each in found} == set(Catalog())
 
 
 def test_supervisor_state_is_lost_if_the_guest_has_it() -> None:

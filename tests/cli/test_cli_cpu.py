@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from command import fails, run, tell
@@ -103,3 +104,25 @@ def test_errors_name_the_file_that_is_at_fault(command: tuple[str, ...], here: P
     assert said.startswith("the schema files have faults\nbad.yaml:6:")
     (here / "none.yaml").write_text("component: avx\nnumber: 2\ntitle: AVX\nfields: []\n")
     assert "none.yaml" in fails(*command, "none.yaml")
+
+
+@pytest.mark.parametrize("format", ["standard", "compacted"])
+@pytest.mark.parametrize("batch", [[], ["--batch"]], ids=["one", "batch"])
+def test_a_guest_that_has_less_than_the_model_of_its_name(
+    tmp_path: Path, format: Literal["standard", "compacted"], batch: list[str]
+) -> None:
+    """Its dump is called zen4, as the area's writer is, and takes no PKRU all the same."""
+    zen4 = xs.load_model("zen4")
+    dump, source, out = (str(tmp_path / name) for name in ("dump", "area", "out"))
+    leaf = dict(zen4.limited(xcr0=0xE7, xss=0).cpuid_leaf_0xd())
+    Path(dump).write_text(xs.cpuid.format_cpuid_r(xs.cpuid.CpuidRecord("AuthenticAMD", None, leaf)))
+    assert xs.load_model(dump).name == "zen4"
+    xcomp_bv = 0x2E7 if format == "compacted" else None
+    area = xs.XsaveArea.new(zen4, format, xcomp_bv=xcomp_bv)
+    area.registers["pkru"] = 4
+    Path(source).write_bytes(bytes(area))
+    words = "convert", source, "--model", "zen4", "--cpu", dump, *batch, "-o", out
+    assert "live state would be lost: pkru" in fails(*words)
+    run(*words, "--drop", "pkru")
+    # 0xE7 of a Zen 4: Hi16_ZMM ends at 2432 in either format.
+    assert len(Path(out).read_bytes()) == 2432

@@ -199,6 +199,29 @@ def test_a_signal_leaves_nothing_behind(command: str, number: int, tmp_path: Pat
     assert sorted(tmp_path.iterdir()) == ([path, out] if command == "convert" else [path])
 
 
+DROPS = """
+import os, sys, time, weakref
+from xsaveschema.cli.program import program
+class Thing: pass
+def told(_):
+    os.kill(os.getpid(), int(sys.argv[1]))
+def work(**_):
+    thing = Thing()
+    kept = weakref.ref(thing, told)
+    del thing
+    time.sleep(5)
+program.callback = work
+program.main(["models"])
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_is_not_lost_where_python_drops_exceptions(number: int) -> None:
+    done = subprocess.run([sys.executable, "-c", DROPS, str(int(number))], capture_output=True)
+    assert (done.returncode, done.stdout) == (128 + number, b"")
+    assert b"ignored" not in done.stderr
+
+
 def test_what_is_ignored_stays_ignored() -> None:
     code = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
     code += "from xsaveschema.cli.program import program\n"
@@ -209,9 +232,26 @@ def test_what_is_ignored_stays_ignored() -> None:
 
 
 def test_the_handler_goes_with_the_command() -> None:
-    before = signal.getsignal(signal.SIGTERM)
+    before = signal.getsignal(signal.SIGTERM), sys.unraisablehook
     run("models")
-    assert signal.getsignal(signal.SIGTERM) is before
+    assert (signal.getsignal(signal.SIGTERM), sys.unraisablehook) == before
+
+
+@pytest.mark.parametrize("command", [["patch", "k1=1"], ["normalise"], ["add-layout"]])
+def test_a_file_is_edited_into_a_file(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not into one that is called -, as if that were standard output."""
+    monkeypatch.chdir(tmp_path)
+    Path("core").write_bytes(ONE)
+    name, *settings = command
+    for source, output in (("core", ["-o", "-"]), ("-", ["-o", "out"]), ("-", ["--in-place"])):
+        assert "is edited into a file" in fails(name, source, *settings, *output, code=2)
+    assert [*Path().iterdir()] == [Path("core")]
+    # One that is called so has a path.
+    said = run("normalise", "core", "-o", "./-").stderr
+    assert said.startswith("-: thread")
+    assert sorted(Path().iterdir()) == [Path("-"), Path("core")]
 
 
 def test_a_batch_that_is_terminated_is_gone_on_with(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from command import fails, run
 from test_stream import BAD, GOOD, MIXED, STRIDE, expected
 
-from xsaveschema import load_model, to_compacted, to_standard
+from xsaveschema import XsaveArea, load_model, to_compacted, to_standard
 from xsaveschema.model import HEADER_OFFSET, XCR0_OFFSET
 from xsaveschema.samples import read as read_sample
 
@@ -122,6 +122,21 @@ def test_a_device_is_written_to_as_it_is(source: Path) -> None:
     source.write_bytes(b"".join(GOOD))
     result = run("convert", "--batch", str(source), *TO, "-o", os.devnull)
     assert "50 areas" in result.stderr
+
+
+@pytest.mark.parametrize("more", [[], ["--cpu", "zen4"], ["--format", "compacted"]])
+def test_the_mask_in_kvms_areas_limits_no_guest(more: list[str], tmp_path: Path) -> None:
+    """It is the host's: many areas of struct kvm_xsave become what each becomes by itself."""
+    area = bytearray(bytes(XsaveArea.new(load_model("sapphire-rapids"), xcr0=0x2E7)).ljust(4096))
+    area[XCR0_OFFSET:HEADER_OFFSET] = (0x600E7).to_bytes(48, "little")
+    area[2696:] = bytes(4096 - 2696)
+    one, many = tmp_path / "one", tmp_path / "many"
+    one.write_bytes(area)
+    many.write_bytes(area * 3)
+    model = ["--model", "sapphire-rapids", *more]
+    run("convert", str(one), *model, "-o", str(tmp_path / "single"))
+    run("convert", str(many), "--batch", "--stride", "4096", *model, "-o", str(tmp_path / "batch"))
+    assert (tmp_path / "batch").read_bytes() == 3 * (tmp_path / "single").read_bytes()
 
 
 def test_the_length_of_the_first_area_is_the_stride(tmp_path: Path) -> None:

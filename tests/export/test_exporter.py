@@ -48,10 +48,10 @@ def test_every_file_says_where_it_is_from_and_is_the_same_each_time(target: str)
 
 def test_cpus_by_name_by_model_and_all() -> None:
     model = xs.load_model("zen4")
-    assert export.render("vectors", "zen4") == export.render("vectors", [model, "genoa"])
+    assert export.render("gdb", "zen4") == export.render("gdb", [model, "genoa"])
     names = {each.name for each in xs.Catalog().models()}
-    text = export.render("vectors", "all")["vectors.txt"]
-    assert {line.split()[1] for line in text.splitlines() if line.startswith("cpu ")} == names
+    files = export.render("gdb", "all")
+    assert {name.removesuffix(".xml").replace("_", "-") for name in files} == names
 
 
 @pytest.mark.parametrize(

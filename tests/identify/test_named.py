@@ -85,6 +85,51 @@ def test_a_dump_of_a_cpu_that_no_model_is(tmp_path: Path) -> None:
     assert again.standard_layout()["component20"].offset == 856
 
 
+def guest(path: Path, announced: int | None) -> xs.CpuModel:
+    """A Zen 4 whose leaf 0xD.1 announces this; None: that is not in the dump."""
+    leaf = dict(xs.load_model("zen4").cpuid_leaf_0xd())
+    told = leaf.pop(1)
+    if announced is not None:
+        leaf[1] = (announced, *told[1:])
+    record = xs.cpuid.CpuidRecord("AuthenticAMD", 0xA10F11, leaf)
+    path.write_text(xs.cpuid.format_cpuid_r(record))
+    return xs.load_model(path)
+
+
+@pytest.mark.parametrize(
+    ("announced", "names"),
+    [
+        (0xF, "xsaveopt xsavec xgetbv1 xsaves"),
+        (0x7, "xsaveopt xsavec xgetbv1"),
+        (0x1, "xsaveopt"),
+        (0x0, ""),
+        (None, "xsaveopt xsavec xgetbv1 xsaves"),  # not told: the model's
+    ],
+)
+def test_a_cpu_has_the_instructions_that_its_dump_announces(
+    tmp_path: Path, announced: int | None, names: str
+) -> None:
+    model, has = guest(tmp_path / "dump", announced), frozenset(names.split())
+    assert (model.name, model.instructions) == ("zen4", has)
+    # Without XSAVES there is no IA32_XSS (SDM vol. 1, 13.3), whatever sub-leaf 1 says of it.
+    assert model.xss == (0x1800 if (announced or 0) & 8 else 0)
+    assert pickle.loads(pickle.dumps(model)) == model
+    zen4 = xs.load_model("zen4")
+    area = xs.XsaveArea.new(zen4, "compacted", xcomp_bv=0x2E7)
+    # Without XSAVEC, XRSTOR faults on the compacted form (SDM vol. 1, 13.8.1).
+    assert bool(xs.check(area.buffer, model)) == ("xsavec" not in has)
+    assert xs.compare(area, model).as_it_is == ("xsavec" in has)
+    assert set(xs.compare(zen4, model).missing_instructions) == zen4.instructions - has
+
+
+def test_kinds_of_core_have_the_instructions_that_each_announces(tmp_path: Path) -> None:
+    big, small, both = (tmp_path / name for name in ("big", "small", "both"))
+    guest(big, 0x7)
+    guest(small, 0x5)
+    both.write_text(big.read_text() + small.read_text())
+    assert xs.load_model(both).instructions == {"xsaveopt", "xgetbv1"}
+
+
 def test_kinds_of_core_that_differ_are_named(tmp_path: Path) -> None:
     path = tmp_path / "hybrid.txt"
     # The second kind of core has no PKRU.

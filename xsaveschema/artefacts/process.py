@@ -38,6 +38,10 @@ _T = TypeVar("_T")
 _SECONDS: Final = 2.0
 """How long a thread may take to stop. One in uninterruptible sleep does not."""
 
+_STATES: Final = {
+    "D": ", uninterruptible sleep",
+    "t": ", a stop that another thread of this process has waited for",
+}
 _ENDED: Final = "ZX"
 _DETACH: Final = 17
 _SEIZE: Final = 0x4206
@@ -203,7 +207,7 @@ def _stopped(pid: int, thread: int) -> int | None:
         if time.monotonic() > deadline:
             raise ArtefactError(
                 f"thread {thread} does not stop within {_SECONDS:g} s: its state is {state}"
-                + (", uninterruptible sleep" if state == "D" else "")
+                + _STATES.get(state, "")
             )
         time.sleep(pause)
         pause = min(2 * pause, 0.01)

@@ -6,9 +6,10 @@ from __future__ import annotations
 import click
 
 from xsaveschema.artefacts import add_layout
-from xsaveschema.cli.files import about, named, require_one_output
+from xsaveschema.cli.files import about, require_one_output
 from xsaveschema.cli.inputs import Input, reads_areas
 from xsaveschema.cli.output import echo, note
+from xsaveschema.errors import plain
 
 
 @click.command("add-layout")
@@ -18,7 +19,7 @@ from xsaveschema.cli.output import echo, note
 @reads_areas("The CPU that wrote the core; without it, its areas are identified.", area=False)
 def command(file: Input, output: str | None, in_place: bool) -> None:
     """Add NT_X86_XSAVE_LAYOUT to an ELF core that lacks it, so that debuggers can read it."""
-    require_one_output(output, in_place)
+    require_one_output(file.source, output, in_place)
     said = file.options()
     with about(file.source):
         done = add_layout(
@@ -31,4 +32,4 @@ def command(file: Input, output: str | None, in_place: bool) -> None:
         )
     for text in done.notes:
         note(text)
-    echo(f"{named(str(done.path))}: {done.what} added ({done.layout_source})", err=True)
+    echo(f"{plain(str(done.path))}: {done.what} added ({done.layout_source})", err=True)

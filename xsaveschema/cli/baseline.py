@@ -11,15 +11,15 @@ import click
 from xsaveschema.area.lines import Line, folded
 from xsaveschema.baseline import Baseline, Hypervisor, baseline
 from xsaveschema.catalog import Catalog
-from xsaveschema.cli.fleet import Fleet, load_fleet
+from xsaveschema.cli.fleet import Fleet, load_fleet, note_of_dumps, some
 from xsaveschema.cli.models import of_vendor
 from xsaveschema.cli.options import json_option, with_catalog
-from xsaveschema.cli.output import echo, note, print_json, print_lines, terminal_width
+from xsaveschema.cli.output import echo, note, picked, print_json, print_lines, terminal_width
 from xsaveschema.cpuid import CpuidRecord, format_cpuid_r
 from xsaveschema.text import baseline_lines, places_lines
 
 _CPUID: Final = "cpuid"
-_SHOWN: Final = 4  # files and CPUs that a note names
+_SHOWN: Final = 4  # features that a hint names
 
 
 @click.command("baseline")
@@ -65,8 +65,8 @@ def command(
         raise click.UsageError("name the CPUs, a folder of their dumps, or --vendor NAME")
     found = baseline(fleet.cpus)
     if as_json:
-        more = {"optional": fleet.optional, "passed_over": fleet.passed_over}
-        print_json(found.to_dict() | more)
+        told = ("optional", "cut_off", "passed_over")
+        print_json(found.to_dict() | picked(fleet, *told))
         return
     _note(fleet, found)
     if output == _CPUID:
@@ -83,21 +83,14 @@ def command(
 
 def _note(fleet: Fleet, found: Baseline) -> None:
     """What the answer does not rest on, or rests on without proof."""
-    if fleet.passed_over:
-        told = _some(fleet.passed_over)
-        note(f"no CPUID dump, and passed over: {told}")
+    note_of_dumps(fleet)
     kept = {name for name, at in found.places.items() if name in found.model.components and at}
     doubts: dict[tuple[str, ...], list[str]] = {}
     for cpu, names in fleet.optional.items():
         if doubted := tuple(name for name in names if name in kept):
             doubts.setdefault(doubted, []).append(cpu)
     for unsure, cpus in doubts.items():
-        note(f"some parts of {_some(cpus)} lack {', '.join(unsure)}: a host's own dump tells")
-
-
-def _some(words: list[str]) -> str:
-    more = f" and {len(words) - _SHOWN} more" if len(words) > _SHOWN else ""
-    return ", ".join(words[:_SHOWN]) + more
+        note(f"some parts of {some(cpus)} lack {', '.join(unsure)}: a host's own dump tells")
 
 
 def _hints(found: Baseline, width: int) -> Iterator[Line]:

@@ -86,6 +86,8 @@ def command(
     cpu = None if cpu_name is None else load_model(cpu_name, file.catalog)
     rules = {"mxcsr_mask": mxcsr_mask, "xfd": xfd or 0}
     of_frames = target == SIGRETURN
+    if target in ("ptrace", "kvm") and masks["rfbm"] is not None:
+        raise click.UsageError(f"--rfbm is an instruction's: {_WHO[target]} takes all of an area")
     if of_frames and (fix is not None or masks["xss"] is not None or masks["rfbm"] is not None):
         hint = "convert --format frame builds a frame anew"
         raise click.UsageError(f"--fix, --xss and --rfbm do not go with sigreturn; {hint}")

@@ -3,12 +3,9 @@
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Iterator
 from dataclasses import replace
 from operator import attrgetter
-from typing import Final
 
 import click
 
@@ -16,20 +13,16 @@ from xsaveschema import cpuid
 from xsaveschema.area import XsaveArea
 from xsaveschema.area.lines import Line
 from xsaveschema.artefacts.reader import Found
-from xsaveschema.catalog import Catalog
 from xsaveschema.cli.files import about, named_input, write_picture
+from xsaveschema.cli.fleet import load_fleet, note_of_dumps
 from xsaveschema.cli.inputs import Input, called, dump_of, names_cpu, noted, reads_areas
-from xsaveschema.cli.models import is_like
 from xsaveschema.cli.options import json_option, mask_option, svg_option
 from xsaveschema.cli.output import print_json, print_lines
 from xsaveschema.compare import Comparison, compare, compare_areas
-from xsaveschema.errors import XsaveError
 from xsaveschema.identify.named import load_model, model_of_dump
 from xsaveschema.model import CpuModel
 from xsaveschema.svg import comparison_svg
 from xsaveschema.text import comparison_lines, comparisons_lines
-
-_GLOB: Final = re.compile(r"[*?\[]")
 
 
 @click.command("compare")
@@ -57,39 +50,28 @@ def command(
     FILE holds its areas: a path, - for standard input, pid:N or sample:NAME; what they have in use
     counts, and each is judged as convert and check would judge it. Or the guest ran on a CPU: a
     model's name, host, a CPUID dump or a model's YAML file; then all that it has enabled counts.
-    Which components move, which are lost, which sit elsewhere or change size; of several CPUs,
-    which may be globs of models' names, a row each. Exits with 1 where state would be lost.
+    Which components move, which are lost, which sit elsewhere or change size; of several CPUs (also
+    globs of models' names, all, or a folder of dumps) a row each. Exits with 1 where state would be
+    lost.
     """
-    hosts = list(_hosts(file.catalog, cpus))
+    fleet = load_fleet(cpus, file.catalog)
+    words, hosts = list(fleet.cpus), list(fleet.cpus.values())
     if svg is not None and len(hosts) > 1:
         raise click.UsageError("--svg draws one pair: name one CPU to compare with")
     heading, found = _compared(file, hosts, xcr0, xss)
     if svg is not None:
         write_picture(svg, comparison_svg(found[0]), as_json)
     elif as_json and len(found) > 1:
-        print_json({"comparisons": [each.to_dict() for each in found]})
+        rows = zip(words, found, strict=True)
+        print_json({"comparisons": [{"cpu": word} | each.to_dict() for word, each in rows]})
     elif as_json:
         print_json(found[0].to_dict())
     else:
-        told = comparison_lines(found[0]) if len(found) == 1 else comparisons_lines(found)
+        note_of_dumps(fleet)
+        one = len(found) == 1
+        told = comparison_lines(found[0]) if one else comparisons_lines(words, found)
         print_lines([*heading, *told])
     return 0 if all(each.restorable for each in found) else 1
-
-
-def _hosts(catalog: Catalog, words: tuple[str, ...]) -> Iterator[CpuModel]:
-    """The CPUs that the words mean, each once; a glob means models, if it is no file's name."""
-    seen: list[CpuModel] = []
-    for word in words:
-        if _GLOB.search(word) and word not in catalog and not os.path.lexists(word):
-            models = [m for m in catalog.models() if is_like(m, word.casefold())]
-            if not models:
-                raise XsaveError(f"{word}: no model of the catalogue is like that")
-        else:
-            models = [load_model(word, catalog)]
-        for model in models:
-            if model not in seen:
-                seen.append(model)
-                yield model
 
 
 def _compared(

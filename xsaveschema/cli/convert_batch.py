@@ -42,6 +42,7 @@ from xsaveschema.many.stream import (
     part_of,
 )
 from xsaveschema.model import COMPACTED, EXTENDED_OFFSET, HEADER_OFFSET, CpuModel, Format
+from xsaveschema.traces import of_kvm
 
 _SAID: Final = 20
 """Bad areas that are told one by one on standard error."""
@@ -70,10 +71,9 @@ def convert_many(
         head = _head(file)
         # The first area tells how far apart they are, and what its system had enabled, which the
         # results have then; beyond that each is judged by itself.
-        seen, stride = _first(writer, head)
+        seen, stride = _first(writer, head, many.stride)
         if seen.xcr0 != writer.xcr0:
             note(f"model {writer.label} limited to XCR0 {hex_mask(seen.xcr0)} by the first area")
-        stride = many.stride or stride
         target, mask = goal(seen, cpu, format or _format(head), mask, options.catalog)
         task = Task(writer, target, format, stride, mask, drop, many.errors, many.threads)
         task = replace(task, assume=options.assume).kept(head)
@@ -192,13 +192,16 @@ def _format(head: bytes) -> Format:
     return "compacted" if MASKS.unpack_from(head, HEADER_OFFSET)[1] & COMPACTED else "standard"
 
 
-def _first(writer: CpuModel, head: bytes) -> tuple[CpuModel, int]:
-    """The model as the first area shows it, and that area's length in bytes, by its own header."""
+def _first(writer: CpuModel, head: bytes, stride: int | None) -> tuple[CpuModel, int]:
+    """The model as the first area shows it, and how far apart areas are: by its header, or so."""
+    view = memoryview(head)
+    if stride is not None and of_kvm(view, stride):
+        return writer, stride  # the mask in it is the host's, which limits no guest
     if _format(head) == "compacted":
         xcomp_bv = MASKS.unpack_from(head, HEADER_OFFSET)[1]
-        return writer, compacted(writer, xcomp_bv & ~COMPACTED).size
-    seen = seen_under(writer, shown_in(memoryview(head), writer))
-    return seen, standard(seen, seen.xcr0).size
+        return writer, stride or compacted(writer, xcomp_bv & ~COMPACTED).size
+    seen = seen_under(writer, shown_in(view, writer))
+    return seen, stride or standard(seen, seen.xcr0).size
 
 
 def _counted(areas: int) -> str:

@@ -38,10 +38,12 @@ def refuse_terminal(output: str) -> None:
         raise click.UsageError("an area is binary: redirect standard output, or name a file")
 
 
-def require_one_output(output: str | None, in_place: bool) -> None:
-    """Wrong usage, where a file is to be written to neither or both of two places."""
+def require_one_output(source: str, output: str | None, in_place: bool) -> None:
+    """Wrong usage, where a file is to be edited into neither or both of two places, or no file."""
     if (output is None) == (not in_place):
         raise click.UsageError("give one of -o OUT and --in-place")
+    if "-" in (source, output):  # the copy needs both files, and a file may be called so
+        raise click.UsageError("a file is edited into a file: name both (./- is one called -)")
 
 
 def named_input(source: str) -> str:

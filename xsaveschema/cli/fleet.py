@@ -5,10 +5,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import reduce
-from operator import and_
 from pathlib import Path
 from typing import Final
 
@@ -16,17 +14,19 @@ from xsaveschema import cpuid
 from xsaveschema.catalog import Catalog
 from xsaveschema.cli.inputs import is_dump_folder
 from xsaveschema.cli.models import is_like
+from xsaveschema.cli.output import note
 from xsaveschema.cpuid.formats import HEAD
 from xsaveschema.errors import XsaveError, plain
-from xsaveschema.identify.named import HOST, is_path, load_model, model_of_dump
+from xsaveschema.identify.named import is_path, load_model, model_of_dump
 from xsaveschema.io import read_regular
 from xsaveschema.language.files import SUFFIXES
-from xsaveschema.model import FEATURES, CpuModel
+from xsaveschema.model import CpuModel
 
 ALL: Final = "all"
 """The word for every model of the catalogue."""
 MAX_FILES: Final = 4096
 """A folder of dumps has no more; past it stands somebody's home, or malice."""
+_SHOWN: Final = 4  # files and CPUs that a note names
 _GLOB: Final = re.compile(r"[*?\[]")
 
 
@@ -39,12 +39,14 @@ class Fleet:
     """CPUs by the words that name them.
 
     ``told`` are those of a model's file: unlike of ``host`` and of dumps, of which it is known, of
-    these some parts may lack what is ``optional``. ``passed_over`` are the files of folders that
-    are no CPUID dumps.
+    these some parts may lack what is ``optional``. ``cut_off`` are dumps without sub-leaf 1, which
+    count as CPUs without IA32_XSS and XSAVEC. ``passed_over`` are the files of folders that are no
+    CPUID dumps.
     """
 
     cpus: dict[str, CpuModel] = field(default_factory=dict)
     told: set[str] = field(default_factory=set)
+    cut_off: list[str] = field(default_factory=list)
     passed_over: list[str] = field(default_factory=list)
 
     @property
@@ -85,28 +87,37 @@ def load_fleet(words: Iterable[str], catalog: Catalog) -> Fleet:
         elif is_path(word) and Path(word).is_dir() and not is_dump_folder(word):
             _add_folder(fleet, word, catalog)
         else:
-            model = _load(word, catalog)
-            _add(fleet, word, model, told=word.endswith(SUFFIXES) or not (model.host or there))
+            _add_one(fleet, word, catalog)
     return fleet
 
 
-def _load(word: str, catalog: Catalog) -> CpuModel:
-    """As ``load_model``; of a CPU that was looked at, the instructions are what it announces.
+def note_of_dumps(fleet: Fleet) -> None:
+    """Say which files count for nothing, and of which CPUs not all is known."""
+    if fleet.passed_over:
+        note(f"no CPUID dump, and passed over: {some(fleet.passed_over)}")
+    if fleet.cut_off:
+        said = f"sub-leaf 1 is not in {some(fleet.cut_off)}"
+        note(f"{said}: taken for CPUs without IA32_XSS, xsaveopt, xsavec, ...")
 
-    The model that has a dump's layout may have more. What the dump does not say, it does not have.
-    """
-    if word == HOST:
-        return _announcing(load_model(word, catalog), [cpuid.host()])
+
+def some(words: Sequence[str]) -> str:
+    """The first few, and how many more there are."""
+    more = f" and {len(words) - _SHOWN} more" if len(words) > _SHOWN else ""
+    return ", ".join(words[:_SHOWN]) + more
+
+
+def _add_one(fleet: Fleet, word: str, catalog: Catalog) -> None:
+    """What ``load_model`` takes; what a dump that is cut off does not tell, a CPU does not have."""
     if word.endswith(SUFFIXES) or not (is_path(word) and os.path.lexists(word)):
-        return load_model(word, catalog)
+        model = load_model(word, catalog)
+        _add(fleet, word, model, told=not model.host)
+        return
     records = list(cpuid.read(word))
-    return _announcing(model_of_dump(records, word, catalog), records)
-
-
-def _announcing(model: CpuModel, records: list[cpuid.CpuidRecord]) -> CpuModel:
-    announced = reduce(and_, (record.leaf_0xd.get(1, (0,))[0] for record in records))
-    words = frozenset(word for bit, word in enumerate(FEATURES) if announced >> bit & 1)
-    return model if words == model.instructions else replace(model, instructions=words)
+    model = model_of_dump(records, word, catalog)
+    if any(record.xss is None for record in records):
+        model = replace(model, instructions=frozenset())
+        fleet.cut_off.append(word)
+    _add(fleet, word, model, told=False)
 
 
 def _add(fleet: Fleet, word: str, model: CpuModel, *, told: bool = True) -> None:
@@ -124,29 +135,35 @@ def _add_folder(fleet: Fleet, folder: str, catalog: Catalog) -> None:
                     f"{plain(folder)}: more than {MAX_FILES} files: no folder of dumps"
                 )
             found.append(entry.name)
-    before = len(fleet.cpus)
+    dumps, refused = 0, []
     for name in sorted(found):
         path = os.path.join(folder, name)  # noqa: PTH118 - as the user wrote it, ./ and all
-        if _is_a_dump(Path(path)):
-            try:
-                _add(fleet, path, _load(path, catalog), told=False)
-            except XsaveError as error:
-                error.add_note("move this dump out of the folder, and name its CPU's model")
-                raise
-        else:
-            fleet.passed_over.append(path)
-    if len(fleet.cpus) == before:
+        try:
+            if not _is_a_dump(path):
+                fleet.passed_over.append(path)
+                continue
+            _add_one(fleet, path, catalog)
+        except XsaveError as error:
+            refused.append(": ".join([*reversed(getattr(error, "__notes__", ())), str(error)]))
+        dumps += 1
+    if not dumps:
         raise XsaveError(f"{plain(folder)}: no file in this folder is a CPUID dump")
+    if refused:
+        raise XsaveError(
+            f"{plain(folder)}: {len(refused)} of {dumps} dumps cannot be used, and a host that is "
+            "left out makes the answer wrong: move them out of the folder, and name their CPUs' "
+            "models beside it\n" + "\n".join(f"  {each}" for each in refused)
+        )
 
 
-def _is_a_dump(path: Path) -> bool:
-    if path.is_dir():
-        return is_dump_folder(str(path))
-    if path.name.endswith(SUFFIXES):
+def _is_a_dump(path: str) -> bool:
+    if Path(path).is_dir():
+        return is_dump_folder(path)
+    if path.endswith(SUFFIXES):
         return False
     try:
         return cpuid.is_dump(read_regular(path, HEAD, _NotRegularError))
     except _NotRegularError:
         return False
     except OSError as error:
-        raise XsaveError(f"{plain(str(path))}: {error.strerror}; it may be a host's dump") from None
+        raise XsaveError(f"{plain(path)}: {error.strerror}; it may be a host's dump") from None

@@ -146,10 +146,11 @@ def goal(
     ``writer`` is the CPU that wrote the area, limited to what the area says that its system had
     enabled: the result has no more than that, in the same CPU's layout or in another's.
     """
-    if cpu is None or cpu.name == writer.name:
+    whole = catalog.model(writer.name) if catalog and writer.name in catalog else writer
+    # A dump and host have the name of a model, too, and maybe less than that.
+    if cpu is None or cpu in (writer, whole):
         return writer, mask
     if mask is None and format == "standard":
-        whole = catalog.model(writer.name) if catalog and writer.name in catalog else writer
         mask = cpu.xcr0 if whole.xcr0 == writer.xcr0 else cpu.xcr0 & writer.xcr0
     return cpu, mask
 

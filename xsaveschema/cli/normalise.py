@@ -6,9 +6,10 @@ from __future__ import annotations
 import click
 
 from xsaveschema.artefacts import normalise
-from xsaveschema.cli.files import about, named, require_one_output
+from xsaveschema.cli.files import about, require_one_output
 from xsaveschema.cli.inputs import Input, reads_areas
 from xsaveschema.cli.output import echo, note
+from xsaveschema.errors import plain
 
 
 @click.command("normalise")
@@ -23,7 +24,7 @@ def command(file: Input, output: str | None, in_place: bool) -> None:
     values alone are no longer in use, and stale bytes, gaps and reserved bytes become zero;
     software's bytes are kept. Every area of FILE is meant, or those that --area selects.
     """
-    require_one_output(output, in_place)
+    require_one_output(file.source, output, in_place)
     said = file.options()
     with about(file.source):
         done = normalise(
@@ -39,4 +40,4 @@ def command(file: Input, output: str | None, in_place: bool) -> None:
         note(text)
     what = done[0].what if len(done) == 1 else f"{len(done)} areas"
     sources = ", ".join(dict.fromkeys(each.layout_source for each in done))
-    echo(f"{named(str(done[0].path))}: {what} in canonical form ({sources})", err=True)
+    echo(f"{plain(str(done[0].path))}: {what} in canonical form ({sources})", err=True)

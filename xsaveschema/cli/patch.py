@@ -10,10 +10,11 @@ import click
 from xsaveschema.artefacts import Edited, patch
 from xsaveschema.artefacts.opened import PID
 from xsaveschema.cli.diff import delta_facts
-from xsaveschema.cli.files import about, named, require_one_output
+from xsaveschema.cli.files import about, require_one_output
 from xsaveschema.cli.inputs import Input, reads_areas
 from xsaveschema.cli.options import json_option
 from xsaveschema.cli.output import echo, in_colour, note, print_json, print_lines
+from xsaveschema.errors import plain
 from xsaveschema.text import delta_lines
 from xsaveschema.values import TYPES
 
@@ -40,7 +41,7 @@ def command(
     x87 register; or hex: and bytes as they stand in memory (hex:00ff...).
     """
     if not file.source.startswith(PID):
-        require_one_output(output, in_place)
+        require_one_output(file.source, output, in_place)
     elif in_place or output is not None:
         raise click.UsageError("a live thread is written to where it is: no -o and no --in-place")
     registers: dict[str, int | bytes | str] = {}
@@ -74,7 +75,7 @@ def command(
 def _show(done: Edited) -> None:
     for text in done.notes:
         note(text)
-    said = f"{named(str(done.path))}: {done.what} patched ({done.layout_source})"
+    said = f"{plain(str(done.path))}: {done.what} patched ({done.layout_source})"
     deltas = done.deltas
     echo(said if deltas else f"{said}; nothing differs from what was there", err=True)
     if done.before is not None and done.after is not None:

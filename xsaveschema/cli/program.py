@@ -11,9 +11,11 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from importlib import import_module
+from time import sleep
 from typing import Any, Final
 
 import click
@@ -115,6 +117,8 @@ class Program(click.Group):
             return super().main(args, prog_name, complete_var, standalone_mode, **extra)
         # The default would leave half-written files; what was ignored stays so.
         before = signal.getsignal(signal.SIGTERM)
+        unraisable = sys.unraisablehook
+        sys.unraisablehook = partial(_again, unraisable)
         if before is signal.SIG_DFL:
             with suppress(ValueError):  # not in the main thread
                 signal.signal(signal.SIGTERM, _terminate)
@@ -140,6 +144,7 @@ class Program(click.Group):
             _complain(": ".join([*reversed(getattr(error, "__notes__", ())), text]))
             code = 1
         finally:
+            sys.unraisablehook = unraisable
             if before is signal.SIG_DFL:
                 with suppress(ValueError):
                     signal.signal(signal.SIGTERM, before)
@@ -174,6 +179,31 @@ def _terminate(number: int, _frame: object) -> None:
     from xsaveschema.plugins import Terminated
 
     raise Terminated(128 + number)
+
+
+def _again(before: Callable[[Any], Any], dropped: Any) -> None:
+    """Tell this thread again of a signal whose exception Python drops.
+
+    That is so in callbacks of weakref (importlib and threading have some) and in ``__del__``: the
+    command would go on as if nobody had told it to end. Another thread tells it, behind the drop.
+    """
+    from xsaveschema.plugins import Terminated
+
+    if isinstance(dropped.exc_value, KeyboardInterrupt):
+        number = signal.SIGINT
+    elif isinstance(dropped.exc_value, Terminated):
+        number = signal.SIGTERM
+    else:
+        before(dropped)
+        return
+    from _thread import get_ident, start_new_thread
+
+    start_new_thread(_tell, (get_ident(), number))
+
+
+def _tell(thread: int, number: int) -> None:
+    sleep(0.001)
+    signal.pthread_kill(thread, number)
 
 
 def _said(error: OSError) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib import import_module
+from inspect import signature
 from pathlib import PurePosixPath
 from typing import Any, Final
 
@@ -51,6 +52,10 @@ def render(
     """
     require_catalog(catalog)
     exporter = _exporter(target)
+    takes = signature(exporter.render).parameters
+    wrong = [name for name in options if name not in takes]
+    if wrong and all(each.kind is not each.VAR_KEYWORD for each in takes.values()):
+        raise XsaveError(f"{target} has no option {wrong[0]!r}")
     models = _models(cpus, catalog or default_catalog())
     return dict(sorted(exporter.render(models, **options).items()))
 

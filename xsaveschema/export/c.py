@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from textwrap import wrap
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from xsaveschema.catalog import default_catalog
 from xsaveschema.errors import XsaveError
@@ -81,10 +81,8 @@ class _C:
     title = "a C11 and C++17 header: tables, types, conversion, checks"
     suffix = ".h"
 
-    def render(self, cpus: Sequence[CpuModel], **options: Any) -> dict[str, str]:
+    def render(self, cpus: Sequence[CpuModel]) -> dict[str, str]:
         """xsave.h. XsaveError where two CPUs mean different things by a component's number."""
-        if options:
-            raise XsaveError(f"c has no option {next(iter(options))!r}")
         components = _components(cpus)
         names = _Names()
         structs = [*_legacy(components, names), _header()]

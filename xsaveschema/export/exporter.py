@@ -36,7 +36,10 @@ class Exporter(Protocol):
     suffix: str
 
     def render(self, cpus: Sequence[CpuModel], **options: Any) -> dict[str, str]:
-        """{relative path: text} of the files, each with :func:`banner` at its head."""
+        """{relative path: text} of the files, each with :func:`banner` at its head.
+
+        Options are its own: one without any need not take them.
+        """
         ...
 
 

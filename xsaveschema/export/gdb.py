@@ -10,10 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from xsaveschema.area.registers import Plan, register_plans
-from xsaveschema.errors import XsaveError
 from xsaveschema.export.exporter import banner, comment, identifier, template
 from xsaveschema.model import BitRange, CpuModel
 
@@ -48,10 +47,8 @@ class _Gdb:
     title = "GDB target descriptions: registers, vectors as unions"
     suffix = ".xml"
 
-    def render(self, cpus: Sequence[CpuModel], **options: Any) -> dict[str, str]:
+    def render(self, cpus: Sequence[CpuModel]) -> dict[str, str]:
         """``CPU.xml`` for each CPU."""
-        if options:
-            raise XsaveError(f"gdb has no option {next(iter(options))!r}")
         return {f"{identifier(model.label)}.xml": _description(model) for model in cpus}
 
 

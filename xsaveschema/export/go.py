@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Final
 
 import xsaveschema
 from xsaveschema.errors import XsaveError
@@ -60,10 +60,8 @@ class _Go:
     title = "a Go package: layouts, and the registers of an area"
     suffix = ".go"
 
-    def render(self, cpus: Sequence[CpuModel], **options: Any) -> dict[str, str]:
+    def render(self, cpus: Sequence[CpuModel]) -> dict[str, str]:
         """``xsave.go``."""
-        if options:
-            raise XsaveError(f"go has no option {next(iter(options))!r}")
         components = _components(cpus)
         names = {number: pascal(component.name) for number, component in components.items()}
         apart([*names.values(), *_OWN], "Go")

@@ -17,7 +17,7 @@ from typing import Any, Final
 from xsaveschema import svg
 from xsaveschema.artefacts.source import MAX_AREA
 from xsaveschema.catalog import default_catalog
-from xsaveschema.errors import XsaveError, hex_mask
+from xsaveschema.errors import hex_mask
 from xsaveschema.export.exporter import banner, comment, template
 from xsaveschema.model import (
     EXTENDED_OFFSET,
@@ -46,10 +46,8 @@ class _Html:
     title = "the atlas: one page of layouts, a calculator, a viewer"
     suffix = ".html"
 
-    def render(self, cpus: Sequence[CpuModel], **options: Any) -> dict[str, str]:
+    def render(self, cpus: Sequence[CpuModel]) -> dict[str, str]:
         """xsave.html, which needs nothing else."""
-        if options:
-            raise XsaveError(f"html has no option {next(iter(options))!r}")
         style, script = template("atlas.css"), template("atlas.js")
         text = template(
             "atlas.html.j2",

@@ -10,9 +10,8 @@ import json
 import keyword
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Final
 
-from xsaveschema.errors import XsaveError
 from xsaveschema.export.exporter import (
     LICENSE,
     apart,
@@ -100,10 +99,8 @@ class _Kaitai:
     title = "Kaitai Struct descriptions, one a CPU and format"
     suffix = ".ksy"
 
-    def render(self, cpus: Sequence[CpuModel], **options: Any) -> dict[str, str]:
+    def render(self, cpus: Sequence[CpuModel]) -> dict[str, str]:
         """``CPU_standard.ksy`` and ``CPU_compacted.ksy`` for each CPU."""
-        if options:
-            raise XsaveError(f"kaitai has no option {next(iter(options))!r}")
         return {
             f"{_name(model)}_{format}.ksy": _description(model, format)
             for model in cpus

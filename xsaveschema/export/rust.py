@@ -69,10 +69,8 @@ class _Rust:
     title = "a Rust crate (no_std): layouts, fields, conversions and checks"
     suffix = ".rs"
 
-    def render(self, cpus: Sequence[CpuModel], **options: Any) -> dict[str, str]:
+    def render(self, cpus: Sequence[CpuModel]) -> dict[str, str]:
         """Cargo.toml and src/lib.rs."""
-        if options:
-            raise XsaveError(f"rust has no option {next(iter(options))!r}")
         facts = {"banner": banner(cpus), "license": LICENSE}
         variants = [*_variants(cpus)]
         apart((_word(identifier(each.whole.name)) for each in variants), "Rust")

@@ -27,11 +27,22 @@ _LAST: Final = 62  # bit 63 of XCOMP_BV marks the format
 
 
 def leaf_masks(leaf: Leaf0xD) -> tuple[int, int]:
-    """The XCR0 and IA32_XSS masks that leaf 0xD allows: EDX:EAX of sub-leaf 0, EDX:ECX of 1."""
+    """The XCR0 and IA32_XSS masks that leaf 0xD allows: EDX:EAX of sub-leaf 0, EDX:ECX of 1.
+
+    IA32_XSS is there only with XSAVES (SDM vol. 1, 13.3), whatever stands in the latter.
+    """
     if 0 not in leaf:
         raise XsaveError("leaf 0xD without sub-leaf 0 says nothing of XCR0")
-    _, _, ecx, edx = leaf.get(1, (0, 0, 0, 0))
-    return leaf[0][3] << 32 | leaf[0][0], edx << 32 | ecx
+    announced, _, ecx, edx = leaf.get(1, (0, 0, 0, 0))
+    xss = edx << 32 | ecx if announced >> FEATURES.index("xsaves") & 1 else 0
+    return leaf[0][3] << 32 | leaf[0][0], xss
+
+
+def leaf_instructions(leaf: Leaf0xD) -> frozenset[str] | None:
+    """What sub-leaf 1 EAX announces: xsaveopt, xsavec, …; None where the sub-leaf is not there."""
+    if 1 not in leaf:
+        return None
+    return frozenset(word for bit, word in enumerate(FEATURES) if leaf[1][0] >> bit & 1)
 
 
 def check_leaf(leaf: Leaf0xD) -> None:
@@ -119,7 +130,6 @@ def model_from_leaf(
             load_fields=partial(library.component_fields, known) if known else tuple,
             load_rules=partial(library.component_rules, known or ""),
         )
-    announced = leaf.get(1, (0, 0, 0, 0))[0]
     model = CpuModel(
         name=name,
         title=f"{vendor.strip() or 'CPU'} by its CPUID leaf 0xD",
@@ -127,7 +137,7 @@ def model_from_leaf(
         signatures=()
         if signature is None
         else (Signature(vendor, signature[0], (signature[1],), (signature[2],)),),
-        instructions=frozenset(w for bit, w in enumerate(FEATURES) if announced >> bit & 1),
+        instructions=leaf_instructions(leaf) or frozenset(),
         components=MappingProxyType(components),
         xcr0=xcr0,
         xss=xss,

@@ -19,7 +19,13 @@ from xsaveschema.errors import (
     items,
 )
 from xsaveschema.header import MASKS, Buffer, buffer_layout, view_of
-from xsaveschema.identify.from_leaf import check_extents, check_leaf, leaf_masks, model_from_leaf
+from xsaveschema.identify.from_leaf import (
+    check_extents,
+    check_leaf,
+    leaf_instructions,
+    leaf_masks,
+    model_from_leaf,
+)
 from xsaveschema.layout import (
     Layout,
     check_mask,
@@ -64,6 +70,7 @@ class _Leaf:
 class Match:
     """The models that fit, best first. ``model`` is the best one, limited to the masks shown.
 
+    Of a leaf 0xD they have the instructions that its sub-leaf 1 announces, where that is there.
     ``shown`` says what the models were held against. Where no model of the catalogue has a leaf
     0xD's layout, ``candidates`` is empty and ``model`` is built from the leaf.
     """
@@ -73,6 +80,7 @@ class Match:
     layouts: tuple[Layout, ...]
     shown: str
     build: Callable[[], CpuModel] | None = None
+    remedy: str = "name the one that wrote the area (--model)"
 
     def __repr__(self) -> str:
         names = [candidate.model for candidate in self.candidates] or ["no model"]
@@ -96,7 +104,7 @@ class Match:
             groups = "; ".join(", ".join(names) for names in alike.values())
             raise IdentificationError(
                 f"several models fit, with different layouts ({self.shown}): {groups}; "
-                "name the one that wrote the area (--model)",
+                f"{self.remedy}",
                 [candidate.model for candidate in self.candidates],
             )
         return self.models[0]
@@ -267,6 +275,7 @@ def _by_leaf(
 ) -> Match:
     xcr0, xss = leaf_masks(leaf)
     parts = None if signature is None or vendor is None else (vendor, *signature_parts(signature))
+    announced = leaf_instructions(leaf)
     rows = {}
     unknown = 0
     for number in bits_of((xcr0 | xss) & ~3):
@@ -285,6 +294,8 @@ def _by_leaf(
             seen = model.limited(xcr0=xcr0, xss=xss)
         except MaskError:
             continue
+        if announced is not None and announced != seen.instructions:
+            seen = replace(seen, instructions=announced)
         same_vendor = vendor is None or vendor == model.vendor
         by = "signature and layout" if named else "layout"
         if unknown:
@@ -294,7 +305,9 @@ def _by_leaf(
             _spare(model.xcr0 | model.xss, xcr0 | xss),
         )
         fits.append(_Fit((not named, not same_vendor), near, by, seen, seen.standard_layout()))
-    return _match(fits, f"XCR0 {hex_mask(xcr0)}, IA32_XSS {hex_mask(xss)}")
+    match = _match(fits, f"XCR0 {hex_mask(xcr0)}, IA32_XSS {hex_mask(xss)}")
+    lacking = ", ".join(f"sub-leaf {number}" for number in bits_of(unknown))
+    return replace(match, remedy=f"the dump lacks {lacking}: name the CPU's model in its place")
 
 
 def _rows(layout: Iterable[object]) -> list[tuple[int, int, int]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from xsaveschema.catalog import Catalog, require_catalog
 from xsaveschema.cpuid import CpuidRecord, host, read, xgetbv
-from xsaveschema.errors import IdentificationError, XsaveError, hex_mask, plain
+from xsaveschema.errors import IdentificationError, ModelNotFoundError, XsaveError, hex_mask, plain
 from xsaveschema.identify.match import identify
 from xsaveschema.language.files import SUFFIXES
 from xsaveschema.layout import places
@@ -38,7 +38,12 @@ def load_model(name: str | os.PathLike[str], catalog: Catalog | None = None) -> 
         return host_model(catalog)
     if name not in catalog and isinstance(name, str) and is_path(name):
         return _of_file(name, catalog)
-    return catalog.model(name)
+    try:
+        return catalog.model(name)
+    except ModelNotFoundError as error:
+        if os.path.lexists(name):
+            error.add_note(f"a path is said with a slash, ./{plain(name)}")
+        raise
 
 
 def host_model(catalog: Catalog | None = None) -> CpuModel:
@@ -102,7 +107,9 @@ def model_of_dump(records: Iterable[CpuidRecord], name: str, catalog: Catalog) -
             f"{said}: its kinds of core differ: {kinds}; name the model that is meant",
             [model.name for model in models],
         )
-    return models[0]
+    first = models[0]
+    common = frozenset.intersection(*(model.instructions for model in models))
+    return first if first.instructions == common else replace(first, instructions=common)
 
 
 def _enabled(model: CpuModel) -> tuple[object, ...]:
