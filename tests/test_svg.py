@@ -120,6 +120,16 @@ def test_a_comparison_shows_what_is_lost() -> None:
     assert len([*root.iter(f"{SVG}polygon")]) == 4 + 6
 
 
+def test_a_comparison_says_all_that_the_command_says() -> None:
+    for a, b in (("penryn", "diamond-rapids"), ("sapphire-rapids", "granite-rapids")):
+        found = xs.compare(xs.load_model(a), xs.load_model(b))
+        texts = {each.text for each in parsed(comparison_svg(found)).iter(f"{SVG}text")}
+        said = str(found).splitlines()
+        told = said[said.index(next(x for x in said if x.startswith("standard layout"))) :]
+        assert len(told) > 3
+        assert {*told} <= texts
+
+
 def test_a_difference_is_marked_where_it_is() -> None:
     model = xs.load_model("zen4")
     a, b = xs.XsaveArea.new(model), xs.XsaveArea.new(model)

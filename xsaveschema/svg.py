@@ -142,8 +142,8 @@ def comparison_svg(found: Comparison) -> str:
         picture.strips(pair, rows)
     numbers = [row.number for row in found.components]
     picture.legend([(number, rows[number].name, rows[number].state) for number in numbers])
-    behind = [line for line in lines if not line.startswith(" ")]
-    picture.lines(behind)
+    table = next(at for at, line in enumerate(lines) if line.split()[:1] == ["#"])
+    picture.lines(lines[:table] + lines[table + 1 + len(numbers) :])  # the legend has it
     return picture.text()
 
 

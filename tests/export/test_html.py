@@ -423,6 +423,9 @@ def test_dumps_that_are_pasted(page: Page) -> None:
 
 def doubted(data: bytes, model: CpuModel) -> dict[str, list[str]]:
     view = memoryview(data)
+    found = evidence.shown_in(view, model)
+    if found and found.size:
+        view = view[: found.size]  # as the reader of frames does it
     seen = None if traces.of_kvm(view) else evidence.shown_in(view, model)
     against = evidence.contradictions(view, model)
     hints = () if traces.of_kvm(view) else evidence.hints(view, model, seen)
@@ -462,6 +465,16 @@ def test_what_an_area_says_of_its_writer(whole: Page, writer: str) -> None:
             assert {key: read[key] for key in own} == own, each.name
 
 
+def test_signal_frames(page: Page) -> None:
+    """Those of 64 bits begin with the area; in front of one of 32 bits stands an FSAVE image."""
+    page.open("#cpu=zen4")
+    frame = samples.read("zen4-sigframe")
+    said = paste(page, frame.hex())
+    assert "In use" in said
+    assert page.all("#decoded .bad") == []
+    assert "32-bit signal frame" in paste(page, (bytes(112) + frame).hex())
+
+
 def test_it_doubts_the_model_that_is_chosen(page: Page) -> None:
     page.open("#cpu=zen4")
     data = samples.read("tiger-lake-xsave")
@@ -469,6 +482,7 @@ def test_it_doubts_the_model_that_is_chosen(page: Page) -> None:
     assert "the area has 2696 bytes; zen4 takes 2440 for XCR0 0x2E7" in said
     assert page.text("#readout").startswith("the area has 2696 bytes")
     named = [each.text for each in page.all("#fitting button")]
+    assert named == sorted(named, key=lambda name: -xs.load_model(name).popularity)
     assert "ice-lake-server" in named
     page.run("document.querySelector('#fitting button').click()")
     assert page.text("#name") == named[0]

@@ -131,6 +131,7 @@ def atlas(cpus: Sequence[CpuModel]) -> dict[str, Any]:
                 *sorted(each.instructions.difference(FEATURES)),
             ],
             "confirmed": each.confirmed,
+            "popularity": each.popularity,
             "components": places,
             "registers": registers.place(repr(own), lambda: own),
         }
@@ -145,6 +146,7 @@ def atlas(cpus: Sequence[CpuModel]) -> dict[str, Any]:
         "mxcsr_masks": [hex_mask(mask) for mask in sorted(catalog.mxcsr_masks)],
         "user_components": hex_mask(catalog.user_components),
         "kvm": KVM_XSAVE_SIZE,
+        "fsave": FSAVE_SIZE,
         "signal": {
             "magic1": FP_XSTATE_MAGIC1,
             "magic2": FP_XSTATE_MAGIC2,

@@ -272,6 +272,7 @@ function evidence(m, bytes) {
   const kvm = bytes.length === D.kvm && !(xcomp & COMPACTED) && !bytes.slice(D.header + 8, D.extended).some(Boolean);
   const seen = xcomp & COMPACTED ? null : shownIn(m, bytes, xstate), mask = seen?.mask ?? m.xcr0;
   const alien = mask & ~m.user, overlaps = overlap(standard(m, mask).slots), size = standard(m, mask).size;
+  const length = seen?.size ?? bytes.length;
   if (seen && kvm) {
     const common = standard(m, mask & m.user).slots, alike = o => !(mask & ~o.user)
       && common.every(({c}) => o.by.get(c.number)?.offset === c.offset && o.by.get(c.number).size === c.size);
@@ -285,7 +286,7 @@ function evidence(m, bytes) {
     else if (seen.size !== null && seen.size !== size) against.push(`${what} in ${seen.size} bytes; ${m.name} takes ${size} for them`);
   }
   if (stored && its & ~own) against.push(`MXCSR_MASK is ${hex(its)}, with bits ${hex(its & ~own)} that ${m.name}'s ${hex(own)} lacks`);
-  if (!kvm && !(xcomp & COMPACTED) && !alien && !overlaps && size !== bytes.length) hints.push(`the area has ${bytes.length} bytes; ${m.name} `
+  if (!kvm && !(xcomp & COMPACTED) && !alien && !overlaps && size !== length) hints.push(`the area has ${length} bytes; ${m.name} `
     + `takes ${size} for ${seen ? `the mask ${hex(mask)} at byte ${seen.at}` : `XCR0 ${hex(mask)}`}`);
   if (!kvm && its && stored && its !== own)
     hints.push(`MXCSR_MASK is ${hex(its)}, ${m.name}'s own is ${hex(own)}: an emulated CPU may have written this`);
@@ -771,7 +772,10 @@ const MAGIC = [["7f454c46", "an ELF file"], ["4d444d50", "a minidump"], ["514556
 function take(bytes) {
   area = null;
   const magic = MAGIC.find(([start]) => digits(bytes.slice(0, start.length / 2).reverse()) === start);
-  trouble = magic ? `This is ${magic[1]}, and no bare area: xsaveschema decode FILE reads it.`
+  const short = bytes.length >= D.extended + D.fsave + 8
+    && Number(word(bytes, D.fsave + D.xcr0) & 0xFFFFFFFFn) === D.signal.magic1;
+  const kind = magic ? magic[1] : short ? "a 32-bit signal frame" : null;
+  trouble = kind ? `This is ${kind}, and no bare area: xsaveschema decode FILE reads it.`
     : bytes.length < D.extended ? `${bytes.length} bytes; the legacy region and the header alone take ${D.extended}.`
     : bytes.length > D.max_area ? "too long for an area" : "";
   if (!trouble) area = bytes;
@@ -790,7 +794,8 @@ function decode() {
   const {m} = state, told = judge(m, area), {lay, xstate, xcomp} = told;
   const {against, hints} = evidence(m, area), faults = [...told.faults, ...against];
   const fits = o => !judge(o, area).faults.length && !Object.values(evidence(o, area)).flat().length;
-  const others = faults.length || hints.length ? D.models.filter(fits) : [];
+  const others = faults.length || hints.length
+    ? D.models.filter(fits).sort((a, b) => b.popularity - a.popularity) : [];
   const fields = values(area, told), inUse = xstate & lay.mask;
   const rows = registers(m, fields).filter(r => r.live).map(r => el("tr", {}, el("td", {}, r.name),
     el("td", {class: "value"}, el("div", {}, shown(r)))));
@@ -799,8 +804,8 @@ function decode() {
     faults.map(fault => el("p", {class: "bad fault"}, fault)),
     against.length ? null : hints.map(hint => el("p", {class: "bad hint"}, hint)),
     others.length ? el("p", {id: "fitting"}, `${m.name} may not have written this; without such a doubt fit: `,
-      others.slice(0, MOST).map(o => el("button", {type: "button", onclick: () => { choose(o); refresh(); }}, o.name)),
-      others.length > MOST ? ` and ${others.length - MOST} others` : null) : null,
+      others.slice(0, MOST).flatMap(o => [el("button", {type: "button", onclick: () => { choose(o); refresh(); }}, o.name), " "]),
+      others.length > MOST ? `and ${others.length - MOST} others` : null) : null,
     told.restore.map(rule => el("p", {class: "bad restore"}, `A restore faults. ${rule}`)),
     el("p", {class: "mono"}, `XSTATE_BV ${hex(xstate)}, XCOMP_BV ${hex(xcomp)}`),
     el("p", {id: "in-use"}, `In use: ${names(m, inUse) || "nothing"}. `,
@@ -815,7 +820,7 @@ function decode() {
 // Numbers in hexadecimal, those that follow one another as a range.
 function ranges(given) {
   const found = [];
-  for (const n of [...given].sort((a, b) => a - b)) {
+  for (const n of [...new Set(given)].sort((a, b) => a - b)) {
     if (n === found.at(-1)?.[1] + 1) found.at(-1)[1] = n;
     else found.push([n, n]);
   }
@@ -826,8 +831,12 @@ function refresh() {
   const {m} = state;
   document.title = `${m.name} – XSAVE atlas`;
   $("name").textContent = m.name;
-  const signatures = m.signatures.map(s => `family ${hex(BigInt(s.family))} model ${ranges(s.models)}`
-    + (s.steppings ? ` stepping ${s.steppings.join(", ")}` : ""));
+  const families = new Map();
+  for (const {family, models, steppings} of m.signatures) {
+    const key = `family ${hex(BigInt(family))} model # ${steppings ? `stepping ${ranges(steppings)}` : ""}`;
+    families.set(key, [...families.get(key) ?? [], ...models]);
+  }
+  const signatures = [...families].map(([key, models]) => key.replace("#", ranges(models)).trim());
   $("facts").textContent = [m.title, m.vendor, ...signatures, m.aliases.length ? `also ${m.aliases.join(", ")}` : "",
     m.instructions.join(" "), m.confirmed ? "confirmed by a CPUID dump" : ""].filter(Boolean).join(" · ");
   show("notes", m.confirmed ? null : el("p", {class: "bad"}, "No CPUID dump of a real CPU confirms this layout."));
