@@ -19,10 +19,12 @@ import xsaveschema as xs
 from xsaveschema import export, samples
 from xsaveschema.area import XsaveArea
 from xsaveschema.errors import MaskError, hex_mask
+from xsaveschema.evidence import contradictions
 from xsaveschema.header import lenient_layout
 from xsaveschema.layout import Layout, check_xcr0, has_layout
 from xsaveschema.model import CpuModel, bits_of
 from xsaveschema.svg import layout_svg, says
+from xsaveschema.traces import FP_XSTATE_MAGIC1, WORDS
 
 pytest.importorskip("selenium")
 from selenium import webdriver
@@ -339,6 +341,119 @@ def test_an_area_is_pasted_or_dropped(page: Page, tmp_path: Path) -> None:
         assert said in page.text("#decoded")
 
 
+def dumped(data: bytes, line: Callable[[int, str, bytes], str], squeeze: bool = True) -> str:
+    """Lines of 16 bytes, equal ones squeezed as hexdump and xxd -a do."""
+    lines, last = [], b""
+    for at in range(0, len(data), 16):
+        piece = data[at : at + 16]
+        if not squeeze or piece != last:
+            lines.append(line(at, "".join(chr(b) if 32 < b < 127 else "." for b in piece), piece))
+        elif lines[-1] != "*":
+            lines.append("*")
+        last = piece
+    return "\n".join(lines)
+
+
+def test_dumps_as_tools_write_them(whole: Page) -> None:
+    """Pasted areas are the same bytes, whatever tool wrote them; else the paste is refused."""
+    data = samples.read("amx-xsavec")
+    wanted = whole.run("return atlas.read('sapphire-rapids', arguments[0])", data.hex())
+    end = len(data)
+    hexdump = dumped(
+        data, lambda at, text, b: f"{at:08x}  {b[:8].hex(' ')}  {b[8:].hex(' ')}  |{text}|"
+    )
+    od = dumped(data, lambda at, _, b: f"{at:07o} {b.hex(' ')}")
+    taken = [
+        f"{hexdump}\n{end:08x}\n",
+        f"{od}\n{end:07o}\n",
+        dumped(data, lambda at, text, b: f"{at:08x}: {b.hex(' ', 2):39}  {text}", False),
+        dumped(data, lambda at, text, b: f"{at:08x}: {b.hex(' '):47}  {text}") + f"\n{end:08x}:",
+        dumped(
+            data,
+            lambda at, _, b: (
+                f"0x7ffe{at:08x} <a+{at}>:\t" + "\t".join(f"0x{each:02x}" for each in b)
+            ),
+            False,
+        ),
+        ", ".join(f"0x{each:02x}" for each in data),
+        f"0x{data.hex()}",
+    ]
+    for text in taken:
+        assert whole.run("return atlas.read('sapphire-rapids', arguments[0])", text) == wanted, text
+    words = [
+        " ".join(f"0x{int.from_bytes(data[at : at + 4], 'little'):08x}" for at in range(0, end, 4)),
+        dumped(data, lambda at, _, b: f"{at:08x}: {b[::-1].hex(' ', 4)}  text", False),
+        dumped(data, lambda at, _, b: f"{at:07x} {b[::-1].hex(' ', 2)}"),
+        "\n".join(hexdump.splitlines()[:3] + hexdump.splitlines()[4:]),
+        f"{hexdump}\n{end + 4:08x}",
+        "00000000: 7f\n*\nffffffffffff: 00",
+    ]
+    for text in words:
+        code = (
+            "try { atlas.read('zen4', arguments[0]); return null } catch (e) { return e.message }"
+        )
+        assert whole.run(code, text), text[:80]
+
+
+def evidence_areas() -> Iterator[bytes]:
+    rng = random.Random(464)
+    for name in export_areas.DISTINCT:
+        model = xs.load_model(name)
+        for sample in export_areas.made_up(model):
+            yield sample.data
+        size = model.standard_layout().size
+        for mask in (model.xcr0, model.user_mask, model.xcr0 | 1 << 9, 0x203, 0xF03, 7 | 1 << 63):
+            for area_size in (size, 4096):
+                data = bytearray(max(area_size, size))
+                data[28:32] = rng.choice([0, 0xFFFF, 0x2FFFF, 0xFFBF, 0x4FFFF]).to_bytes(
+                    4, "little"
+                )
+                data[464:472] = mask.to_bytes(8, "little")
+                data[512] = rng.choice([0, 3, 7])
+                yield bytes(data)
+                data[500] = 1
+                yield bytes(data)
+                if mask >> 63:
+                    continue
+                words = WORDS.pack(FP_XSTATE_MAGIC1, len(data) + 4, mask, len(data))
+                data[464:512] = words.ljust(48, b"\0")
+                yield bytes(data)
+                data[519:528] = b"\x00\x07" + bytes(6) + b"\x80"
+                yield bytes(data)
+
+
+def test_what_the_bytes_say_against_a_model(whole: Page) -> None:
+    """A mask at byte 464, a frame's words, MXCSR_MASK: in the package's words, or silent."""
+    given = [*evidence_areas()]
+    code = "return arguments[1].map(text => atlas.read(arguments[0], text).against)"
+    said = 0
+    for name in ("zen2", "zen4", "bulldozer", "haswell", "sapphire-rapids", "knights-landing"):
+        model = xs.load_model(name)
+        found = whole.run(code, name, [data.hex() for data in given])
+        wanted = [[*contradictions(memoryview(data), model)] for data in given]
+        for data, own, theirs in zip(given, wanted, found, strict=True):
+            assert theirs == own, (name, len(data), data[464:528].hex())
+        said += sum(map(bool, wanted))
+    assert said > 100
+
+
+def test_an_area_of_another_length_names_who_has_it(page: Page) -> None:
+    """An Intel area under the model that the page begins with is not read without a word."""
+    data = bytearray(2696)
+    data[512:514] = (0x201).to_bytes(2, "little")
+    data[28:32] = (0xFFFF).to_bytes(4, "little")
+    page.open("#cpu=zen4")
+    code = """const box = document.getElementById('hex'); box.value = arguments[0];
+        box.dispatchEvent(new Event('input'))"""
+    page.run(code, data.hex())
+    assert page.text("#decoded .hint").startswith(
+        "The area has 2696 bytes; zen4 takes 2440 for XCR0 0x2E7. Of this length on "
+    )
+    page.open("#cpu=ice-lake-server")
+    page.run(code, data.hex())
+    assert page.all("#decoded .hint") == []
+
+
 # --- what people do with it -----------------------------------------------------------------------
 
 
@@ -349,6 +464,15 @@ def test_an_area_is_pasted_or_dropped(page: Page, tmp_path: Path) -> None:
 def test_a_model_is_found(page: Page, query: str, name: str) -> None:
     page.one("#search").send_keys(query)
     assert name in [each.text.split("\n")[0] for each in page.all("#models button")]
+
+
+@pytest.mark.parametrize(
+    ("query", "name"),
+    [("Zen 2", "zen2"), ("zen 5", "zen5"), ("Ice Lake", "ice-lake"), ("Rome", "zen2")],
+)
+def test_enter_takes_the_model_of_that_name(page: Page, query: str, name: str) -> None:
+    page.one("#search").send_keys(query, Keys.ENTER)
+    assert page.text("#name") == name
 
 
 def test_where_is_pkru_on_zen_2_and_3(page: Page) -> None:

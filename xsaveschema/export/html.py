@@ -35,6 +35,12 @@ from xsaveschema.model import (
 )
 from xsaveschema.restore_rules import RULES
 from xsaveschema.spans import MXCSR_END
+from xsaveschema.traces import (
+    FP_XSTATE_MAGIC1,
+    FP_XSTATE_MAGIC2,
+    FSAVE_SIZE,
+    KVM_XSAVE_SIZE,
+)
 
 _RULES: Final = ("xcomp-bv-xcr0", "header-16-23", "header-24-63", "mxcsr", "no-xsaves")
 """What the page says besides what a header's masks say of a buffer."""
@@ -92,7 +98,8 @@ class _Table:
 
 def atlas(cpus: Sequence[CpuModel]) -> dict[str, Any]:
     """What the page knows: masks are strings in hexadecimal, offsets and sizes numbers of bytes."""
-    titles = default_catalog().component_titles()
+    catalog = default_catalog()
+    titles = catalog.component_titles()
     fields, components, registers = _Table(), _Table(), _Table()
 
     def component(each: StateComponent) -> dict[str, Any]:
@@ -141,6 +148,11 @@ def atlas(cpus: Sequence[CpuModel]) -> dict[str, Any]:
         "xcr0": XCR0_OFFSET,
         "mxcsr": [MXCSR_OFFSET, MXCSR_END],
         "max_area": MAX_AREA,
+        "magic": [FP_XSTATE_MAGIC1, FP_XSTATE_MAGIC2],
+        "fsave": FSAVE_SIZE,
+        "kvm": KVM_XSAVE_SIZE,
+        "user_components": hex_mask(catalog.user_components),
+        "mxcsr_masks": [*map(hex_mask, sorted(catalog.mxcsr_masks))],
         "palette": svg.PALETTE,
         "frame": svg.FRAME,
         "rules": {name: RULES[name].says for name in _RULES},

@@ -248,6 +248,61 @@ function judge(m, bytes) {
   return {m, lay, xstate, xcomp, faults, restore, cutOff};
 }
 
+// The user components that a standard area says its writer's system had enabled: Linux's mask, or the
+// words of a signal frame. null: it says nothing.
+function shownIn(m, bytes, xstate, xcomp) {
+  if (xcomp & COMPACTED) return null;
+  const at = D.xcr0, mask = word(bytes, at), half = i => Number(word(bytes, i) & 0xFFFFFFFFn);
+  const quiet = from => !bytes.slice(from, D.header).some(b => b);
+  const form = given => (given & 3n) === 3n && !(given >> 63n);
+  if (half(at) === D.magic[0]) {
+    const given = word(bytes, at + 8), size = half(at + 16), rest = half(at + 4) - size;
+    const ends = size === bytes.length || size + 4 <= bytes.length && half(size) === D.magic[1];
+    return size >= D.extended && ends && (rest === 4 || rest === 4 + D.fsave) && form(given) && quiet(at + 20)
+      ? {mask: given, at: at + 8, size} : null;
+  }
+  const known = BigInt(D.user_components) | m.user;
+  return form(mask) && !(xstate & ~mask) && quiet(at + 8) && !(mask & ~known) ? {mask, at, size: null} : null;
+}
+
+const laysOut = (m, lay) => !(lay.mask & ~m.user)
+  && lay.slots.every(s => m.by.get(s.c.number).offset === s.offset && m.by.get(s.c.number).size === s.c.size);
+
+// What the bytes say against m as the CPU that wrote them, and what its place in the file hints at.
+function evidence(m, bytes) {
+  const xstate = word(bytes, D.header), xcomp = word(bytes, D.header + 8), against = [], hints = [];
+  const seen = shownIn(m, bytes, xstate, xcomp);
+  const alien = seen ? seen.mask & ~m.user : 0n;
+  const guest = bytes.length === D.kvm && !bytes.slice(D.header + 8, D.extended).some(b => b);
+  if (seen && guest) {
+    const common = standard(m, seen.mask & m.user);
+    if (alien && !D.models.some(each => !(seen.mask & ~MODELS.get(each.name).user) && laysOut(each, common)))
+      against.push(`byte ${D.xcr0} has the mask ${hex(seen.mask)} of KVM's host, and no CPU with `
+        + `these components lays them out as ${m.name} does`);
+  } else if (seen) {
+    const what = `byte ${seen.at} has the mask ${hex(seen.mask)} of the components that the `
+      + (seen.size === null ? "writer's system had enabled" : "signal frame holds");
+    const lay = standard(m, seen.mask & m.user);
+    const lacks = numbers(alien).map(n => D.components.find(c => c.number === n)?.name ?? nameOf(m, n));
+    if (alien) against.push(`${what}, and ${m.name} has no ${lacks.join(", ")}`);
+    else if (overlap(lay.slots)) against.push(`${what}, and on ${m.name} they share bytes`);
+    else if (seen.size !== null && lay.size !== seen.size)
+      against.push(`${what} in ${seen.size} bytes; ${m.name} takes ${lay.size} for them`);
+  }
+  const its = word(bytes, D.mxcsr[0]) >> 32n, strange = its & ~m.mxcsr_mask;
+  if (strange && D.mxcsr_masks.some(each => BigInt(each) === its))
+    against.push(`MXCSR_MASK is ${hex(its)}, with bits ${hex(strange)} that ${m.name}'s ${hex(m.mxcsr_mask)} lacks`);
+  if (!(xcomp & COMPACTED) && !against.length && !guest) {
+    const mask = seen?.mask ?? m.xcr0, size = standard(m, mask).size;
+    const others = D.models.filter(each => each.mxcsr_mask === (its || each.mxcsr_mask)
+      && !((mask | xstate) & ~each.user) && standard(each, mask).size === bytes.length).map(each => each.name);
+    const most = 4, rest = others.length > most ? ` and ${others.length - most} others` : "";
+    if (size !== bytes.length) hints.push(`The area has ${bytes.length} bytes; ${m.name} takes ${size} for XCR0 ${hex(mask)}. `
+      + (others.length ? `Of this length on ${others.slice(0, most).join(", ")}${rest}.` : "Another CPU may have written it."));
+  }
+  return {against, hints};
+}
+
 // What each field means: what stands there while it is alive, its initial value otherwise.
 function values(bytes, {lay, xstate}) {
   const found = new Map();
@@ -291,17 +346,42 @@ function registers(m, fields) {
   return widest;
 }
 
-// Hexadecimal as people paste it: digits, xxd's and hexdump -C's lines. Throws what is wrong.
+// Hexadecimal as people paste it, in the order of memory: digits, or lines of xxd, hexdump -C,
+// od -tx1, GDB's x/xb. Addresses are held against what stands before them. Throws what is wrong.
 function fromHex(text) {
-  const lines = text.split("\n").map(line => line
-    .replace(/^\s*[0-9a-f]+:/i, "").replace(/^\s*[0-9a-f]{8}\s\s/i, "").replace(/\|.*$/, "")
-    .replace(/^((?:\s*[0-9a-f]{4}){1,8})\s\s.*$/i, "$1").replace(/0x/gi, "").replace(/[\s,]/g, ""));
-  const all = lines.join("");
-  const wrong = all.match(/[^0-9a-f]/i);
-  if (wrong) throw new Error(`${JSON.stringify(wrong[0])} is no hexadecimal digit`);
-  if (all.length % 2) throw new Error("an odd number of digits");
-  if (all.length / 2 > D.max_area) throw new Error("too long for an area");
-  return Uint8Array.from(all.match(/../g) ?? [], pair => parseInt(pair, 16));
+  const bytes = [];
+  let base = null, last = [], repeated = false;
+  const room = count => { if (count > D.max_area) throw new Error("too long for an area"); };
+  for (const [i, whole] of text.split("\n").entries()) {
+    const line = whole.replace(/\|.*$/, "").trim(), bad = says => { throw new Error(`line ${i + 1}: ${says}`); };
+    const colon = line.match(/^(?:0x)?([0-9a-f]+)(?:\s*<[^>]*>)?:\s*(.*)$/i);
+    const [, address, body] = colon ? [, colon[1], colon[2].split(/\s\s/)[0]]
+      : line.match(/^([0-9a-f]{6,8})((?:\s+[0-9a-f]{2})+)$/i)
+      ?? (base === null ? null : line.match(/^([0-9a-f]{6,8})()$/i)) ?? [, null, line];
+    if (line === "*" && base !== null) { repeated = true; continue; }
+    if (address !== null) {
+      // od writes seven octal digits.
+      const at = BigInt((!colon && address.length === 7 ? "0o" : "0x") + address);
+      base ??= at;
+      const before = Number(at - base);
+      room(before);
+      if (repeated && last.length) while (bytes.length < before) bytes.push(...last);
+      repeated = false;
+      if (before !== bytes.length) bad(`its address ${address} does not follow the ${bytes.length} bytes before it`);
+    }
+    last = [];
+    for (const group of body.split(/[\s,]+/).filter(Boolean)) {
+      const own = group.replace(/^0x/i, ""), wrong = own.match(/[^0-9a-f]/i);
+      if (wrong) bad(`${JSON.stringify(wrong[0])} is no hexadecimal digit`);
+      if (own.length % 2) bad("an odd number of digits");
+      if (own.length > 2 && own !== group && own.length < 2 * D.extended || address !== null && own.length > 4)
+        bad("a number of many bytes, in an order that is not sure; paste single bytes: xxd, hexdump -C");
+      for (const two of own.match(/../g) ?? []) last.push(parseInt(two, 16));
+      room(bytes.length + last.length);
+    }
+    for (const b of last) bytes.push(b);
+  }
+  return Uint8Array.from(bytes);
 }
 
 // --- elements: text is only ever text ------------------------------------------------------------
@@ -515,6 +595,9 @@ function matches(m, query) {
 function list() {
   const query = $("search").value;
   const found = D.models.filter(m => matches(m, query));
+  // Who asks for "Zen 2" has zen2 in front, not Zen+ (Ryzen 2000), which has both words too.
+  const tight = text => plainly(text).replaceAll(" ", ""), named = m => [m.name, ...m.aliases].some(text => tight(text) === tight(query));
+  found.sort((a, b) => named(b) - named(a));
   $("found").textContent = query.trim() ? `${found.length} of ${D.models.length}` : `${found.length} models`;
   show("models", found.map(m => el("li", {}, el("button", {type: "button",
     "aria-current": m === state.m ? "true" : null,
@@ -708,19 +791,14 @@ async function takeFile(file) {
 function decode() {
   if (!area) return show("decoded", trouble ? el("p", {class: "bad"}, trouble) : null);
   const {m} = state, told = judge(m, area), {lay, xstate, xcomp} = told;
-  const faults = [...told.faults];
-  const its = word(area, 24) >> 32n & 0xFFFFFFFFn;
-  if (lay.format === "standard" && its & ~m.mxcsr_mask)
-    faults.push(`MXCSR_MASK is ${hex(its)}, with bits that ${m.name}'s ${hex(m.mxcsr_mask)} lacks`);
-  const enabled = word(area, D.xcr0);
-  if (lay.format === "standard" && (enabled & 3n) === 3n && enabled & ~m.user && !(xstate & ~enabled))
-    faults.push(`byte ${D.xcr0} says XCR0 ${hex(enabled)}, with components that ${m.name} lacks`);
+  const {against, hints} = evidence(m, area), faults = [...told.faults, ...against];
   const fields = values(area, told), inUse = xstate & lay.mask;
   const rows = registers(m, fields).filter(r => r.live).map(r => el("tr", {}, el("td", {}, r.name),
     el("td", {class: "value"}, el("div", {}, shown(r)))));
   show("decoded",
     el("h4", {}, `${area.length} bytes, read as ${m.name} writes them: ${lay.format} format`),
     faults.map(fault => el("p", {class: "bad fault"}, fault)),
+    hints.map(hint => el("p", {class: "hint"}, hint)),
     told.restore.map(rule => el("p", {class: "bad restore"}, `A restore faults. ${rule}`)),
     el("p", {class: "mono"}, `XSTATE_BV ${hex(xstate)}, XCOMP_BV ${hex(xcomp)}`),
     el("p", {id: "in-use"}, `In use: ${names(m, inUse) || "nothing"}. `,
@@ -736,7 +814,7 @@ function refresh() {
   const {m} = state;
   document.title = `${m.name} – XSAVE atlas`;
   $("name").textContent = m.name;
-  const signatures = m.signatures.map(s => `family ${s.family} model ${s.models.map(n => hex(BigInt(n))).join(", ")}`
+  const signatures = m.signatures.map(s => `family ${hex(BigInt(s.family))} model ${s.models.map(n => hex(BigInt(n))).join(", ")}`
     + (s.steppings ? ` stepping ${s.steppings.join(", ")}` : ""));
   $("facts").textContent = [m.title, m.vendor, ...signatures, m.aliases.length ? `also ${m.aliases.join(", ")}` : "",
     m.instructions.join(" "), m.confirmed ? "confirmed by a CPUID dump" : ""].filter(Boolean).join(" · ");
@@ -806,6 +884,7 @@ window.atlas = Object.freeze({
   read: (name, text) => {
     const m = MODELS.get(name), bytes = fromHex(text), told = judge(m, bytes);
     return {format: told.lay.format, mask: hex(told.lay.mask), faults: told.faults, restore: told.restore,
+      ...evidence(m, bytes),
       registers: registers(m, values(bytes, told)).map(r => [r.name, shown(r)])};
   },
 });
