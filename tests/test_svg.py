@@ -14,7 +14,7 @@ from xsaveschema import samples
 from xsaveschema.diff import byte_differences
 from xsaveschema.layout import Layout
 from xsaveschema.model import CpuModel
-from xsaveschema.svg import area_svg, comparison_svg, diff_svg, layout_svg
+from xsaveschema.svg import PALETTE, area_svg, comparison_svg, diff_svg, layout_svg
 
 SVG = "{http://www.w3.org/2000/svg}"
 HOSTILE = "]]><script>alert(1)</script> & \"'\x07\x1b[0m \u202e<!--"
@@ -118,6 +118,24 @@ def test_a_comparison_shows_what_is_lost() -> None:
     lost = [each for each in root.iter(f"{SVG}rect") if each.attrib.get("class") == "lost"]
     assert len(lost) == 2 * 3  # AVX-512's three in both formats
     assert len([*root.iter(f"{SVG}polygon")]) == 4 + 6
+
+
+def test_a_comparison_says_what_the_command_says_of_buffers_and_permission() -> None:
+    """Sentences of two lines are whole: none ends with the colon of its first line."""
+    for a, b, said in (
+        ("bulldozer", "diamond-rapids", "overruns them there"),
+        ("sapphire-rapids", "granite-rapids", "ARCH_REQ_XCOMP_GUEST_PERM 18"),
+    ):
+        root = parsed(comparison_svg(xs.compare(xs.load_model(a), xs.load_model(b))))
+        texts = ["".join(each.itertext()) for each in root.iter(f"{SVG}text")]
+        assert not texts[-1].endswith(":")
+        assert any(said in text for text in texts), texts
+
+
+def test_no_two_components_of_a_model_have_one_colour() -> None:
+    for model in xs.Catalog().models():
+        colours = [PALETTE[each.number % len(PALETTE)] for each in model.components.values()]
+        assert len({*colours}) == len(colours), model.name
 
 
 def test_a_difference_is_marked_where_it_is() -> None:

@@ -29,9 +29,12 @@ if TYPE_CHECKING:
 PALETTE: Final = (
     *("#8ab4f8", "#81c995", "#fdd663", "#d7b99c", "#bcaaa4", "#ff9ecf", "#fcad70", "#c9a0fa"),
     *("#b0bec5", "#f28b82", "#9fa8da", "#7fd1c7", "#a9d18e", "#d0c46c", "#78d9ec", "#e6a4a4"),
-    *("#b7c9a8", "#e3b341", "#ffb59e", "#a5b4fc"),
+    *("#b7c9a8", "#e3b341", "#ffb59e", "#a5b4fc", "#d4a5d9"),
 )
-"""A component's colour, by number: dark text is read on each, and each on white and on black."""
+"""A component's colour, by number: dark text is read on each, and each on white and on black.
+
+There are so many that no two components of a model share one: LWP, 62, stands beside AVX, 2.
+"""
 FRAME: Final = {"header": "#9aa0a6", "software": "#cfd3d7", "reserved": "#dfe2e5"}
 """The colours of bytes that are no component's."""
 
@@ -142,8 +145,8 @@ def comparison_svg(found: Comparison) -> str:
         picture.strips(pair, rows)
     numbers = [row.number for row in found.components]
     picture.legend([(number, rows[number].name, rows[number].state) for number in numbers])
-    behind = [line for line in lines if not line.startswith(" ")]
-    picture.lines(behind)
+    heading = next(at for at, line in enumerate(lines) if line.lstrip().startswith("#"))
+    picture.lines([*lines[:heading], *lines[heading + 1 + len(rows) :]])
     return picture.text()
 
 
@@ -255,7 +258,8 @@ class _Picture:
         for line in lines:
             self._y += _LINE
             short = line if len(line) <= _LONGEST else line[: _LONGEST - 3] + "..."
-            self._say(12, self._y - 4, short)
+            indent = len(line) - len(line.lstrip())
+            self._say(12 + 5 * indent, self._y - 4, short.lstrip())
         self._y += 4
 
     def legend(self, entries: Sequence[tuple[int, str, str]]) -> None:

@@ -136,6 +136,7 @@ def atlas(cpus: Sequence[CpuModel]) -> dict[str, Any]:
                 *sorted(each.instructions.difference(FEATURES)),
             ],
             "confirmed": each.confirmed,
+            "popularity": each.popularity,
             "components": places,
             "registers": registers.place(repr(own), lambda: own),
         }

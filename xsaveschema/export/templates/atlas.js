@@ -294,8 +294,12 @@ function evidence(m, bytes) {
     against.push(`MXCSR_MASK is ${hex(its)}, with bits ${hex(strange)} that ${m.name}'s ${hex(m.mxcsr_mask)} lacks`);
   if (!(xcomp & COMPACTED) && !against.length && !guest) {
     const mask = seen?.mask ?? m.xcr0, size = standard(m, mask).size;
-    const others = D.models.filter(each => each.mxcsr_mask === (its || each.mxcsr_mask)
-      && !((mask | xstate) & ~each.user) && standard(each, mask).size === bytes.length).map(each => each.name);
+    const fits = each => {
+      const own = seen?.mask ?? each.xcr0;
+      return each.mxcsr_mask === (its || each.mxcsr_mask) && !((own | xstate) & ~each.user)
+        && standard(each, own).size === bytes.length;
+    };
+    const others = D.models.filter(fits).sort((a, b) => b.popularity - a.popularity).map(each => each.name);
     const most = 4, rest = others.length > most ? ` and ${others.length - most} others` : "";
     if (size !== bytes.length) hints.push(`The area has ${bytes.length} bytes; ${m.name} takes ${size} for XCR0 ${hex(mask)}. `
       + (others.length ? `Of this length on ${others.slice(0, most).join(", ")}${rest}.` : "Another CPU may have written it."));
