@@ -394,6 +394,17 @@ def test_dumps_that_are_pasted(page: Page) -> None:
         said = paste(page, text)
         assert (name, page.text("#decoded h4")[:10]) == (name, "2432 bytes"), said
         assert wanted in page.text("#decoded"), name
+    for name, text in good.items():
+        shown = text.split("\n")
+        if len(shown) < 100 or name in ("xxd -p", "two halves"):  # these have no addresses
+            continue
+        for changed in ([*shown[:40], *shown[41:]], [*shown[:40], shown[39], *shown[40:]]):
+            assert "is a line missing?" in paste(page, "\n".join(changed)), name
+    high = lines(data, "0x{:016x}: ", 1, base=0xFFFF_8881_0000_0010)
+    assert "In use: x87, sse, avx" in paste(page, high)
+    assert "is a line missing?" in paste(
+        page, "\n".join([*high.split("\n")[:9], *high.split("\n")[10:]])
+    )
     numbers = {
         "hexdump": lines(data, "{:07x} ", -2),
         "od -v -t x4": lines(data, "{:07o} ", -4),
@@ -598,6 +609,17 @@ def test_nothing_is_wider_than_the_window(page: Page, width: int) -> None:
     )
     page.open("#cpu=sapphire-rapids&with=zen3")
     assert page.run("return document.documentElement.scrollWidth") <= width
+    page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_a_phone_that_is_turned_keeps_the_component_that_was_opened(page: Page) -> None:
+    page.open("#cpu=zen4")
+    page.run("document.querySelectorAll('#components button')[1].click()")
+    for width in (360, 1300):
+        size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 500}
+        page.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        page.run("return new Promise(done => setTimeout(done, 100))")
+        assert "sse, standard format" in page.text("#zoom")
     page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 

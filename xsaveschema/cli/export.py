@@ -42,7 +42,7 @@ def command(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Write tables of layouts for other people's builds, and test vectors.
+    """Write tables of layouts for other people's builds, test vectors, and the atlas.
 
     CPU is a model's name, host, a CPUID dump, a model's YAML file, or all. What is written is
     deterministic, and may be taken into any project (MIT-0). Either all files are written, or none.

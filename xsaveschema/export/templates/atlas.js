@@ -342,7 +342,15 @@ const NUMBERS = "these are numbers, not bytes in memory order; single bytes are 
 
 function fromHex(text) {
   const lines = text.split("\n").filter(line => line.trim()), counted = hasOffsets(lines);
-  const all = lines.map(line => bytesOfLine(line, counted)).join("").replace(/[\s,]/g, "");
+  let all = "", first = null;
+  for (const line of lines) {
+    const at = addressOf(line, counted)?.match(/^\s*(?:0x)?([0-9a-f]+)/i)[1];
+    first ??= at;
+    if (at && ![16, 8, 10].some(base => distance(first, at, base) === BigInt(all.length / 2)))
+      throw new Error(`the address ${at} does not follow the ${all.length / 2} bytes before it: is a line missing?`);
+    all += bytesOfLine(line, counted).replace(/[\s,]/g, "");
+    if (all.length % 2) break; // told below
+  }
   const wrong = all.match(/[^0-9a-f]/i);
   if (wrong) throw new Error(`${JSON.stringify(wrong[0])} is no hexadecimal digit`);
   if (all.length % 2) throw new Error("an odd number of digits");
@@ -358,10 +366,19 @@ function hasOffsets(lines) {
   return two[0] === "*" || [8, 10, 16].some(base => parseInt(two[0], base) - parseInt(one[0], base) === size);
 }
 
+// A line's address as it stands there; the first one's base is only known by those that follow.
+const addressOf = (line, counted) =>
+  line.match(counted ? /^\s*[0-9a-f]+(?=\s|$)/i : /^\s*(?:0x)?[0-9a-f]+(?:\s<[^>]*>)?:/i)?.[0];
+
+function distance(from, to, base) {
+  const prefix = {16: "0x", 8: "0o", 10: ""}[base], fits = {16: /./, 8: /^[0-7]+$/, 10: /^[0-9]+$/}[base];
+  return [from, to].every(each => fits.test(each)) ? BigInt(prefix + to) - BigInt(prefix + from) : null;
+}
+
 function bytesOfLine(line, counted) {
   if (line.trim() === "*") throw new Error("* stands for lines that are left out: hexdump -vC and od -v -t x1 show all");
-  const at = line.match(counted ? /^\s*[0-9a-f]+(?=\s|$)/i : /^\s*(?:0x)?[0-9a-f]+(?:\s<[^>]*>)?:/i);
-  const bare = line.slice(at?.[0].length ?? 0).replace(counted ? /\s(?:\|.*\||>.*<)\s*$/ : /\s\|.*\|\s*$/, "");
+  const at = addressOf(line, counted);
+  const bare = line.slice(at?.length ?? 0).replace(counted ? /\s(?:\|.*\||>.*<)\s*$/ : /\s\|.*\|\s*$/, "");
   const bytes = at && !counted ? withoutText(bare) : bare, groups = bytes.trim().split(/[\s,]+/);
   const wide = counted ? 3 : at && bytes === bare ? 8 : 17;
   if (groups.some(each => /^0x[0-9a-f]{3,16}$/i.test(each) || (each.length >= wide && wide < 17))) throw new Error(NUMBERS);
@@ -888,7 +905,12 @@ addEventListener("drop", event => {
 });
 addEventListener("hashchange", () => { fromLink(); refresh(); });
 let drawn = 0;
-addEventListener("resize", () => { if (drawn !== fitting().row) recalculate(); });
+addEventListener("resize", () => {
+  if (drawn === fitting().row) return;
+  const kept = [...$("zoom").childNodes]; // a phone that is turned shows the same component still
+  recalculate();
+  show("zoom", kept);
+});
 fromLink();
 refresh();
 
