@@ -41,7 +41,7 @@ COMMANDS: Final = {
     "patch": "Set registers or fields in an area of a file, or in a live thread.",
     "add-layout": "Add NT_X86_XSAVE_LAYOUT to an ELF core that lacks it.",
     "debugger": "Write commands for GDB or LLDB: registers of cores and processes, whatever CPU.",
-    "export": "Write tables for C, Rust, Go, Kaitai and GDB, test vectors, the atlas (HTML).",
+    "export": "Write tables of layouts for C, Rust, Go, Kaitai, GDB; test vectors; the atlas.",
     "new": "Write a model file from a CPUID dump or this machine.",
 }
 """Every command with its one-line help; the module of a command has its name."""
