@@ -14,10 +14,10 @@ import xsaveschema as xs
 from benchmarks.c_peer import Convert, c_conversion, header_conversion
 from benchmarks.measure import Claim, Effort, Goal, Outcome, Skipped, Task, race
 from benchmarks.peers import Disagreement
+from benchmarks.work import mxcsr_and_mask
 from xsaveschema.model import (
     COMPACTED,
     HEADER_OFFSET,
-    MXCSR_INITIAL,
     MXCSR_OFFSET,
     bits_of,
 )
@@ -81,8 +81,7 @@ def areas(
     made = np.zeros((len(states), layout.size), np.uint8)
     for slot in layout:
         made[:, slot.offset : slot.end] = rng.integers(0, 256, (len(states), slot.size), np.uint8)
-    mxcsr = np.frombuffer(MXCSR_INITIAL.to_bytes(4, "little"), np.uint8)
-    made[:, MXCSR_OFFSET : MXCSR_OFFSET + 4] = mxcsr
+    made[:, MXCSR_OFFSET : MXCSR_OFFSET + 8] = np.frombuffer(mxcsr_and_mask(layout.model), np.uint8)
     if xcomp_bv is None:
         xcomp_bv = np.full(len(states), layout.xcomp_bv, np.uint64)
     header = np.stack([states, xcomp_bv], axis=1).astype("<u8")

@@ -20,14 +20,22 @@ def standard_areas(model: CpuModel, count: int) -> list[bytes]:
 
 
 def standard_area(model: CpuModel, rng: random.Random) -> bytes:
-    """Random bytes in every component; MXCSR initial, XCOMP_BV and the rest of the header 0."""
+    """Random bytes in every component; MXCSR initial, XCOMP_BV and the rest of the header 0.
+
+    MXCSR_MASK is the CPU's, which every save writes: another one would be another CPU's area.
+    """
     layout = model.standard_layout()
     area = bytearray(layout.size)
     for slot in layout:
         area[slot.offset : slot.end] = rng.randbytes(slot.size)
-    area[MXCSR_OFFSET : MXCSR_OFFSET + 4] = MXCSR_INITIAL.to_bytes(4, "little")
+    area[MXCSR_OFFSET : MXCSR_OFFSET + 8] = mxcsr_and_mask(model)
     area[HEADER_OFFSET : HEADER_OFFSET + 8] = layout.mask.to_bytes(8, "little")
     return bytes(area)
+
+
+def mxcsr_and_mask(model: CpuModel) -> bytes:
+    """The initial MXCSR, and MXCSR_MASK behind it, as they stand in memory."""
+    return MXCSR_INITIAL.to_bytes(4, "little") + model.mxcsr_mask.to_bytes(4, "little")
 
 
 def compacted_areas(model: CpuModel, count: int) -> list[bytes]:

@@ -14,7 +14,7 @@ from xsaveschema import samples
 from xsaveschema.diff import byte_differences
 from xsaveschema.layout import Layout
 from xsaveschema.model import CpuModel
-from xsaveschema.svg import area_svg, comparison_svg, diff_svg, layout_svg
+from xsaveschema.svg import PALETTE, area_svg, comparison_svg, diff_svg, layout_svg
 
 SVG = "{http://www.w3.org/2000/svg}"
 HOSTILE = "]]><script>alert(1)</script> & \"'\x07\x1b[0m \u202e<!--"
@@ -127,7 +127,13 @@ def test_a_comparison_says_all_that_the_command_says() -> None:
         said = str(found).splitlines()
         told = said[said.index(next(x for x in said if x.startswith("standard layout"))) :]
         assert len(told) > 3
-        assert {*told} <= texts
+        assert {line.strip() for line in told} <= texts
+
+
+def test_no_two_components_of_a_model_have_one_colour() -> None:
+    for model in xs.Catalog().models():
+        colours = [PALETTE[each.number % len(PALETTE)] for each in model.components.values()]
+        assert len({*colours}) == len(colours), model.name
 
 
 def test_a_difference_is_marked_where_it_is() -> None:

@@ -29,9 +29,12 @@ if TYPE_CHECKING:
 PALETTE: Final = (
     *("#8ab4f8", "#81c995", "#fdd663", "#d7b99c", "#bcaaa4", "#ff9ecf", "#fcad70", "#c9a0fa"),
     *("#b0bec5", "#f28b82", "#9fa8da", "#7fd1c7", "#a9d18e", "#d0c46c", "#78d9ec", "#e6a4a4"),
-    *("#b7c9a8", "#e3b341", "#ffb59e", "#a5b4fc"),
+    *("#b7c9a8", "#e3b341", "#ffb59e", "#a5b4fc", "#d4a5d9"),
 )
-"""A component's colour, by number: dark text is read on each, and each on white and on black."""
+"""A component's colour, by number: dark text is read on each, and each on white and on black.
+
+There are so many that no two components of a model share one: LWP, 62, stands beside AVX, 2.
+"""
 FRAME: Final = {"header": "#9aa0a6", "software": "#cfd3d7", "reserved": "#dfe2e5"}
 """The colours of bytes that are no component's."""
 
@@ -255,7 +258,8 @@ class _Picture:
         for line in lines:
             self._y += _LINE
             short = line if len(line) <= _LONGEST else line[: _LONGEST - 3] + "..."
-            self._say(12, self._y - 4, short)
+            indent = len(line) - len(line.lstrip())
+            self._say(12 + 5 * indent, self._y - 4, short.lstrip())
         self._y += 4
 
     def legend(self, entries: Sequence[tuple[int, str, str]]) -> None:

@@ -584,6 +584,21 @@ def test_which_xcomp_bv_makes_a_size(page: Page) -> None:
         assert {int(mask, 16) for mask in found} == wanted
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("bulldozer", "832", "bulldozer has no XSAVEC"),
+        ("zen4", "601", "No set of"),
+        ("zen4", "many", "Write a number of bytes"),
+        ("zen4", "0x988", "0x80000000000002E7 all but cet_u, cet_s"),
+    ],
+)
+def test_a_size_that_nothing_makes(page: Page, name: str, text: str, said: str) -> None:
+    page.open(f"#cpu={name}")
+    page.one("#size").send_keys(text)
+    assert page.text("#sizes").startswith(said)
+
+
 def test_the_keyboard_and_a_screen_reader(page: Page) -> None:
     page.open("#cpu=zen4")
     picture = page.one("#standard svg")

@@ -708,8 +708,11 @@ function ofSize(m, every, size) {
 function sizes() {
   const text = $("size").value.trim(), {m, xcr0, xss} = state, every = (xcr0 | xss) & (m.user | m.supervisor);
   if (!text) return show("sizes");
-  const found = /^[0-9]{1,6}$/.test(text) ? ofSize(m, every, Number(text)) : [];
-  show("sizes", found.length ? null : el("p", {}, "No set of what XCR0 and IA32_XSS enable has this size."),
+  const size = /^([0-9]{1,6}|0x[0-9a-f]{1,5})$/i.test(text) ? Number(text) : null;
+  const none = size === null ? "Write a number of bytes: 2440, or 0x988."
+    : refusedXcomp(m, xcr0, xss, 0n) ?? "No set of what XCR0 and IA32_XSS enable has this size.";
+  const found = size === null || refusedXcomp(m, xcr0, xss, 0n) ? [] : ofSize(m, every, size);
+  show("sizes", found.length ? null : el("p", {}, none),
     found.slice(0, 6).map(mask => el("p", {}, el("button", {type: "button", class: "mono",
       onclick: () => set("xcomp", mask)}, hex(mask | COMPACTED)), " ",
     every & ~mask ? `all but ${names(m, every & ~mask)}` : "all that is enabled")),
