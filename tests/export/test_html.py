@@ -8,6 +8,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -22,6 +23,7 @@ from xsaveschema.errors import MaskError, hex_mask
 from xsaveschema.header import lenient_layout
 from xsaveschema.layout import Layout, check_xcr0, has_layout
 from xsaveschema.model import CpuModel, bits_of
+from xsaveschema.restore_rules import RULES
 from xsaveschema.svg import layout_svg, says
 
 pytest.importorskip("selenium")
@@ -474,6 +476,31 @@ def test_what_an_area_says_of_its_writer(whole: Page, writer: str) -> None:
         for each, read in zip(MODELS, found, strict=True):
             own = doubted(bytes(data), each)
             assert {key: read[key] for key in own} == own, each.name
+
+
+@pytest.mark.parametrize("name", ["haswell", "zen4", "sapphire-rapids", "bulldozer"])
+def test_what_a_restore_refuses_of_an_area(whole: Page, name: str) -> None:
+    """The rules that the page has, as check judges by them."""
+    model = xs.load_model(name)
+    area = XsaveArea.new(model)
+    area.registers["xmm0"] = 1
+    standard = bytearray(bytes(area))
+    given = []
+    for mxcsr, xstate, at in product((0x1F80, 0x1_0000, 0x2_1F80), (0, 2), (None, 528, 540)):
+        for xcomp in (0, 1 << 63 | 7):
+            data = standard[: 840 if xcomp else None]
+            data[24:28] = mxcsr.to_bytes(4, "little")
+            data[512:528] = xstate.to_bytes(8, "little") + xcomp.to_bytes(8, "little")
+            if at is not None:
+                data[at] = 1
+            given.append(bytes(data))
+    told = {"header-16-23", "header-24-63", "mxcsr", "xcomp-bv-no-xsavec"}
+    code = "return arguments[1].map(text => atlas.read(arguments[0], text).restore)"
+    found = whole.run(code, name, [data.hex() for data in given])
+    for image, restore in zip(given, found, strict=True):
+        rules = {fault.rule for fault in xs.check(image, model)}
+        own = {RULES[rule].says for rule in rules if rule in told}
+        assert set(restore) == own
 
 
 def test_signal_frames(page: Page) -> None:

@@ -37,7 +37,7 @@ from xsaveschema.restore_rules import RULES
 from xsaveschema.spans import MXCSR_END
 from xsaveschema.traces import FP_XSTATE_MAGIC1, FP_XSTATE_MAGIC2, FSAVE_SIZE, KVM_XSAVE_SIZE
 
-_RULES: Final = ("xcomp-bv-xcr0", "header-16-23", "header-24-63", "mxcsr", "no-xsaves")
+_RULES: Final = ("xcomp-bv-xcr0", "header-16-23", "header-24-63", "mxcsr", "xcomp-bv-no-xsavec")
 """What the page says besides what a header's masks say of a buffer."""
 
 

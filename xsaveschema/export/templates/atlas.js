@@ -43,6 +43,7 @@ const numbers = mask => [...Array(64).keys()].filter(n => mask >> BigInt(n) & 1n
 const nameOf = (m, n) => m.by.get(n)?.name ?? (n === 63 ? "bit 63" : `component${n}`);
 const names = (m, mask, most = 64) =>
   numbers(mask).length > most ? hex(mask) : numbers(mask).map(n => nameOf(m, n)).join(", ");
+const compacts = m => m.instructions.includes("xsavec") || m.instructions.includes("xsaves");
 const of = (m, mask) => m.components.filter(c => c.bit & mask);
 
 // --- where everything is -------------------------------------------------------------------------
@@ -174,7 +175,7 @@ function refusedXss(m, xss) {
 function refusedXcomp(m, xcr0, xss, mask) {
   const alien = mask & ~(m.user | m.supervisor), beyond = mask & ~(xcr0 | xss);
   if (alien) return `${m.name} knows nothing of ${names(m, alien)} (bits ${hex(alien)})`;
-  if (!m.instructions.includes("xsavec") && !m.instructions.includes("xsaves"))
+  if (!compacts(m))
     return `${m.name} has no XSAVEC: it neither writes nor takes the compacted format`;
   if (beyond) return `${names(m, beyond)} not in XCR0 or IA32_XSS. ${D.rules["xcomp-bv-xcr0"]}`;
   return null;
@@ -241,8 +242,11 @@ function judge(m, bytes) {
   if (cut) faults.push(`the area has ${length} bytes, but its ${cut.c.name} stands at ${cut.offset}..${cut.end}`);
   const dirty = (from, to) => bytes.slice(D.header + from, D.header + to).some(b => b);
   const restore = []; // XSAVEC leaves such bytes as they were: state is where it is, all the same
+  if (xcomp & COMPACTED && !compacts(m)) restore.push(D.rules["xcomp-bv-no-xsavec"]);
   if (dirty(16, 24)) restore.push(D.rules["header-16-23"]);
   if (xcomp & COMPACTED && dirty(24, 64)) restore.push(D.rules["header-24-63"]);
+  const loads = !(xcomp & COMPACTED) || xstate & SSE, mxcsr = word(bytes, D.mxcsr[0]) & 0xFFFFFFFFn;
+  if (loads && mxcsr & ~m.mxcsr_mask) restore.push(D.rules.mxcsr);
   const fits = lay.slots.filter(s => s.end <= length).reduce((mask, s) => mask | s.c.bit, 0n);
   const cutOff = names(m, lay.mask & ~fits & xstate);
   lay = lay.format === "compacted" ? layout(m, "compacted", fits, lay.slots.filter(s => s.end <= length)) : standard(m, fits);
