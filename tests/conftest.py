@@ -27,6 +27,8 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     starts_workers = config.pluginmanager.hasplugin("xdist") and not hasattr(config, "workerinput")
     if starts_workers and config.option.numprocesses is None:
         config.option.numprocesses = "auto"
+        if config.option.dist == "no":
+            config.option.dist = "worksteal"  # tests of seconds stand among those of milliseconds
 
 
 @pytest.fixture(scope="session")

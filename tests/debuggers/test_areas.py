@@ -51,7 +51,7 @@ def random_area(model: xs.CpuModel, rng: random.Random) -> bytes:
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)
 def test_every_cpu_is_read_as_the_package_reads_it(model: xs.CpuModel) -> None:
     rng = random.Random(model.name)
-    for _ in range(6):
+    for _ in range(3):
         data = random_area(model, rng)
         told = areas.Told(rows_of(model, model.xcr0), "the test")
         mine = areas.Area(data, areas.layout_of(data, TABLES, told))
