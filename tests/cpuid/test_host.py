@@ -10,24 +10,13 @@ from typing import Any
 
 import processor
 import pytest
+from cpuid_dumps import LEAF, SIGNATURE, VENDOR
 
 from xsaveschema import cpuid
 from xsaveschema.cpuid import CpuidRecord, CpuidRegisters
 from xsaveschema.errors import XsaveError
 
-VENDOR = "GenuineIntel"
-SIGNATURE = 0x000506E3
-LEAF: dict[int, CpuidRegisters] = {
-    0: (0x1F, 1088, 1088, 0),
-    1: (0xF, 960, 0x100, 0),
-    2: (256, 576, 0, 0),
-    3: (64, 960, 0, 0),
-    4: (64, 1024, 0, 0),
-    8: (128, 0, 1, 0),
-}
-
 host_module = importlib.import_module("xsaveschema.cpuid.host")
-
 
 x86 = pytest.mark.skipif(
     platform.machine().lower() not in ("x86_64", "amd64") or os.name != "posix",
